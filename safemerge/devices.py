@@ -1,0 +1,23 @@
+"""Refuse a torch device that cannot be used, before any work depends on it."""
+
+from __future__ import annotations
+
+from safemerge.errors import ConfigError
+
+
+def check_device(name: str) -> None:
+    """Put one number on the device.
+
+    Raises:
+        ConfigError: naming the device and what torch says of it.
+    """
+    import torch
+
+    try:
+        torch.zeros(1, device=name)
+    # torch answers AssertionError where it was built without CUDA, RuntimeError otherwise.
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"the device {name!r} cannot be used here ({reason}); 'cpu' always works"
+        ) from error

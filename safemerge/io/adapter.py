@@ -1,0 +1,248 @@
+"""PEFT LoRA folders as sources: deltas of the base, one tensor at a time, from A and B alone.
+
+A low-rank delta is scaling * B @ A (`lora_config.py`); nothing of the base's size is written or
+held, and nothing is rounded to the base's dtype. A tensor that was trained whole (modules_to_save)
+counts as itself minus the base's. This file opens an adapter and fits it to its base.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from safemerge.errors import CheckpointError, near_names
+from safemerge.io.compat import check_compatible, check_finite, same_shape
+from safemerge.io.files import inside
+from safemerge.io.lora_config import CONFIG_FILE, REMEDY, LoraConfig, read_lora_config
+from safemerge.io.reader import Checkpoint, holds_model, open_folder, read_weights
+from safemerge.io.vocabulary import TokenMap
+from safemerge.names import is_vocabulary, layout_of
+
+_FILES = ("adapter_model.safetensors", "adapter_model.bin")
+_PREFIX = "base_model.model."
+_FACTOR = re.compile(r"(.+)\.(?:lora_([AB])\.weight|lora_embedding_([AB]))")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Low-rank factors of one delta.
+
+    Attributes:
+        a: stored name of A, (r, in).
+        b: stored name of B, (out, r).
+        scaling: factor on B @ A.
+        transposed: the base's tensor is (in, out).
+    """
+
+    a: str
+    b: str
+    scaling: float
+    transposed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """An open LoRA adapter, fitted to its base. Holds no weights.
+
+    Attributes:
+        stored: its files; the config is the part that decides the deltas.
+        pairs: low-rank deltas, by the base's tensor.
+        whole: stored names of tensors that replace the base's, by the base's tensor.
+    """
+
+    stored: Checkpoint
+    pairs: Mapping[str, Pair]
+    whole: Mapping[str, str]
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies."""
+        return self.stored.folder
+
+    def content_hash(self) -> str:
+        """64 hex digits over its tensors and the part of its config that decides the deltas."""
+        return self.stored.content_hash()
+
+    def stored_bytes(self, name: str) -> int:
+        """Size of what it stores for one tensor of its base."""
+        names = [self.whole[name]] if name in self.whole else []
+        if name in self.pairs:
+            names += [self.pairs[name].a, self.pairs[name].b]
+        return sum(self.stored.tensors[stored].nbytes for stored in names)
+
+    def delta(self, name: str, base: Tensor, tokens: TokenMap | None = None) -> Tensor:
+        """What the adapter adds to one tensor of its base.
+
+        Args:
+            name: a tensor of the base.
+            base: its values, any shape, dtype and device; left unchanged.
+            tokens: how the adapter's vocabulary maps to the base's, where it is another.
+
+        Returns:
+            Float32, of the base's shape and device; 0 where the adapter changes nothing.
+
+        Raises:
+            CheckpointError: where a stored value is NaN or infinite.
+        """
+        delta = torch.zeros(base.shape, device=base.device)
+        mapped = tokens if is_vocabulary(name) else None
+        if name in self.whole:
+            own, before = self._load(self.whole[name], base.device), base.float()
+            delta += (own if mapped is None else mapped.to_base(own, before)) - before
+        if name in self.pairs:
+            pair = self.pairs[name]
+            product = self._load(pair.b, base.device) @ self._load(pair.a, base.device)
+            own = pair.scaling * (product.T if pair.transposed else product)
+            delta += own if mapped is None else mapped.to_base(own, torch.zeros_like(delta))
+        return delta
+
+    def _load(self, name: str, device: torch.device) -> Tensor:
+        tensor = self.stored.load(name)
+        check_finite(name, tensor, self.folder)
+        return tensor.to(device).float()
+
+
+def open_source(
+    folder: Path,
+    source: str,
+    base: Checkpoint,
+    *,
+    any_vocabulary: bool = False,
+    allow_pickle: bool = False,
+) -> Checkpoint | Adapter:
+    """Open a whole model or a LoRA adapter and check that it fits the base; reads headers only.
+
+    One exception: where an adapter names another folder as its base, both are compared.
+
+    Args:
+        folder: of a model, or with adapter_config.json and adapter_model.safetensors. A folder
+            with both is a model.
+        source: what the user called it.
+        base: the model that it was trained from.
+        any_vocabulary: embeddings and heads may have other rows, which will be mapped.
+        allow_pickle: also read `.bin` files, through torch's weights-only unpickler.
+
+    Raises:
+        CheckpointError: damaged, quantised, of other shapes, an adapter that is more than plain
+            LoRA, or one that was trained on another base.
+    """
+    if holds_model(folder) or not (folder / CONFIG_FILE).exists():
+        checkpoint = open_folder(folder, source, allow_pickle=allow_pickle)
+        check_compatible(base, checkpoint, any_vocabulary=any_vocabulary)
+        return checkpoint
+    config = read_lora_config(folder)
+    config.check_base(base)
+    file = next((name for name in _FILES if (folder / name).exists()), None)
+    if file is None:
+        raise CheckpointError(
+            f"{folder} has {CONFIG_FILE} and no {_FILES[0]}; download or copy it again"
+        )
+    tensors, pickled = read_weights(inside(folder, file), allow_pickle=allow_pickle)
+    if not tensors:
+        raise CheckpointError(f"{folder} holds no tensors; download or save it again")
+    ordered = dict(sorted(tensors.items()))
+    stored = Checkpoint(folder, source, config.decisive, ordered, frozenset(), pickled)
+    return _Fit(stored, config, base, any_vocabulary).adapter()
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """An adapter's tensors, to be assigned to those of a base."""
+
+    stored: Checkpoint
+    config: LoraConfig
+    base: Checkpoint
+    any_vocabulary: bool
+
+    def adapter(self) -> Adapter:
+        factors: dict[str, dict[str, str]] = {}
+        whole: dict[str, str] = {}
+        for name, info in self.stored.tensors.items():
+            if not info.is_float:
+                raise CheckpointError(
+                    f"tensor {name!r} in {info.file} has type {str(info.dtype)[6:]}, which cannot "
+                    "be merged; use the unquantised adapter"
+                )
+            factor = _FACTOR.fullmatch(name)
+            if factor is not None:
+                factors.setdefault(factor[1], {})[factor[2] or factor[3]] = name
+            elif not name.startswith(_PREFIX) or "lora_" in name:
+                raise CheckpointError(
+                    f"tensor {name!r} of {self.stored.folder} is no part of a plain LoRA adapter; "
+                    f"{REMEDY}"
+                )
+            else:
+                # A layer with factors of its own is wrapped: `embed_tokens.base_layer.weight`.
+                whole[name.removeprefix(_PREFIX).replace(".base_layer.", ".")] = name
+        return Adapter(
+            self.stored,
+            pairs=dict(self._pair(module, names) for module, names in factors.items()),
+            whole=dict(
+                self._whole(plain, name)
+                for plain, name in whole.items()
+                if not self._is_tied_copy(plain, name, whole)
+            ),
+        )
+
+    def _is_tied_copy(self, plain: str, name: str, whole: Mapping[str, str]) -> bool:
+        """Whether a tensor repeats the embedding to which it is tied."""
+        if plain not in self.base.tied:
+            return False
+        head, others = self.stored.load(name), (whole.keys() - self.base.tied)
+        return any(torch.equal(head, self.stored.load(whole[other])) for other in others)
+
+    def _whole(self, plain: str, name: str) -> tuple[str, str]:
+        target = self._target(plain)
+        shapes = self.base.tensors[target].shape, self.stored.tensors[name].shape
+        if not same_shape(target, *shapes, any_vocabulary=self.any_vocabulary):
+            raise self._misfit(f"{target} is {[*shapes[0]]} there, {[*shapes[1]]} here")
+        return target, name
+
+    def _pair(self, module: str, names: Mapping[str, str]) -> tuple[str, Pair]:
+        """The factors of one delta, checked against the base's shape and the config's rank."""
+        folder, plain = self.stored.folder, module.removeprefix(_PREFIX)
+        if len(names) < 2:
+            (only,) = names.values()
+            raise CheckpointError(f"{folder} has {only!r} alone of two factors; download it again")
+        target = self._target(f"{plain}.weight")
+        a, b = (self.stored.tensors[names[key]].shape for key in "AB")
+        if len(a) != 2 or len(b) != 2 or a[0] != b[1]:
+            raise CheckpointError(
+                f"the factors of {target} in {folder} are {[*a]} and {[*b]}, not (r, in) and "
+                "(out, r); download or save it again"
+            )
+        shape = self.base.tensors[target].shape
+        # An embedding is a matrix (out, in) = (width, vocabulary) to LoRA.
+        transposed = names["A"].endswith("lora_embedding_A") or (
+            layout_of(target, shape, str(self.base.config.get("model_type"))).transposed
+        )
+        product = (a[1], b[0]) if transposed else (b[0], a[1])
+        if not same_shape(target, shape, product, any_vocabulary=self.any_vocabulary):
+            raise self._misfit(f"{target} is {[*shape]} there, its delta {[*product]} here")
+        return target, Pair(names["A"], names["B"], self.config.scaling(plain, a[0]), transposed)
+
+    def _target(self, plain: str) -> str:
+        """The base's tensor of a name in the model that was trained."""
+        if plain in self.base.tied:
+            raise CheckpointError(
+                f"{self.stored.folder} changes {plain}, which is tied to the embedding in the base "
+                f"{self.base.folder}; untie them in the base, or {REMEDY}"
+            )
+        # Checkpoints of a bare decoder, such as the first GPT-2's, leave `transformer.` out.
+        known = self.base.tensors
+        target = plain if plain in known else plain.partition(".")[2]
+        if target not in known:
+            raise self._misfit(f"it has no {plain} ({near_names(plain, known)})")
+        return target
+
+    def _misfit(self, difference: str) -> CheckpointError:
+        return CheckpointError(
+            f"{self.stored.folder} does not fit the base {self.base.folder}: {difference}. Use an "
+            "adapter that was trained on this base, or tokenizer = 'base' if only its tokens are "
+            "other"
+        )

@@ -1,0 +1,158 @@
+"""The model card: what was merged, how, what was measured, how to load it.
+
+Names and notes come from users and models, so every one of them is escaped: nothing in a card is
+markup that somebody else wrote.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from safemerge.io.hub import is_hub_id
+
+_FROZEN = ConfigDict(frozen=True, extra="forbid")
+
+
+class Score(NamedTuple):
+    """One measured number: `value` and `stderr` in the same unit, over `n` probes."""
+
+    value: float
+    stderr: float
+    n: int
+
+
+class SourceRecord(BaseModel):
+    """An input of the merge; `content` is `Checkpoint.content_hash()`."""
+
+    model_config = _FROZEN
+
+    name: str
+    path: str
+    content: str
+
+
+class ScoreRow(BaseModel):
+    """Scores of one model, `{axis: Score}`."""
+
+    model_config = _FROZEN
+
+    name: str
+    scores: dict[str, Score]
+
+
+class CardRecord(BaseModel):
+    """Everything a model card states.
+
+    Attributes:
+        title: heading.
+        base: path or Hub id of the base.
+        sources: every input, the base included.
+        method: merge method.
+        recipe_json: the recipe, as JSON text.
+        rows: measured scores, the merged model and what it is compared with; may be empty.
+        notes: paragraphs of plain text.
+    """
+
+    model_config = _FROZEN
+
+    title: str
+    base: str
+    sources: tuple[SourceRecord, ...]
+    method: str
+    recipe_json: str
+    rows: tuple[ScoreRow, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def write_card(out_folder: Path, record: CardRecord) -> Path:
+    """Write `README.md` into a checkpoint folder and return its path."""
+    path = out_folder / "README.md"
+    path.write_text(card_text(record), encoding="utf-8")
+    return path
+
+
+def card_text(record: CardRecord) -> str:
+    """The card as Markdown with YAML front matter."""
+    parts = [
+        _front_matter(record),
+        f"# {_plain(record.title)}",
+        f"A merge of {len(record.sources)} checkpoints with the method {_plain(record.method)}, "
+        "made with safemerge.",
+        "## Sources",
+        _table(
+            ("name", "path", "sha256 of the content"),
+            [(source.name, source.path, source.content) for source in record.sources],
+        ),
+    ]
+    if record.rows:
+        axes = list(dict.fromkeys(axis for row in record.rows for axis in row.scores))
+        rows = [(row.name, *(_score(row.scores.get(axis)) for axis in axes)) for row in record.rows]
+        parts += [
+            "## Measured",
+            _table(("model", *axes), rows),
+            "Each number is a mean, plus or minus its standard error, over n probes.",
+        ]
+    if record.notes:
+        parts += ["## Notes", *(_paragraph(note) for note in record.notes)]
+    parts += ["## Recipe", _fenced("json", record.recipe_json), "## How to load it", _LOADING]
+    return "\n\n".join(parts) + "\n"
+
+
+_LOADING = """```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("path/to/this/folder", dtype="auto")
+tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
+```"""
+
+
+def _front_matter(record: CardRecord) -> str:
+    # The Hub refuses a card whose base_model is a local path, so only Hub ids are listed, and no
+    # revision. A licence is not guessed.
+    paths = dict.fromkeys([record.base, *(source.path for source in record.sources)])
+    ids = [path.partition("@")[0] for path in paths if is_hub_id(path) and not Path(path).exists()]
+    lines = ["---", "library_name: transformers"]
+    if ids:
+        # is_hub_id leaves no character that means anything inside double quotes.
+        lines += ["base_model:", *(f'- "{name}"' for name in dict.fromkeys(ids))]
+    return "\n".join([*lines, "tags:", "- merge", "- safemerge", "---"])
+
+
+def _score(score: Score | None) -> str:
+    if score is None:
+        return "not measured"
+    return f"{score.value:.3f} ± {score.stderr:.3f}, n = {score.n}"
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    cells = [[cell if cell == "---" else _plain(cell) for cell in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+def _plain(text: str) -> str:
+    """Text that renders as itself inside a line: no line breaks, no HTML, no Markdown."""
+    one_line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    marks = re.sub(r"([\\`*_\[\]#!|~$])", r"\\\1", html.escape(one_line, quote=False))
+    # Bare addresses become links in GitHub's Markdown.
+    return re.sub(r"(?i)(https?|ftp|www)([:.])", r"\1\\\2", marks)
+
+
+def _paragraph(text: str) -> str:
+    """`_plain` text that does not begin a list, a rule or a heading underline either."""
+    plain = re.sub(r"^([-+=:])", r"\\\1", _plain(text))
+    return re.sub(r"^(\d+)([.)])", r"\1\\\2", plain)
+
+
+def _fenced(language: str, json_text: str) -> str:
+    """Indented JSON in a fence that nothing inside it can close."""
+    body = json.dumps(json.loads(json_text), indent=2, sort_keys=True, ensure_ascii=True)
+    ticks = max((len(run) for run in re.findall(r"`+", body)), default=0)
+    fence = "`" * max(3, ticks + 1)
+    return f"{fence}{language}\n{body}\n{fence}"

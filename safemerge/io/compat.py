@@ -1,0 +1,127 @@
+"""Whether checkpoints can be merged: the same tensors, the same shapes, only finite numbers.
+
+Found before any work or write, because a wrong shape after twenty minutes is the commonest
+complaint about merging tools. Tokenizers are compared in `tokens.py`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from safemerge.errors import CheckpointError
+from safemerge.io.reader import Checkpoint
+from safemerge.names import is_constant, is_vocabulary
+
+Shape = tuple[int, ...]
+_SHOWN = 3  # differences listed before "and n more"
+
+
+def check_compatible(base: Checkpoint, source: Checkpoint, *, any_vocabulary: bool = False) -> None:
+    """Refuse a source whose tensors do not line up with the base's.
+
+    Stored copies of tied tensors and computed constants are left out; dtypes may differ (bfloat16
+    and float32 sources merge into the base's dtype), but a tensor must be floating point in all or
+    in none.
+
+    Args:
+        base: what the source must fit.
+        source: a whole model.
+        any_vocabulary: embeddings and heads may have other rows, which will be mapped.
+
+    Raises:
+        CheckpointError: with the first few differing tensors, both shapes and both folders.
+    """
+    _refuse_bare_beside_wrapped(base, source)
+    if base.tied != source.tied:
+        name = min(base.tied ^ source.tied)
+        owner, other = (base, source) if name in base.tied else (source, base)
+        raise CheckpointError(
+            f"{name} is tied to the embedding in {owner.folder} and its own matrix in "
+            f"{other.folder}; such models cannot be merged, use sources of the same base"
+        )
+    sizes = [_vocab_size(c.config) for c in (base, source)]
+    if not any_vocabulary and None not in sizes and sizes[0] != sizes[1]:
+        raise CheckpointError(
+            f"vocab_size is {sizes[0]} in {base.folder} and {sizes[1]} in {source.folder}; use "
+            "sources with the base's vocabulary, or tokenizer = 'base' to map theirs to it"
+        )
+    differences = _differences(base, source, any_vocabulary)
+    if differences:
+        more = len(differences) - _SHOWN
+        tail = f"; and {more} more" if more > 0 else ""
+        raise CheckpointError(
+            f"{source.folder} does not fit the base {base.folder}: "
+            f"{'; '.join(differences[:_SHOWN])}{tail}. Use sources that were trained from this base"
+        )
+
+
+def same_shape(name: str, ours: Shape, theirs: Shape, *, any_vocabulary: bool) -> bool:
+    """Whether tensors of two models have the same shape, apart from rows that will be mapped."""
+    return ours == theirs or (any_vocabulary and is_vocabulary(name) and ours[1:] == theirs[1:])
+
+
+def is_finite(tensor: torch.Tensor) -> bool:
+    """Whether a tensor holds neither NaN nor infinity; other than floating types never do."""
+    if not tensor.numel() or not tensor.is_floating_point():
+        return True
+    low, high = tensor.aminmax()  # carries NaN, and needs no mask the size of the tensor
+    return bool(torch.isfinite(low) & torch.isfinite(high))
+
+
+def check_finite(name: str, tensor: torch.Tensor, where: str | Path) -> None:
+    """Refuse a source tensor that holds NaN or infinity.
+
+    Args:
+        name: the tensor's name.
+        tensor: any shape; floating point, other types are always finite.
+        where: the file or folder it came from.
+
+    Raises:
+        CheckpointError: with the tensor, the file and how many values are bad.
+    """
+    if is_finite(tensor):
+        return
+    nan, inf = int(tensor.isnan().sum()), int(tensor.isinf().sum())
+    raise CheckpointError(
+        f"tensor {name!r} in {where} holds {nan} NaN and {inf} infinite values of "
+        f"{tensor.numel()}; that training run diverged or the file is damaged, use another "
+        "checkpoint"
+    )
+
+
+def _refuse_bare_beside_wrapped(base: Checkpoint, source: Checkpoint) -> None:
+    """The first GPT-2 and BLOOM store `h.0...`, and their tunes `transformer.h.0...`."""
+    for bare, wrapped in ((base, source), (source, base)):
+        alone = {n for n in bare.tensors.keys() - wrapped.tensors.keys() if not is_constant(n)}
+        if alone and alone <= {name.partition(".")[2] for name in wrapped.tensors}:
+            raise CheckpointError(
+                f"{bare.folder} stores a bare decoder ({min(alone)}), and {wrapped.folder} the "
+                "model around it; save the former again with "
+                "AutoModelForCausalLM.from_pretrained(...).save_pretrained(...)"
+            )
+
+
+def _differences(base: Checkpoint, source: Checkpoint, any_vocabulary: bool) -> list[str]:
+    found = []
+    names = (base.tensors.keys() | source.tensors.keys()) - base.tied
+    for name in sorted(name for name in names if not is_constant(name)):
+        ours, theirs = base.tensors.get(name), source.tensors.get(name)
+        if ours is None:
+            found.append(f"{name} is only in the source")
+        elif theirs is None:
+            found.append(f"{name} is only in the base")
+        elif not same_shape(name, ours.shape, theirs.shape, any_vocabulary=any_vocabulary):
+            found.append(f"{name} is {list(ours.shape)} in the base, {list(theirs.shape)} here")
+        elif ours.is_float != theirs.is_float:
+            kinds = [str(info.dtype)[6:] for info in (ours, theirs)]
+            found.append(f"{name} is {kinds[0]} in the base, {kinds[1]} here")
+    return found
+
+
+def _vocab_size(config: Any) -> int | None:
+    inner = config.get("text_config")
+    size = config.get("vocab_size", inner.get("vocab_size") if isinstance(inner, dict) else None)
+    return size if isinstance(size, int) else None

@@ -1,0 +1,81 @@
+"""Digests of tensors, remembered for as long as their file stays as it is.
+
+Hashing is the dearest part of a fast merge: 1.7 of 5 CPU seconds for task arithmetic on 0.34 B
+parameters. A file counts as unchanged while its path, device, inode, size and both of its times
+are the same. That is the rule by which git trusts its index, and it needs the time of change, which
+no program can set: a file that is rewritten, replaced, or given its old time back is hashed again.
+A file that changed shortly before it was read is not remembered, because it could have changed once
+more without the clock showing it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safemerge.atomic import replacing
+from safemerge.cache import cache_folder
+from safemerge.errors import OutputError
+
+log = logging.getLogger(__name__)
+
+_GRAIN_S = 2.0  # file systems have stored times to the second or, FAT, to two
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """A file at one moment.
+
+    Args:
+        file: as it was named.
+        path: with links followed.
+        stamp: device, inode, size, and times of modification and change in nanoseconds.
+        settled: whether the last change was long enough ago to show in the times.
+    """
+
+    file: Path
+    path: Path
+    stamp: tuple[int, ...]
+    settled: bool
+
+    @classmethod
+    def of(cls, file: Path) -> FileState:
+        """What the file is now."""
+        path = Path(os.path.realpath(file))
+        stat = path.stat()
+        changed = max(stat.st_mtime_ns, stat.st_ctime_ns)
+        stamp = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+        return cls(file, path, stamp, time.time_ns() - changed > _GRAIN_S * 1e9)
+
+
+def recall(state: FileState) -> dict[str, str]:
+    """`{tensor: digest}` of a file, as far as known; empty where the file has changed."""
+    try:
+        record = json.loads(_place(state).read_bytes())
+        if record["stamp"] == list(state.stamp):
+            return {str(name): str(digest) for name, digest in record["digests"].items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        pass  # never remembered, or damaged: then it is hashed
+    return {}
+
+
+def remember(state: FileState, digests: Mapping[str, str]) -> None:
+    """Keep the digests of a file that is still what it was in `state`; a full disk is no error."""
+    try:
+        if not state.settled or FileState.of(state.path).stamp != state.stamp:
+            return
+        with replacing(_place(state)) as file:
+            json.dump({"stamp": state.stamp, "digests": dict(digests)}, file)
+    except (OSError, OutputError) as error:
+        log.warning("digests of %s are not kept: %s", state.path, error)
+
+
+def _place(state: FileState) -> Path:
+    name = hashlib.sha256(os.fsencode(state.path)).hexdigest()[:32]
+    return cache_folder() / "digests" / f"{name}.json"

@@ -1,0 +1,289 @@
+"""A checkpoint folder, opened without reading its weights: shapes at once, tensors on demand.
+
+Accepted: `config.json` with `model.safetensors`, or with `model.safetensors.index.json` and its
+shards; the same in `.bin` pickles if the caller allows them. Everything that can be wrong with the
+files is found here, before any work starts. Agreement between checkpoints is `compat.py`'s.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from safemerge.errors import CheckpointError, near_names
+from safemerge.io.digests import FileState, recall, remember
+from safemerge.io.files import inside, read_json
+from safemerge.io.header import TensorInfo, read_header, read_pieces, read_tensor
+from safemerge.io.hub import local_folder
+from safemerge.io.pickles import read_pickle
+from safemerge.io.ties import find_tied
+from safemerge.names import is_constant
+
+# Keys of config.json that change with the software or the place, not with the model.
+_INCIDENTAL = frozenset(
+    {"_name_or_path", "_commit_hash", "transformers_version", "dtype", "torch_dtype", "use_cache"}
+)
+# transformers looks for the names in this order, so the same file wins.
+_WEIGHTS = (("model", ".safetensors"), ("pytorch_model", ".bin"))
+_PACKED = ("qweight", "qzeros", "weight")
+_WHOLE = frozenset({torch.bool, torch.int16, torch.int32, torch.int64})
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """An open checkpoint. Holds no weights and no open files.
+
+    Attributes:
+        folder: where it lies.
+        source: what the user called it, a path or a Hub id; for messages and the card.
+        config: the content of config.json.
+        tensors: every stored tensor by name, in sorted order.
+        tied: names that are aliases of the embedding, stored or not; never merge or write them.
+    """
+
+    folder: Path
+    source: str
+    config: Mapping[str, Any]
+    tensors: Mapping[str, TensorInfo]
+    tied: frozenset[str]
+    _pickled: Mapping[str, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
+    _digests: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+    _unhashed: list[FileState] = field(default_factory=list, repr=False, compare=False)
+
+    def load(self, name: str) -> torch.Tensor:
+        """One tensor as stored, in memory of its own; the caller may change it.
+
+        Its digest is taken on the way, once: hashing a model that is merged anyway needs no second
+        reading, and names the bytes that were merged. Threads may load different tensors at once.
+
+        Raises:
+            CheckpointError: there is no such tensor, or its file changed since it was opened.
+        """
+        info = self._info(name)
+        tensor = self._pickled[name].clone() if info.offset is None else read_tensor(info)
+        if name not in self._digests:
+            self._digests[name] = hashlib.sha256(_bytes(tensor)).hexdigest()
+        return tensor
+
+    def pieces(self, name: str, entries: int) -> Iterator[torch.Tensor]:
+        """The same tensor as flat pieces of entries, in order, each in memory of its own.
+
+        Args:
+            name: a stored tensor.
+            entries: of a piece, at least 1; the last piece may be shorter.
+
+        Raises:
+            CheckpointError: as for `load`.
+        """
+        info = self._info(name)
+        pieces: Iterator[torch.Tensor]
+        if info.offset is None:
+            pickled = self._pickled[name].reshape(-1)
+            starts = range(0, pickled.numel(), entries)
+            pieces = (pickled[begin : begin + entries].clone() for begin in starts)
+        else:
+            pieces = read_pieces(info, entries)
+        digest = None if name in self._digests else hashlib.sha256()
+        for piece in pieces:
+            if digest is not None:
+                digest.update(_bytes(piece))
+            yield piece
+        if digest is not None:
+            self._digests[name] = digest.hexdigest()
+
+    def _info(self, name: str) -> TensorInfo:
+        info = self.tensors.get(name)
+        if info is None:
+            raise CheckpointError(
+                f"{self.folder} has no tensor {name!r}; {near_names(name, self.tensors)}"
+            )
+        return info
+
+    def content_hash(self) -> str:
+        """64 hex digits that name this model's content; reads tensors that were never loaded.
+
+        Covers name, dtype, shape and bytes of every tensor and the keys of config.json that
+        describe the architecture. Sharding, file format, header order and stored copies of tied
+        tensors make no difference. Digests are remembered while a file stays as it is
+        (`digests.py`), so that a model is hashed once and not in every merge.
+        """
+        config = {key: self.config[key] for key in self.config if key not in _INCIDENTAL}
+        digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+        for name, info in self.tensors.items():
+            if name in self.tied:
+                continue
+            if name not in self._digests:
+                self.load(name)
+            entry = [name, str(info.dtype), info.shape, self._digests[name]]
+            digest.update(json.dumps(entry).encode())
+        while self._unhashed:
+            state = self._unhashed.pop()
+            names = [n for n in self._digests if self.tensors[n].file == state.file]
+            remember(state, {name: self._digests[name] for name in names})
+        return digest.hexdigest()
+
+
+def _bytes(tensor: torch.Tensor) -> memoryview:
+    data: memoryview = tensor.reshape(-1).view(torch.uint8).numpy().data
+    return data
+
+
+def open_checkpoint(path_or_hub_id: str | Path, *, allow_pickle: bool = False) -> Checkpoint:
+    """Open a checkpoint and check its files; reads headers only.
+
+    The one exception is a head stored beside the embedding it may be tied to: both are compared.
+
+    Args:
+        path_or_hub_id: a folder, or `org/name[@revision]` on the Hub.
+        allow_pickle: accept `.bin` files; off by default because a pickle can hold code.
+
+    Raises:
+        CheckpointError: something is missing, damaged, quantised, or points out of the folder.
+    """
+    folder = local_folder(path_or_hub_id, allow_pickle=allow_pickle)
+    return open_folder(folder, str(path_or_hub_id), allow_pickle=allow_pickle)
+
+
+def open_folder(folder: Path, source: str, *, allow_pickle: bool = False) -> Checkpoint:
+    """`open_checkpoint` of a folder that is here, which the user called `source`."""
+    files, index = _weight_files(folder)
+    if not (folder / "config.json").exists():
+        raise CheckpointError(
+            f"{folder} has weights and no config.json; copy the model's config.json into it"
+        )
+    config = read_json(inside(folder, "config.json"))
+    tensors: dict[str, TensorInfo] = {}
+    pickled: dict[str, torch.Tensor] = {}
+    digests: dict[str, str] = {}
+    unhashed: list[FileState] = []
+    for file in files:
+        state = FileState.of(file)  # before anything of it is read
+        infos, unpickled = read_weights(file, allow_pickle=allow_pickle)
+        pickled.update(unpickled)
+        for name, info in infos.items():
+            if index is not None and index.get(name) != file:
+                raise CheckpointError(
+                    f"{file} holds tensor {name!r}, which the index of {folder} does not place "
+                    "there; index and shards belong to different checkpoints, download it again"
+                )
+            tensors[name] = info
+        known = recall(state)
+        digests.update(known)
+        if not infos.keys() <= known.keys():
+            unhashed.append(state)
+    for name, file in (index or {}).items():
+        if name not in tensors:
+            raise CheckpointError(
+                f"the index of {folder} places tensor {name!r} in {file.name}, which does not "
+                "hold it; index and shards belong to different checkpoints, download it again"
+            )
+    if not tensors:
+        raise CheckpointError(f"{folder} holds no tensors; download or save the checkpoint again")
+    _refuse_quantised(folder, config, tensors)
+    ordered = MappingProxyType(dict(sorted(tensors.items())))
+    checkpoint = Checkpoint(folder, source, config, ordered, frozenset(), pickled, digests)
+    tied = find_tied(folder, config, ordered, checkpoint.load)
+    return replace(checkpoint, tied=tied, _unhashed=unhashed)
+
+
+def read_weights(
+    file: Path, *, allow_pickle: bool
+) -> tuple[dict[str, TensorInfo], dict[str, torch.Tensor]]:
+    """The tensors of one file, and those of them that a pickle holds.
+
+    Raises:
+        CheckpointError: the file is damaged, or a pickle without permission.
+    """
+    if file.suffix != ".bin":
+        return read_header(file), {}
+    if not allow_pickle:
+        raise CheckpointError(
+            f"{file.parent} has its weights in .bin pickles, which can run code when loaded; "
+            "convert it with save_pretrained(..., safe_serialization=True), or pass "
+            "--allow-pickle if you trust where it comes from"
+        )
+    found = read_pickle(file)
+    infos = {k: TensorInfo(k, tuple(v.shape), v.dtype, file, None) for k, v in found.items()}
+    return infos, found
+
+
+def holds_model(folder: Path) -> bool:
+    """Whether a folder has the weights of a whole model, by the names of its files."""
+    return any(
+        (folder / f"{stem}{suffix}{index}").exists()
+        for stem, suffix in _WEIGHTS
+        for index in ("", ".index.json")
+    )
+
+
+def _weight_files(folder: Path) -> tuple[list[Path], dict[str, Path] | None]:
+    """The files that hold weights, and the index `{tensor: file}` if there is one."""
+    for stem, suffix in _WEIGHTS:
+        single, index_file = folder / f"{stem}{suffix}", folder / f"{stem}{suffix}.index.json"
+        if single.exists():
+            return [inside(folder, single.name)], None
+        if index_file.exists():
+            index = _read_index(folder, inside(folder, index_file.name), suffix)
+            return sorted(set(index.values())), index
+    if any(folder.glob("adapter_model.*")):
+        raise CheckpointError(
+            f"{folder} is a LoRA adapter, not a whole model; name it as a source, and the model "
+            "that it was trained on as the base"
+        )
+    what = "has no weights" if any(folder.iterdir()) else "is empty"
+    raise CheckpointError(
+        f"{folder} {what}: expected model.safetensors or model.safetensors.index.json; "
+        "check the path, or download the checkpoint again"
+    )
+
+
+def _read_index(folder: Path, index_file: Path, suffix: str) -> dict[str, Path]:
+    weight_map = read_json(index_file).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(
+            f"{index_file} has no weight_map that names tensors; download or copy it again"
+        )
+    index: dict[str, Path] = {}
+    for name, shard in weight_map.items():
+        if not isinstance(shard, str) or not shard.endswith(suffix):
+            raise CheckpointError(
+                f"{index_file} places tensor {name!r} in {shard!r}, which is not a {suffix} file; "
+                "download or copy it again"
+            )
+        index[name] = inside(folder, shard)
+        if not index[name].exists():
+            raise CheckpointError(
+                f"{index_file} names the shard {shard}, which is missing; download it again"
+            )
+    return index
+
+
+def _refuse_quantised(
+    folder: Path, config: Mapping[str, Any], tensors: Mapping[str, TensorInfo]
+) -> None:
+    """Quantised weights cannot be added; masks and buffers such as position ids may pass."""
+    inner = config.get("text_config")
+    for section in (config, inner if isinstance(inner, dict) else {}):
+        for key in ("quantization_config", "compression_config"):
+            if section.get(key):
+                raise CheckpointError(
+                    f"{folder} is quantised ({key} in config.json); "
+                    "use the unquantised checkpoint, or dequantise it and save it first"
+                )
+    for name, info in tensors.items():
+        if info.is_float or is_constant(name):
+            continue
+        # Wide integers are counters or positions, unless they hold packed weights.
+        packed = name.rpartition(".")[2].startswith(_PACKED)
+        if packed or info.dtype not in _WHOLE:
+            raise CheckpointError(
+                f"tensor {name!r} in {info.file} has type {str(info.dtype)[6:]}, which cannot be "
+                "merged; use the unquantised checkpoint"
+            )

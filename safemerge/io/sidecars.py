@@ -1,0 +1,95 @@
+"""The small files that make weights a usable model: config, tokenizer, chat template.
+
+Known names only, so no code (`*.py`), no weights and nothing private of the source folder comes
+along. `auto_map` entries are dropped: they tell loaders which Python of the repository to run, and
+that Python is not copied.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from safemerge.errors import CheckpointError
+from safemerge.io.files import inside, read_json
+from safemerge.io.reader import Checkpoint
+
+_MODEL_FILES = (
+    "config.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
+)
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+_TEMPLATES = "additional_chat_templates"
+_CODE_KEYS = frozenset({"auto_map", "custom_pipelines"})
+
+
+def copy_sidecars(
+    checkpoint: Checkpoint,
+    out_folder: Path,
+    *,
+    dtype: str | None = None,
+    tokenizer_from: Checkpoint | None = None,
+) -> list[str]:
+    """Copy config, generation settings, tokenizer and chat templates.
+
+    Args:
+        checkpoint: where they come from.
+        out_folder: an existing folder, usually `CheckpointWriter.folder`.
+        dtype: "float32", "bfloat16" or "float16", written into config.json; None keeps what it
+            says.
+        tokenizer_from: another checkpoint for the tokenizer and its templates.
+
+    Returns:
+        Names of the files written, sorted.
+
+    Raises:
+        CheckpointError: a file is damaged or is a link out of its folder.
+    """
+    tokenizer = tokenizer_from or checkpoint
+    names = [(checkpoint.folder, name) for name in _MODEL_FILES]
+    names += [(tokenizer.folder, name) for name in _TOKENIZER_FILES]
+    templates = tokenizer.folder / _TEMPLATES
+    if templates.is_dir():
+        names += [(tokenizer.folder, f"{_TEMPLATES}/{p.name}") for p in templates.glob("*.jinja")]
+    written = []
+    for folder, name in names:
+        source = inside(folder, name)
+        if source.exists():
+            target = out_folder / name
+            target.parent.mkdir(exist_ok=True)
+            _copy(source, target, dtype if name == "config.json" else None)
+            written.append(name)
+    return sorted(written)
+
+
+def _copy(source: Path, target: Path, dtype: str | None) -> None:
+    """Copy one file: verbatim unless it names code to run, or its dtype has to change."""
+    if source.suffix == ".json" and source.name not in ("tokenizer.json", "vocab.json"):
+        content = read_json(source)
+        kept = {key: value for key, value in content.items() if key not in _CODE_KEYS}
+        if dtype is not None:
+            kept.pop("torch_dtype", None)  # the name before transformers 4.56
+            kept["dtype"] = dtype
+        if kept != content:
+            target.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+            return
+    try:
+        # Content only: a link becomes a file, and a read-only source gives a writable copy.
+        shutil.copyfile(source, target)
+    except IsADirectoryError as error:
+        raise CheckpointError(f"{source} is a folder, not a file; remove it") from error

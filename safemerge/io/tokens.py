@@ -1,0 +1,136 @@
+"""Whether checkpoints read text the same way.
+
+Weights that learned different meanings for one token id merge into garbage without any error
+(mergekit issues 47, 139, 169, 425), so a difference is refused. Compared: every id's token, special
+tokens included, and BPE merges. Not compared: which special token ends a turn or pads, because a
+base and its chat tunes differ there in good faith and the output follows one of them.
+
+A folder with no tokenizer file at all makes no claim and passes: training scripts often save
+weights alone, and the vocabulary's size is checked with the shapes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safemerge.errors import CheckpointError
+from safemerge.io.files import inside, read_json
+
+# Formats from before tokenizer.json; compared byte for byte.
+_SLOW = ("tokenizer.model", "vocab.json", "merges.txt", "vocab.txt")
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenizer:
+    """What the files of a tokenizer say.
+
+    Attributes:
+        tokens: id -> token.
+        merges: of a BPE, in order.
+        slow: `{file: sha256}` of the formats from before tokenizer.json; empty where there is one.
+        spelling: how tokens are written, such as "bytes".
+    """
+
+    tokens: dict[int, str]
+    merges: tuple[str, ...]
+    slow: dict[str, str]
+    spelling: str
+
+
+def check_tokenizers(base: Path, sources: Sequence[Path]) -> None:
+    """Refuse sources whose tokenizer differs from the base's, by their folders.
+
+    The reference is the base, or the first source with a tokenizer if the base has none.
+
+    Raises:
+        CheckpointError: with an example of a differing token, or a tokenizer that cannot be read.
+    """
+    found = [(f, t) for f in (base, *sources) if (t := read_tokenizer(f)) is not None]
+    if len(found) < 2:
+        return
+    (first, reference), *others = found
+    for other, tokenizer in others:
+        difference = _difference(reference, tokenizer)
+        if difference:
+            raise CheckpointError(
+                f"the tokenizers of {first} and {other} differ: {difference}; "
+                "their weights give different meanings to the same ids, use sources that share "
+                "the base's tokenizer, or tokenizer = 'base' to map their rows to it"
+            )
+
+
+def _difference(ours: Tokenizer, theirs: Tokenizer) -> str:
+    """One example of what differs, or nothing."""
+    if bool(ours.slow) != bool(theirs.slow):
+        return (
+            "only one has a tokenizer.json (save both again with "
+            "AutoTokenizer.from_pretrained(...).save_pretrained(...))"
+        )
+    for file in sorted(ours.slow.keys() | theirs.slow.keys()):
+        if ours.slow.get(file) != theirs.slow.get(file):
+            return f"{file} has other content, or is missing in one"
+    for index in sorted(ours.tokens.keys() | theirs.tokens.keys()):
+        a, b = ours.tokens.get(index), theirs.tokens.get(index)
+        if a != b:
+            names = ["nothing" if token is None else repr(token) for token in (a, b)]
+            return f"id {index} is {names[0]} in the first and {names[1]} in the second"
+    if ours.merges != theirs.merges:
+        pairs = zip(ours.merges, theirs.merges, strict=False)
+        count = min(len(ours.merges), len(theirs.merges))
+        at = next((i for i, (a, b) in enumerate(pairs) if a != b), count)
+        return f"BPE merge number {at} is another"
+    return ""
+
+
+def read_tokenizer(folder: Path) -> Tokenizer | None:
+    """The tokenizer of a folder, or None where it has none.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    if not (folder / "tokenizer.json").exists():
+        slow = {
+            name: hashlib.sha256(inside(folder, name).read_bytes()).hexdigest()
+            for name in _SLOW
+            if (folder / name).exists()
+        }
+        return Tokenizer({}, (), slow, "") if slow else None
+    path = inside(folder, "tokenizer.json")
+    content = read_json(path)
+    try:
+        model = content["model"]
+        tokens = _vocabulary(model["vocab"])
+        tokens |= {int(t["id"]): str(t["content"]) for t in content.get("added_tokens") or ()}
+        # Written as "a b" before tokenizers 0.20 and as ["a", "b"] since.
+        merges = tuple(m if isinstance(m, str) else " ".join(m) for m in model.get("merges") or ())
+        spelling = _spelling(content)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path} is not a tokenizer that can be compared ({error!r}); "
+            "save it again with AutoTokenizer.from_pretrained(...).save_pretrained(...)"
+        ) from error
+    return Tokenizer(tokens, merges, {}, spelling)
+
+
+def _spelling(content: dict[str, Any]) -> str:
+    """How tokens are written, which the steps around the model tell."""
+    steps = [content.get(key) for key in ("normalizer", "pre_tokenizer", "decoder")]
+    text = json.dumps(steps, ensure_ascii=False)
+    if '"ByteLevel"' in text:
+        return "bytes"
+    return (
+        "sentence pieces"
+        if "▁" in text or '"Metaspace"' in text
+        else f"{content['model'].get('type')}"
+    )
+
+
+def _vocabulary(vocab: Any) -> dict[int, str]:
+    if isinstance(vocab, list):  # Unigram: [piece, score], the id is the position
+        return {index: str(piece) for index, (piece, _) in enumerate(vocab)}
+    return {int(index): str(token) for token, index in vocab.items()}
