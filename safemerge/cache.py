@@ -1,0 +1,36 @@
+"""The user's cache: dear to compute, cheap to keep. All of it may be deleted any time."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+from safemerge.errors import ConfigError
+from safemerge.factors import FactorStore
+
+
+def cache_folder() -> Path:
+    """$SAFEMERGE_CACHE, by default ~/.cache/safemerge; it need not exist."""
+    return Path(os.environ.get("SAFEMERGE_CACHE", "~/.cache/safemerge")).expanduser()
+
+
+def factor_store() -> FactorStore:
+    """The user's factor cache: $SAFEMERGE_CACHE/factors, by default under ~/.cache/safemerge.
+
+    $SAFEMERGE_CACHE_GB is its size limit in gigabytes, by default 20.
+
+    Raises:
+        ConfigError: where that is no number of at least 0.
+    """
+    wanted = os.environ.get("SAFEMERGE_CACHE_GB", "20")
+    try:
+        limit_gb = float(wanted)
+    except ValueError:
+        limit_gb = math.nan
+    if not limit_gb >= 0.0:
+        raise ConfigError(
+            f"$SAFEMERGE_CACHE_GB is {wanted!r}; give the size limit of the factor cache in "
+            "gigabytes, 0 or more, or unset it for 20"
+        )
+    return FactorStore(cache_folder() / "factors", limit_gb)

@@ -1,0 +1,91 @@
+"""Which models of a merge file are the base and which the sources, by what the method merges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from os.path import normpath
+from pathlib import PurePosixPath
+
+from safemerge.errors import RecipeError, near_names
+from safemerge.mergekit.config import MergeConfig
+from safemerge.mergekit.reference import ABSENT, REFERENCE, Reference
+from safemerge.methods import METHODS
+from safemerge.recipe import ModelRef
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """Who plays what.
+
+    Args:
+        reference: mergekit's facts about the method.
+        base: the model that deltas are taken from; where the method merges models, any will do.
+        sources: the models that are merged, in order, as the file names them.
+    """
+
+    reference: Reference
+    base: str
+    sources: tuple[str, ...]
+
+
+def cast_of(config: MergeConfig) -> Cast:
+    """Look the method up, and tell the base from the sources.
+
+    Raises:
+        RecipeError: a method that mergekit or safemerge lacks, no base where one is needed, nothing
+            to merge, or a LoRA adapter for another model than the base.
+    """
+    method, listed = config.method, config.models
+    reference = _reference(method)
+    wholes = [model.partition("+")[0] for model in listed if "+" in model]
+    if reference.merges == "models":
+        # mergekit adds a base_model that is not listed to the models, and averages it with them.
+        added = config.slices[0].layers is None and config.base not in (None, *listed)
+        sources = (*listed, config.base) if added and config.base else listed
+        cast = Cast(reference, config.base or (wholes or listed)[0], sources)
+    elif config.base is None:
+        raise RecipeError(
+            f"merge_method {method!r} starts from a base; name it as base_model, the model that "
+            "the others were trained from"
+        )
+    else:
+        others = tuple(model for model in listed if model != config.base)
+        if not others:
+            raise RecipeError(f"no model is listed besides the base_model {config.base!r}; add one")
+        both = reference.merges == "two"
+        cast = Cast(reference, config.base, (config.base, *others) if both else others)
+    for whole in wholes:
+        if normpath(whole) != normpath(cast.base):
+            raise RecipeError(
+                f"a LoRA adapter is given for {whole!r}, and deltas are taken from {cast.base!r}; "
+                "merge the adapter into its model first (peft: merge_and_unload)"
+            )
+    return cast
+
+
+def named(cast: Cast) -> list[ModelRef]:
+    """Base and sources under different short names, taken from their paths."""
+    refs = []
+    taken: set[str] = set()
+    for model in (*cast.sources, cast.base):
+        path = model.rpartition("+")[2]  # an adapter is a source of its own
+        stem = PurePosixPath(path.partition("@")[0]).name or "model"
+        label = next(
+            name
+            for name in (stem, *(f"{stem}-{i}" for i in range(2, len(cast.sources) + 3)))
+            if name not in taken
+        )
+        taken.add(label)
+        refs.append(ModelRef(name=label, path=path))
+    return [refs[-1], *refs[:-1]]
+
+
+def _reference(method: str) -> Reference:
+    if method in REFERENCE:
+        return REFERENCE[method]
+    if method in METHODS:
+        raise RecipeError(f"mergekit has no merge method {method!r}; write a recipe (JSON) for it")
+    if method in ABSENT:
+        known = ", ".join(sorted(REFERENCE))
+        raise RecipeError(f"merge_method {method!r} of mergekit is not built; known: {known}")
+    raise RecipeError(f"unknown merge_method {method!r}; {near_names(method, REFERENCE)}")

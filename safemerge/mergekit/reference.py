@@ -1,0 +1,81 @@
+"""What mergekit 0.1.5 knows of each merge method that safemerge has too: parameters and inputs.
+
+Facts, read from its method specifications and checked by running it: names, which of them a model
+has and which the whole merge, and their defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from safemerge.mergekit.settings import Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A merge method of mergekit.
+
+    Args:
+        per_model: parameters that each model has, with defaults; None is required.
+        shared: parameters of the whole merge, with defaults; None is required.
+        merges: "deltas" of the models to a base_model that has no parameters of its own; all
+            "models", a base_model among them; or "two", from the base_model to the other one.
+        per_source: those of `shared` that here are weights or numbers of the sources, so that they
+            may differ between places.
+    """
+
+    per_model: Mapping[str, float | None] = field(default_factory=dict)
+    shared: Mapping[str, Scalar | None] = field(default_factory=dict)
+    merges: Literal["deltas", "models", "two"] = "deltas"
+    per_source: frozenset[str] = frozenset()
+
+
+def _sparse(normalize: bool, rescale: bool, **per_model: float) -> Reference:
+    shared = {"normalize": normalize, "rescale": rescale, "lambda": 1.0, "int8_mask": False}
+    return Reference({"weight": None, "density": 1.0, **per_model}, shared)
+
+
+REFERENCE: dict[str, Reference] = {
+    "linear": Reference({"weight": None}, {"normalize": True}, merges="models"),
+    "karcher": Reference({}, {"max_iter": 10, "tol": 1e-5}, merges="models"),
+    "slerp": Reference({}, {"t": None}, merges="two", per_source=frozenset({"t"})),
+    # density and rescale are accepted there too, and change nothing.
+    "task_arithmetic": Reference(
+        {"weight": None},
+        {"normalize": False, "lambda": 1.0, "int8_mask": False},
+        per_source=frozenset({"normalize"}),
+    ),
+    "ties": _sparse(normalize=True, rescale=False),
+    "dare_ties": _sparse(normalize=False, rescale=True),
+    "dare_linear": _sparse(normalize=False, rescale=True),
+    "breadcrumbs": _sparse(normalize=False, rescale=False, gamma=0.01),
+    "breadcrumbs_ties": _sparse(normalize=False, rescale=False, gamma=0.01),
+    "della": _sparse(normalize=True, rescale=True, epsilon=0.15),
+    "della_linear": _sparse(normalize=False, rescale=True, epsilon=0.15),
+    "model_stock": Reference({}, {"filter_wise": False}),
+    "sce": Reference(
+        {}, {"int8_mask": False, "select_topk": 1.0}, per_source=frozenset({"select_topk"})
+    ),
+}
+
+# Parameters of the whole merge that have another name here, or other values.
+RENAMED = {"lambda": "scale"}
+VALUES: Mapping[str, Mapping[Scalar, Scalar]] = {"rescale": {False: "none", True: "l1"}}
+
+# Methods of mergekit that safemerge does not have.
+ABSENT = (
+    "arcee_fusion",
+    "multislerp",
+    "nearswap",
+    "nuslerp",
+    "passthrough",
+    "ram",
+    "ramplus_tl",
+)
+
+# Every parameter that one of these methods reads.
+PARAMETERS = frozenset(
+    name for known in REFERENCE.values() for name in (*known.per_model, *known.shared)
+)

@@ -1,0 +1,27 @@
+"""Passes over large tensors in blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+BLOCK = 1 << 17
+"""Entries of a block: the temporaries of a few sources stay in a processor's cache, and calls into
+torch are few enough. Measured: half of it is slower, and a whole tensor four times slower."""
+
+_DEVICE_BLOCK = 1 << 26  # elsewhere blocks only limit memory: a float32 temporary takes 256 MiB
+
+
+def blocks(count: int, device: torch.device, threads: int = 1) -> Iterator[slice]:
+    """Slices that cover `count` entries in order, small ones on a CPU.
+
+    Args:
+        count: of entries, at least 0.
+        device: where the tensors are.
+        threads: that share a block. Sums must leave it at 1, as their last digits hang on the
+            blocks, and the same recipe gives the same bytes with any number of threads.
+    """
+    step = BLOCK * threads if device.type == "cpu" else _DEVICE_BLOCK
+    for start in range(0, count, step):
+        yield slice(start, start + step)

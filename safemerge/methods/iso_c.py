@@ -1,0 +1,53 @@
+"""Iso-C: the sum of the deltas with all its singular values made equal.
+
+Source: 2502.04959 (methods.md 4.2). With r = min(out, in):
+
+    D = sum_i w_i D_i = U S V'        theta = base + scale * mean(S) U V'
+
+A trial takes the polar factor U V' by one eigendecomposition of the short side, and mean(S) is
+<U V', D> / r: no SVD. Directions that D does not have stay zero, where the paper's code fills them
+with arbitrary ones of the same size. Vectors are the mean of the weighted deltas, as in the paper's
+code; embeddings and heads are task arithmetic, for the reason that tsvm gives.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from safemerge.methods import tsvm
+from safemerge.methods.base import Method, Scaled, State
+from safemerge.methods.polar import polar
+from safemerge.methods.ranks import bytes_held
+from safemerge.methods.span import keep_in_span, out_of_span
+
+
+def combine(base: Tensor, state: State, weights: Tensor, params: Scaled) -> Tensor:
+    """Flatten the spectrum of the weighted sum.
+
+    Args:
+        base: (out, in).
+        state: what `keep_in_span` returned.
+        weights: (n_sources,), any finite value.
+        params: `scale`.
+    """
+    total = torch.tensordot(weights, state["deltas"], dims=1)
+    directions = polar(total)
+    # <U V', D> is the sum of the singular values. Its derivative by D is U V' itself, so the
+    # directions count as fixed here.
+    mean = (directions.detach() * total).sum() / max(min(base.shape), 1)
+    merged: Tensor = base.float() + out_of_span(state, params.scale * mean * directions)
+    return merged
+
+
+METHOD = Method(
+    name="iso_c",
+    source="2502.04959; methods.md 4.2",
+    params=Scaled,
+    prepare=keep_in_span,
+    combine=combine,
+    elsewhere=tsvm.METHOD.elsewhere,
+    # The sum, its directions and their copies in float64; Gram matrix and eigenvectors in float64.
+    footprint=bytes_held(1, whole=8, squares=6),
+    one_source_is_itself=False,
+)

@@ -1,0 +1,111 @@
+"""Iso-CTS: a common subspace and a few directions of each source beside it, all equally strong.
+
+Source: 2502.04959 (methods.md 4.2). With weighted deltas w_i D_i, D their sum, r = min(out, in):
+
+    k = r - (nearest multiple of T to (1 - common) r)       rank of the common part
+    U_c, S_c, V_c: the k leading triplets of D
+    U_i, S_i, V_i: the (r - k) / T leading triplets of w_i D_i - U_c U_c' w_i D_i
+    U = [U_1 ... U_T U_c], V and S likewise
+    theta = base + scale * mean(S) polar(U) polar(V)'
+
+All of it moves with the weights, so a trial takes eigendecompositions of the short side in float64,
+and no SVD. Where out <= in, two of them: each U_i lies in the orthogonal complement of U_c, whose
+basis the first one gives, and is found there. Directions that a delta does not have (weight 0, a
+LoRA) are zero and take no part. The directions turn where singular values cross, so there is no
+gradient. Vectors, embeddings and heads are merged as by Iso-C.
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from safemerge.methods import iso_c
+from safemerge.methods.base import Method, Scaled, State
+from safemerge.methods.polar import FLOOR, polar
+from safemerge.methods.ranks import bytes_held
+from safemerge.methods.span import keep_in_span, out_of_span
+
+
+class IsoCtsParams(Scaled):
+    """Parameters of Iso-CTS.
+
+    Args:
+        scale: alpha, in [0, 10].
+        common: share of the rank that is common, in [0, 1]; 1 is Iso-C.
+    """
+
+    common: float = Field(default=0.8, ge=0.0, le=1.0)
+
+
+@torch.no_grad()
+def combine(base: Tensor, state: State, weights: Tensor, params: IsoCtsParams) -> Tensor:
+    """Find the directions and make them equally strong.
+
+    Args:
+        base: (out, in).
+        state: what `keep_in_span` returned.
+        weights: (n_sources,), any finite value.
+        params: `scale`, `common`.
+    """
+    rank = min(base.shape)
+    each = own_rank(rank, len(weights), params.common)
+    total = torch.tensordot(weights, state["deltas"], dims=1).double()
+    common, outside = _leading(total, rank - each * len(weights), total.norm())
+    own = []
+    for weight, unweighted in zip(weights, state["deltas"], strict=True):
+        delta = weight * unweighted.double()
+        if outside is None:
+            residual = delta - common[0] @ (common[0].T @ delta)
+            own.append(_leading(residual, each, delta.norm())[0])
+        else:
+            left, s, right = _leading(outside.T @ delta, each, delta.norm())[0]
+            own.append((outside @ left, s, right))
+    # The columns of U_i are orthogonal to those of U_c, which are orthonormal already.
+    left = torch.cat([polar(torch.cat([u for u, _, _ in own], dim=1)), common[0]], dim=1)
+    right = polar(torch.cat([*(v for _, _, v in own), common[2]], dim=1))
+    mean = torch.cat([*(s for _, s, _ in own), common[1]]).sum() / max(rank, 1)
+    directions = left.float() @ right.float().T
+    merged: Tensor = base.float() + out_of_span(state, (params.scale * mean).float() * directions)
+    return merged
+
+
+def own_rank(rank: int, n_sources: int, common: float) -> int:
+    """Triplets of each source beside the common ones: the nearest whole number that fits."""
+    return min(round((1.0 - common) * rank / n_sources), rank // n_sources)
+
+
+def _leading(
+    matrix: Tensor, k: int, size: Tensor
+) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor | None]:
+    """The k leading triplets (u, s, v) of a matrix (out, in), float64.
+
+    They are zero where its singular values are nothing beside `size`, the norm of the delta that
+    the matrix is a part of. Also a basis (out, out - k) of what is orthogonal to u, where
+    out <= in; else None.
+    """
+    out, into = matrix.shape
+    if out > into:
+        (v, s, u), _ = _leading(matrix.T, k, size)
+        return (u, s, v), None
+    values, vectors = torch.linalg.eigh(matrix @ matrix.T)
+    values, vectors = values.flip(0), vectors.flip(1)
+    kept = values[:k] > (FLOOR * size) ** 2
+    s = torch.where(kept, values[:k], 0.0).sqrt()
+    inverse = torch.where(kept, values[:k], 1.0).rsqrt() * kept
+    return (vectors[:, :k] * kept, s, matrix.T @ (vectors[:, :k] * inverse)), vectors[:, k:]
+
+
+METHOD = Method(
+    name="iso_cts",
+    source="2502.04959; methods.md 4.2",
+    params=IsoCtsParams,
+    prepare=keep_in_span,
+    combine=combine,
+    elsewhere=iso_c.METHOD.elsewhere,
+    # All in float64: sum, residual, own and common directions; their decompositions.
+    footprint=bytes_held(1, whole=18, squares=18),
+    one_source_is_itself=False,
+    differentiable=False,
+)

@@ -1,0 +1,93 @@
+"""LED: of every delta, only the entries that matter to base and source and to no other source.
+
+Source: 2502.16770 (methods.md 4.17). With importance I = E_x |theta * grad L(x)| of every entry,
+taken for the base and for source i on examples of source i's own domain, L the negative
+log-likelihood of the answer:
+
+    N_i    = entries in the top rate_i of both, tensor by tensor
+    mask_i = N_i less all other N_j
+    theta  = base + scale * sum_i w_i mask_i D_i
+
+The gradients are taken once for each source, beforehand, by `synth.importance.write_importance`. An
+entry is in N_i where the worse of its two positions is under rate_i, so a file holds that position
+alone. Every tensor is treated alike, whatever its shape.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from safemerge.methods import task_arithmetic
+from safemerge.methods.base import Choice, Method, Params, Scaled, Site, Span, State
+from safemerge.methods.deltas import add_deltas
+from safemerge.methods.draws import masked
+from safemerge.methods.importance import POSITIONS
+from safemerge.methods.ranks import bytes_held
+
+
+def prepare(base: Tensor, deltas: Tensor, params: Params, site: Site) -> State:
+    """Keep deltas and positions.
+
+    Args:
+        base: any shape; unused.
+        deltas: (n_sources, *base.shape), float32.
+        params: unused.
+        site: its `importance` gives the positions.
+
+    Returns:
+        `deltas` and `position`, both (n_sources, *base.shape).
+    """
+    assert site.importance is not None  # Method.check has refused sources without
+    return {"deltas": deltas, "position": site.importance}
+
+
+def select(state: State, choice: Choice, params: Params) -> State:
+    """Find what each source alone has located.
+
+    Args:
+        state: what `prepare` returned.
+        choice: `rate` of every source, the share of a tensor's entries that are important to it, in
+            [0, 1].
+        params: unused.
+
+    Returns:
+        `deltas` and `mask`, both (n_sources, *base.shape).
+    """
+    # A position below rate * POSITIONS; as whole numbers, since mixed types would be copied first.
+    last = [math.ceil(rate * POSITIONS) - 1 for rate in choice.per_source["rate"]]
+    located = torch.stack([part <= end for part, end in zip(state["position"], last, strict=True)])
+    claims = located.sum(dim=0, dtype=torch.uint8)
+    return {"deltas": state["deltas"], "mask": located.logical_and_(claims == 1)}
+
+
+def combine(base: Tensor, state: State, coefficients: Tensor, params: Params) -> Tensor:
+    """Add what is inside of the masks.
+
+    Args:
+        base: any shape.
+        state: what `select` returned.
+        coefficients: what `task_arithmetic.weigh` returned.
+        params: unused.
+    """
+    kept = masked(state["deltas"], state["mask"])
+    return add_deltas(base, {"deltas": kept}, coefficients, params)
+
+
+METHOD = Method(
+    name="led",
+    source="2502.16770; methods.md 4.17",
+    params=Scaled,
+    prepare=prepare,
+    select=select,
+    weigh=task_arithmetic.weigh,
+    combine=combine,
+    entrywise=("deltas", "mask"),
+    # The published example rates are 0.1 (safety), 0.4 (mathematics) and 0.5 (code).
+    per_source={"rate": Span(default=0.4, low=0.0, high=1.0)},
+    footprint=bytes_held(3, whole=1),
+    needs_importance=True,
+    one_source_is_itself=False,
+)

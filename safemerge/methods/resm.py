@@ -1,0 +1,161 @@
+"""RESM: TSV-M with outlier weights and sparsity-aware ranks, in the reference design "RESM-ref".
+
+Source: the idea is Yang et al. 2502.06876; its formulas could not be read, so this is RESM-ref of
+methods.md 1.3, a testable stand-in that is ours and not the paper's. Per matrix and source i:
+
+    a_i[c]  = sum over rows of |D_i[:, c]|                        column mass
+    O_i     = columns with a_i[c] > mean + kappa * std            outlier columns
+    q_i     = share of the mass that lies in O_i
+    favour: w_i = T (q_i + eps) / sum_j (q_j + eps); suppress: with 1 / (q_i + eps); in [0.25, 4]
+    clip:   w_i = 1 and |D_i| entry-wise at most mean + kappa * std of |D_i|
+    rank:   floor(r / T) * density / highest density of that module type, unless a ratio is given
+
+With outliers "none" and rank ratio 1/T it equals TSV-M. It does not average outlier weights into
+vectors and embeddings: those are merged as TSV-M merges them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from safemerge.methods import tsvm
+from safemerge.methods.base import Choice, Method, Site, State
+from safemerge.methods.ranks import RankLimited, kept_rank
+
+_EPS = 1e-3  # keeps 1/q finite; small beside the mass shares of real outliers (0.02 and more)
+_WEIGHT_RANGE = (0.25, 4.0)
+_LEAST_RANK_FRAC = 0.01
+
+
+class ResmParams(RankLimited):
+    """Parameters of RESM.
+
+    Args:
+        scale: alpha, in [0, 10].
+        rank_limit: share of the rank for which triplets are computed, in (0, 1].
+        outliers: how outlier columns change a source's weight; see the top of this file.
+        kappa: standard deviations above the mean at which a column is an outlier, in (0, 100].
+        tau: an entry counts as present where |D| exceeds tau times the root mean square over all
+            sources, in [0, 10].
+    """
+
+    outliers: Literal["none", "favour", "suppress", "clip"] = "none"
+    kappa: float = Field(default=3.0, gt=0.0, le=100.0)
+    tau: float = Field(default=0.1, ge=0.0, le=10.0)
+
+
+def prepare(base: Tensor, deltas: Tensor, params: ResmParams, site: Site) -> State:
+    """TSV-M's state, the share of outlier mass `outlier` (T,), and `density` (a number).
+
+    Args:
+        base: (out, in); unused.
+        deltas: (n_sources, out, in), float32.
+        params: `outliers` (clip or not), `kappa`, `tau`.
+        site: its `svd` gives `Factors` of a delta.
+    """
+    share = torch.stack([outlier_share(delta, params.kappa) for delta in deltas])
+    clipped = params.outliers == "clip"
+    kept = torch.stack([winsorise(d, params.kappa) for d in deltas]) if clipped else deltas
+    state = tsvm.prepare(base, kept, params, site)
+    return {**state, "outlier": share, "density": _exact(density(deltas, params))}
+
+
+def _exact(value: float) -> Tensor:
+    """A number as a 0-D tensor in float64: in float32 a rank could fall on the other side."""
+    return torch.tensor(value, dtype=torch.float64)
+
+
+def outlier_share(delta: Tensor, kappa: float) -> Tensor:
+    """Share of |D| that lies in outlier columns, a 0-D tensor in [0, 1]."""
+    mass = delta.float().abs().sum(dim=0)  # (in,)
+    total = mass.sum()
+    if mass.numel() < 2 or total.item() == 0.0:
+        return torch.zeros_like(total)
+    outlying = mass > mass.mean() + kappa * mass.std()
+    return (mass * outlying).sum() / total
+
+
+def winsorise(delta: Tensor, kappa: float) -> Tensor:
+    """Limit |D| entry-wise to mean + kappa * std of |D|; the sign is kept."""
+    size = delta.float().abs()
+    if size.numel() < 2:
+        return delta
+    limit = (size.mean() + kappa * size.std()).item()
+    return delta.float().clamp(-limit, limit)
+
+
+def density(deltas: Tensor, params: ResmParams) -> float:
+    """Mean over sources of the share of entries above tau times the common root mean square."""
+    if deltas.numel() == 0:
+        return 0.0
+    rms = math.hypot(*(delta.norm().item() for delta in deltas)) / math.sqrt(deltas.numel())
+    present = sum(int((delta.abs() > params.tau * rms).count_nonzero()) for delta in deltas)
+    return present / deltas.numel()
+
+
+def outlier_weights(share: Tensor, mode: str) -> Tensor:
+    """Factor on each source's weight, (T,), mean about 1, in [0.25, 4]."""
+    if mode in ("none", "clip") or bool((share == 0).all()):
+        return torch.ones_like(share)
+    raw = share + _EPS if mode == "favour" else 1.0 / (share + _EPS)
+    return (raw.numel() * raw / raw.sum()).clamp(*_WEIGHT_RANGE)
+
+
+def select(state: State, choice: Choice, params: ResmParams) -> State:
+    """Decorrelate at the given rank ratio, or at the sparsity-aware rank.
+
+    Args:
+        state: what `prepare` returned.
+        choice: `rank_ratio`, where None is the sparsity-aware rank; `peak`, where None counts as
+            this tensor's own density.
+        params: `outliers`.
+    """
+    n_sources, rank = len(state["s"]), tsvm.rank_of(state)
+    if choice.rank_ratio is None and choice.peak:
+        most = rank // n_sources
+        least = max(1, math.floor(_LEAST_RANK_FRAC * rank))
+        kept = min(
+            max(math.floor(most * state["density"].item() / choice.peak), least), max(most, 1)
+        )
+    else:
+        kept = kept_rank(rank, n_sources, choice.rank_ratio)
+    chosen = tsvm.decorrelate(state, min(kept, rank))
+    return {**chosen, "outlier": state["outlier"]}
+
+
+def combine(base: Tensor, state: State, weights: Tensor, params: ResmParams) -> Tensor:
+    """TSV-M's product with outlier weights on the sources.
+
+    Args:
+        base: (out, in).
+        state: what `select` returned.
+        weights: (n_sources,), any finite value.
+        params: `scale`, `outliers`.
+    """
+    factor = outlier_weights(state["outlier"], params.outliers)
+    return tsvm.combine(base, state, weights * factor, params)
+
+
+METHOD = Method(
+    name="resm",
+    source="ours (RESM-ref, methods.md 1.3), after 2502.06876",
+    params=ResmParams,
+    prepare=prepare,
+    select=select,
+    combine=combine,
+    elsewhere=tsvm.METHOD.elsewhere,
+    footprint=tsvm.METHOD.footprint,
+    spectral=True,
+    density=density,
+    prepare_key=lambda params: (
+        params.outliers == "clip",
+        params.kappa,
+        params.tau,
+        params.rank_limit,
+    ),
+)

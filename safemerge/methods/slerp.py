@@ -1,0 +1,68 @@
+"""Spherical interpolation between two sources, tensor by tensor.
+
+Source: mergekit's `slerp` (methods.md 4.10). With t = w_2 / (w_1 + w_2) and Omega the angle
+between the flattened tensors:
+
+    theta = sin((1 - t) Omega) / sin Omega theta_1 + sin(t Omega) / sin Omega theta_2
+
+and linear interpolation where |cos Omega| > 0.9995. The base takes no part; to interpolate from the
+base to a model, name the base as a source too.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from safemerge.methods.base import Method, Params, State
+from safemerge.methods.deltas import (
+    add_deltas,
+    bytes_of_deltas,
+    keep_deltas_and,
+    keep_piece,
+    of_sources,
+)
+from safemerge.methods.gram import gram_of_sources, norms
+from safemerge.methods.linear import positive_sum
+
+_LINEAR = 0.9995  # mergekit's: beyond it the sine is too small to divide by
+_LEAST_NORM = 1e-8  # mergekit's: a tensor below it is not normalised
+
+
+def weigh(state: State, weights: Tensor, params: Params) -> Tensor:
+    """Coefficients of base and deltas.
+
+    Args:
+        state: `gram` (2, 2) of the sources.
+        weights: (2,); their sum must be positive, and t may lie outside of [0, 1].
+        params: none.
+
+    Raises:
+        RecipeError: where the weights sum to 0 or less.
+    """
+    share = weights / positive_sum(weights, "slerp")
+    lengths = norms(state["gram"])
+    lengths = torch.where(lengths > _LEAST_NORM, lengths, 1.0)
+    cosine = (state["gram"][0, 1] / lengths.prod()).clamp(-1.0, 1.0)
+    if cosine.abs().item() <= _LINEAR:
+        angle = cosine.acos().to(share)
+        share = (share * angle).sin() / angle.sin()
+    return of_sources(share)
+
+
+METHOD = Method(
+    name="slerp",
+    source="methods.md 4.10",
+    params=Params,
+    prepare=keep_deltas_and(gram_of_sources),
+    in_pieces=keep_piece,
+    gather=gram_of_sources,
+    weigh=weigh,
+    combine=add_deltas,
+    entrywise=("deltas",),
+    footprint=bytes_of_deltas,
+    least_sources=2,
+    most_sources=2,
+    needs_base=False,
+    zero_is_base=False,
+)

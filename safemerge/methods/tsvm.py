@@ -1,0 +1,165 @@
+"""TSV-M: concatenate the leading singular vectors of every delta, decorrelate them, multiply back.
+
+Source: Gargiulo et al., Task Singular Vectors, 2412.00081 (methods.md 4.1). With kept vectors
+U = [U_1 ... U_T] (out, K), V = [V_1 ... V_T] (in, K), singular values S (K,), K = T k:
+
+    U_perp = U (U'U)^(-1/2)      V_perp = V (V'V)^(-1/2)
+    theta  = base + scale * U_perp diag(w_i S_i) V_perp'
+
+Another rank takes other vectors, so it needs two Gram matrices and eigendecompositions (K, K), and
+never an SVD. Where sources are near duplicates, or K exceeds a side, the inverse square root is a
+pseudo-inverse: the polar factor is then a partial isometry. Triplets that a delta does not have (a
+LoRA) are zero and take no part, where the paper's code decorrelates arbitrary vectors with them.
+
+Vectors are the plain mean of the weighted deltas, as in the paper's code. Embeddings and heads are
+task arithmetic: their rows are tokens, which singular vectors would mix (methods.md section 7, 8).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from safemerge.methods import mean_delta, task_arithmetic
+from safemerge.methods.base import Choice, Method, Scaled, Site, State
+from safemerge.methods.ranks import RankLimited, bytes_held, kept_rank
+
+# Singular values of U below 1e-5 of the largest count as zero: float32 vectors are orthonormal to
+# about 1e-6, and the eigenvalues of U'U are the squares.
+_EIGENVALUE_FLOOR = 1e-10
+# Where the least eigenvalue of U'U is above this share of the largest, float32 gives U_perp in half
+# the time. Its relative error is 5e-8 over that share where sources are correlated, and less where
+# they are random (measured against float64): 5e-5 at the most.
+_SINGLE_FLOOR = 1e-3
+_SINGLE_FILL = 0.9  # up to this ratio of the sides trying float32 pays
+
+
+def prepare(base: Tensor, deltas: Tensor, params: RankLimited, site: Site) -> State:
+    """Factorise every delta.
+
+    Args:
+        base: (out, in); unused.
+        deltas: (n_sources, out, in), float32.
+        params: `rank_limit`.
+        site: its `svd` gives `Factors` of a delta.
+
+    Returns:
+        With c triplets computed of the source that has most: `u` (n_sources, out, c),
+        `s` (n_sources, c), `v` (n_sources, in, c), float32, zero where a source has fewer.
+    """
+    n_sources, out, into = deltas.shape
+    limit = params.computed_rank(base)
+    room, most = min(out, into) if limit is None else limit, 0
+    u, s, v = (deltas.new_zeros(n_sources, *side, room) for side in ((out,), (), (into,)))
+    for i, delta in enumerate(deltas):
+        factors = site.svd(delta, limit)
+        rank = factors.s.numel()
+        u[i, :, :rank], s[i, :rank], v[i, :, :rank] = factors.u, factors.s, factors.v
+        most = max(most, rank)
+    return {name: part[..., :most].contiguous() for name, part in (("u", u), ("s", s), ("v", v))}
+
+
+def select(state: State, choice: Choice, params: Scaled) -> State:
+    """Decorrelate the leading vectors; see `decorrelate`."""
+    return decorrelate(state, kept_rank(rank_of(state), len(state["s"]), choice.rank_ratio))
+
+
+def rank_of(state: State) -> int:
+    """min(out, in) of the matrix that a state belongs to."""
+    return min(state["u"].shape[1], state["v"].shape[1])
+
+
+def decorrelate(state: State, kept: int) -> State:
+    """Keep the leading triplets of each source and decorrelate them across sources.
+
+    Args:
+        state: what `prepare` returned.
+        kept: k, triplets of each source; the state may have fewer.
+
+    Returns:
+        `left` (out, T k) = U_perp, `right` (in, T k) = V_perp, `s` (T, k).
+    """
+    kept = min(kept, state["s"].shape[1])
+    s = state["s"][:, :kept]
+    return {
+        "left": _polar(state["u"][:, :, :kept], s > 0),
+        "right": _polar(state["v"][:, :, :kept], s > 0),
+        "s": s,
+    }
+
+
+def combine(base: Tensor, state: State, weights: Tensor, params: Scaled) -> Tensor:
+    """One product: base + scale * U_perp diag(w_i S_i) V_perp'.
+
+    Args:
+        base: (out, in).
+        state: what `select` returned.
+        weights: (n_sources,), any finite value; scales the singular values of its source.
+        params: `scale`.
+    """
+    middle = (params.scale * weights[:, None] * state["s"]).reshape(-1)  # (T k,)
+    left, right = state["left"], state["right"]
+    return torch.addmm(base.to(left.dtype), left * middle, right.T)
+
+
+def _polar(parts: Tensor, present: Tensor) -> Tensor:
+    """Polar factor of the vectors of all sources side by side, (side, K), in float32.
+
+    That of X' is the transpose, so the eigendecomposition is taken on the smaller side.
+
+    Args:
+        parts: (n_sources, side, k), orthonormal for each source where there are vectors, else zero.
+        present: (n_sources, k), whether there is a vector.
+    """
+    vectors = parts.permute(1, 0, 2).flatten(1)  # (side, K)
+    side, kept = vectors.shape
+    wide = kept > side
+    if min(side, kept) <= _SINGLE_FILL * max(side, kept):
+        root, least = _inverse_root(vectors @ vectors.T if wide else _gram(parts, present))
+        if least > _SINGLE_FLOOR:
+            return root @ vectors if wide else vectors @ root
+    exact = vectors.double()
+    if wide:
+        return (_inverse_root(exact @ exact.T)[0] @ exact).float()
+    return (exact @ _inverse_root(exact.T @ exact)[0]).float()
+
+
+def _gram(parts: Tensor, present: Tensor) -> Tensor:
+    """U'U (K, K), a third of the work of the product: of one source it is known, to float32."""
+    n_sources, _, kept = parts.shape
+    blocks = parts.new_zeros(n_sources, kept, n_sources, kept)
+    for i, part in enumerate(parts):
+        blocks[i, :, i] = torch.diag(present[i].to(parts.dtype))
+        for j in range(i):
+            blocks[i, :, j] = part.T @ parts[j]
+            blocks[j, :, i] = blocks[i, :, j].T
+    return blocks.reshape(n_sources * kept, n_sources * kept)
+
+
+def _inverse_root(gram: Tensor) -> tuple[Tensor, float]:
+    """Pseudo-inverse square root of a symmetric positive semidefinite matrix (K, K).
+
+    Also its least eigenvalue over the largest. Of near duplicates the entries of the root are large
+    and cancel in the product: too much for float32.
+    """
+    if gram.numel() == 0:
+        return gram, 1.0
+    values, vectors = torch.linalg.eigh(gram)
+    keep = values > _EIGENVALUE_FLOOR * values[-1]
+    roots = torch.where(keep, values, 1.0).rsqrt() * keep
+    return (vectors * roots) @ vectors.T, (values[0] / values[-1]).item()
+
+
+METHOD = Method(
+    name="tsvm",
+    source="2412.00081; methods.md 4.1",
+    params=RankLimited,
+    prepare=prepare,
+    select=select,
+    combine=combine,
+    elsewhere={"vector": mean_delta.METHOD, "embedding": task_arithmetic.METHOD},
+    # Delta, u and v of each source; polar factors of both sides and decompositions in float64.
+    footprint=bytes_held(3, whole=10, squares=12),
+    spectral=True,
+    prepare_key=lambda params: (params.rank_limit,),
+)

@@ -1,0 +1,201 @@
+"""Recipe: everything that determines one merged model, as a frozen value.
+
+The same recipe over the same inputs writes the same bytes. Its hash covers the canonical JSON
+without paths, plus the content hashes of base and sources, so that a moved folder keeps its hash
+and a changed checkpoint does not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from safemerge.errors import RecipeError
+from safemerge.names import valid_profile
+
+DType = Literal["float32", "bfloat16", "float16"]
+ParamValue = bool | int | float | str
+Profile = Annotated[str, AfterValidator(valid_profile)]
+
+
+class ModelRef(BaseModel):
+    """A checkpoint that takes part in a merge.
+
+    Args:
+        name: the short name that weights refer to.
+        path: a folder, or a hub id with an optional `@revision`.
+        content: content hash; where given, a checkpoint with other content is refused.
+        importance: for a source, its importance file; methods that mask by importance need one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1)
+    path: str = Field(min_length=1)
+    content: str | None = None
+    importance: str | None = None
+
+
+class Recipe(BaseModel):
+    """One merged model.
+
+    Args:
+        base: the model the deltas are taken from.
+        sources: the experts to merge, at least one; the order is part of the recipe.
+        method: a key of `safemerge.methods.METHODS`.
+        params: the method's own parameters, such as `{"scale": 0.9}`.
+        places: profile of place groups (`safemerge.names`).
+        weights: `{group: {source: weight}}`, finite; the group "default" serves every group that
+            is not named. A source that a group leaves out has weight 0 there.
+        rank_ratio: `{group: ratio}` in (0, 1], the share of each delta's rank that spectral
+            methods keep; "default" as above; a group without a ratio uses the method's own rank.
+        per_source: `{number: {group: {source: value}}}`, the numbers that a method has for each
+            source beside the weight, such as density; "default" as above. A source that is left out
+            has the method's default.
+        dtype: of the written tensors; None keeps the base's.
+        tokenizer: "base" maps the rows of embeddings and heads from each source's tokenizer to the
+            base's, by token; None refuses sources whose tokenizer differs.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = 1
+    base: ModelRef
+    sources: tuple[ModelRef, ...] = Field(min_length=1)
+    method: str
+    params: dict[str, ParamValue] = {}
+    places: Profile = "global"
+    weights: dict[str, dict[str, float]]
+    rank_ratio: dict[str, float] = {}
+    per_source: dict[str, dict[str, dict[str, float]]] = {}
+    dtype: DType | None = None
+    tokenizer: Literal["base"] | None = None
+
+    @model_validator(mode="after")
+    def _values_in_range(self) -> Recipe:
+        names = [source.name for source in self.sources]
+        if len({*names, self.base.name}) != len(names) + 1:
+            raise ValueError(
+                f"base and sources need different names, got {self.base.name}, {names}"
+            )
+        if not self.weights:
+            raise ValueError("weights is empty; give at least {'default': {source: weight}}")
+        for number, by_group in {"weights": self.weights, **self.per_source}.items():
+            for group, by_source in by_group.items():
+                for source, value in by_source.items():
+                    at = f"{number}[{group!r}]"
+                    if source not in names:
+                        raise ValueError(f"{at} names {source!r}; sources are {names}")
+                    if not math.isfinite(value):
+                        raise ValueError(f"{at}[{source!r}] is {value}, not finite")
+        for group, ratio in self.rank_ratio.items():
+            if not 0.0 < ratio <= 1.0:
+                raise ValueError(f"rank_ratio[{group!r}] is {ratio}; the range is (0, 1]")
+        return self
+
+    def weights_at(self, group: str) -> list[float]:
+        """Weights of the sources, in order, at a place group; shape (n_sources,)."""
+        by_source = self.weights.get(group, self.weights.get("default"))
+        if by_source is None:
+            raise RecipeError(
+                f"the recipe has no weights for place group {group!r} and no 'default'; "
+                f"it names {', '.join(sorted(self.weights)[:6])}"
+            )
+        return [by_source.get(source.name, 0.0) for source in self.sources]
+
+    def rank_ratio_at(self, group: str) -> float | None:
+        """Rank ratio at a place group, or None for the method's own rank."""
+        return self.rank_ratio.get(group, self.rank_ratio.get("default"))
+
+    def per_source_at(self, number: str, group: str) -> Mapping[str, float]:
+        """Values of a per-source number at a place group: `{source: value}`, possibly partial."""
+        by_group = self.per_source.get(number, {})
+        return by_group.get(group, by_group.get("default", {}))
+
+    def canonical_json(self) -> str:
+        """JSON with sorted keys and no spaces: equal recipes give equal text."""
+        return _canonical(self.model_dump(mode="json"))
+
+    def hash(self, contents: Mapping[str, str]) -> str:
+        """SHA-256 (hex) of this recipe over given inputs.
+
+        Args:
+            contents: `{model name: content hash}` for the base and every source, and
+                `{"NAME importance": content hash}` for every importance file.
+        """
+        record = self.model_dump(mode="json")
+        for model in (record["base"], *record["sources"]):
+            model["content"] = contents[model["name"]]
+            if model["importance"] is not None:
+                model["importance"] = contents[f"{model['name']} importance"]
+            del model["path"]
+        return hashlib.sha256(_canonical(record).encode()).hexdigest()
+
+    @classmethod
+    def from_json(cls, text: str, *, where: str = "recipe") -> Recipe:
+        """Parse a recipe; anything wrong with it is one RecipeError that names `where`."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise RecipeError(f"{where}: {first_problem(error)}") from error
+
+    @classmethod
+    def load(cls, path: str | Path) -> Recipe:
+        """Read a recipe file.
+
+        Relative model paths are taken as relative to the recipe's folder where they exist there,
+        else as they stand (relative to the working folder, or a hub id).
+        """
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"cannot read the recipe {path}: {error}") from error
+        recipe = cls.from_json(text, where=str(path))
+        return recipe.model_copy(
+            update={
+                "base": relative_to(recipe.base, path.parent),
+                "sources": tuple(relative_to(source, path.parent) for source in recipe.sources),
+            }
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write indented JSON with sorted keys."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, indent=1)
+        Path(path).write_text(text + "\n", encoding="utf-8")
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first problem of a pydantic error as `key: message, got value`.
+
+    An unknown key comes before a missing one, which it may have been meant to be.
+    """
+    problem = min(error.errors(), key=lambda problem: problem["type"] == "missing")
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "missing":
+        return f"{key} is missing, and it has no default"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return f"{key}: {message}" if key else message
+    return f"{key or 'value'}: {message}, got {problem['input']!r:.80}"
+
+
+def relative_to(model: ModelRef, folder: Path) -> ModelRef:
+    """The reference with those of its paths that exist in the folder taken from there."""
+    given = {"path": model.path, "importance": model.importance}
+    local = {
+        key: str(folder / path)
+        for key, path in given.items()
+        if path is not None and not Path(path).is_absolute() and (folder / path).exists()
+    }
+    return model.model_copy(update=local) if local else model
+
+
+def _canonical(record: dict[str, Any]) -> str:
+    return json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -1,0 +1,215 @@
+"""ResidentMerge: everything a search needs to re-merge a live model, held on one device.
+
+Built once for base, sources, method and place profile; `apply(recipe)` then rewrites live
+parameters in place with no file access and no SVD, and `differentiable` returns the merged tensors
+as functions of the weights, for gradients of a loss with respect to the recipe's numbers.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from safemerge.errors import RecipeError
+from safemerge.factors import Factoriser, factorise
+from safemerge.inputs import Inputs, open_inputs
+from safemerge.methods import Method, Params, Site, State, get_method
+from safemerge.methods.laid_out import laid_out
+from safemerge.names import depth_order, place_of
+from safemerge.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """One tensor on the device: its base, prepared state, method and place group."""
+
+    base: Tensor
+    state: State
+    method: Method
+    group: str
+    module: str
+
+
+class ResidentMerge:
+    """Base, deltas and factors of one recipe's inputs, ready for any weights and ranks.
+
+    Attributes:
+        method: the merge method.
+        names: the merged tensors, as the base's checkpoint names them.
+        source_names: names of the sources, in order.
+        groups: place groups, by depth.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        device: torch.device | str = "cpu",
+        svd: Factoriser = factorise,
+        inputs: Inputs | None = None,
+    ) -> None:
+        """Load and prepare.
+
+        Args:
+            recipe: fixes base, sources, method, place profile and the parameters that the method
+                reads while preparing; its weights and ranks are not used.
+            device: where the tensors are held and merged.
+            svd: gives factors of a delta; a `FactorStore` keeps them on disk.
+            inputs: the opened checkpoints, where the caller has them already.
+        """
+        self.method = get_method(recipe.method)
+        self.source_names = tuple(source.name for source in recipe.sources)
+        params = self.method.check(recipe)
+        inputs = open_inputs(recipe) if inputs is None else inputs
+        self._fixed = _fixed_part(recipe, self.method)
+        self._held: dict[str, _Held] = {}
+        for name, group in inputs.groups(recipe.places).items():
+            method = laid_out(self.method.for_role(inputs.role(name)), inputs.layout(name))
+            base, deltas = inputs.load(name, device)
+            important = inputs.positions(name, device) if method.needs_importance else None
+            site = Site(name, self.source_names, svd, important)
+            state = method.prepare(base, deltas, params, site)
+            self._held[name] = _Held(base, state, method, group, place_of(name).module)
+        self.names = tuple(self._held)
+        self.groups = tuple(sorted({held.group for held in self._held.values()}, key=depth_order))
+        self._peak = _peak_density(self._held)
+        self._selected: dict[str, tuple[object, State]] = {}
+
+    def serves(self, recipe: Recipe) -> bool:
+        """Whether a recipe is over this object's inputs, method, profile and prepared parameters.
+
+        Raises:
+            RecipeError: a parameter that its method does not have.
+        """
+        return _fixed_part(recipe, get_method(recipe.method)) == self._fixed
+
+    def merged(self, recipe: Recipe) -> Iterator[tuple[str, Tensor]]:
+        """Every merged tensor of a recipe, in the base's dtype and order: (name, tensor).
+
+        Raises:
+            RecipeError: where the recipe is not over this object's inputs, method and profile.
+        """
+        params = self._checked(recipe)
+        self.method.check_weights(recipe)
+        for name, held in self._held.items():
+            merged = torch.empty_like(held.base)
+            self._merge_into(merged, name, held, recipe, params)
+            yield name, merged
+
+    def apply(self, recipe: Recipe, live: Mapping[str, Tensor]) -> None:
+        """Rewrite live parameters in place.
+
+        Args:
+            recipe: over the same inputs, method and profile.
+            live: `{name: tensor}` with all merged names, as `stored_views` gives for a model.
+
+        Raises:
+            RecipeError: where a tensor is missing or has another shape, or the recipe is not over
+                this object's inputs; nothing is changed then.
+        """
+        missing = sorted(self._held.keys() - live.keys())
+        if missing:
+            raise RecipeError(
+                f"the live model has no tensor {missing[0]!r} ({len(missing)} missing in all); "
+                "pass stored_views(model, resident.names), of a model of the base's architecture"
+            )
+        for name, held in self._held.items():
+            if live[name].shape != held.base.shape:
+                raise RecipeError(
+                    f"{name!r} is {list(live[name].shape)} in the live model and "
+                    f"{list(held.base.shape)} in the base; load the model from the base's folder"
+                )
+        params = self._checked(recipe)
+        self.method.check_weights(recipe)
+        for name, held in self._held.items():
+            if live[name].dtype == held.base.dtype:
+                self._merge_into(live[name].detach(), name, held, recipe, params)
+            else:  # rounded to the base's dtype first, as a written checkpoint is
+                merged = torch.empty_like(held.base)
+                self._merge_into(merged, name, held, recipe, params)
+                live[name].detach().copy_(merged)
+
+    def differentiable(
+        self,
+        weights: Tensor,  # (n_groups, n_sources)
+        recipe: Recipe,
+    ) -> dict[str, Tensor]:
+        """Merged tensors as differentiable functions of the weights, in float32.
+
+        Args:
+            weights: (n_groups, n_sources), rows in the order of `groups`.
+            recipe: over the same inputs, method and profile; all but its weights is used.
+
+        Raises:
+            RecipeError: where the method has no gradient, or the recipe does not fit.
+        """
+        if not self.method.differentiable:
+            raise RecipeError(
+                f"method {self.method.name!r} has no gradient with respect to its weights; "
+                "search without a warm start"
+            )
+        params = self._checked(recipe)
+        rows = dict(zip(self.groups, weights, strict=True))
+        return {
+            name: held.method.merged(
+                held.base, self._selection(name, held, recipe, params), rows[held.group], params
+            )
+            for name, held in self._held.items()
+        }
+
+    def _checked(self, recipe: Recipe) -> Params:
+        """Parameters of a recipe over this object's inputs, method and profile."""
+        fixed = _fixed_part(recipe, self.method)
+        if fixed != self._fixed:
+            raise RecipeError(
+                "this recipe has another base, source, method, place profile or preparing "
+                f"parameter than the merge held in memory: {fixed} against {self._fixed}; build a "
+                "new ResidentMerge for it"
+            )
+        return self.method.check(recipe)
+
+    def _merge_into(
+        self, out: Tensor, name: str, held: _Held, recipe: Recipe, params: Params
+    ) -> None:
+        weights = torch.tensor(recipe.weights_at(held.group), device=held.base.device)
+        state = self._selection(name, held, recipe, params)
+        held.method.merge_into(out, held.base, state, weights, params)
+
+    def _selection(self, name: str, held: _Held, recipe: Recipe, params: Params) -> State:
+        """The state at a recipe's choice; the last one of each tensor is remembered, since a
+        gradient descent changes weights at one choice many times."""
+        if held.method.select is None:
+            return held.state
+        choice = self.method.choice(recipe, held.group, self._peak.get(held.module))
+        key = (choice, params)
+        known = self._selected.get(name)
+        if known is not None and known[0] == key:
+            return known[1]
+        state = held.method.select(held.state, choice, params)
+        self._selected[name] = (key, state)
+        return state
+
+
+def _fixed_part(recipe: Recipe, method: Method) -> dict[str, object]:
+    """What cannot change between recipes applied to one ResidentMerge."""
+    return {
+        "base": recipe.base.path,
+        "sources": [(source.name, source.path, source.importance) for source in recipe.sources],
+        "tokenizer": recipe.tokenizer,
+        "method": recipe.method,
+        "places": recipe.places,
+        "prepared with": method.prepare_key(method.parse(recipe.params)),
+    }
+
+
+def _peak_density(held: Mapping[str, _Held]) -> dict[str, float]:
+    """Highest density among the tensors of each module type: `{module: density}`."""
+    peak: dict[str, float] = defaultdict(float)
+    for entry in held.values():
+        if "density" in entry.state:
+            peak[entry.module] = max(peak[entry.module], entry.state["density"].item())
+    return dict(peak)
