@@ -1,0 +1,92 @@
+"""The Engine protocol: what the pipeline and the search ask of a model.
+
+An engine wraps one model. It never judges and never writes files. Prompts and replies are plain
+text without chat template: the engine applies the model's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Likelihood:
+    """How likely a model finds one answer.
+
+    Args:
+        logprob: natural log-likelihood, summed over the answer's tokens and its end of turn.
+        tokens: number of those tokens, at least 1.
+        greedy: every token is the model's first choice, so greedy decoding gives this answer.
+    """
+
+    logprob: float
+    tokens: int
+    greedy: bool
+
+    @property
+    def mean(self) -> float:
+        """Log-likelihood per token."""
+        return self.logprob / self.tokens
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """A model that chats, chooses and scores."""
+
+    def chat(
+        self,
+        prompts: Sequence[str],
+        *,
+        system: str | None = None,
+        max_tokens: int = 64,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> list[str]:
+        """One reply for each prompt, in order.
+
+        Args:
+            prompts: user messages, without chat template.
+            system: system message put before each of them.
+            max_tokens: longest reply in tokens, at least 1.
+            temperature: 0 is greedy; otherwise samples at this temperature.
+            seed: same prompts and seed, same replies. Repeated prompts get different samples.
+        """
+        ...
+
+    def choose(self, prompts: Sequence[str], choices: Sequence[Sequence[str]]) -> list[int]:
+        """For each prompt the index of the choice with the best mean token log-likelihood."""
+        ...
+
+    def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> list[Likelihood]:
+        """Teacher-forced likelihood of each (prompt, answer), end of turn included."""
+        ...
+
+    def load_weights(self, state: Mapping[str, Tensor]) -> None:
+        """Replace the weights; wrong names or shapes are refused and change nothing."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Hash over configuration and current weights."""
+        ...
+
+
+@runtime_checkable
+class SchemaEngine(Protocol):
+    """An engine that can hold its replies to a JSON schema."""
+
+    def chat_json(
+        self,
+        prompts: Sequence[str],
+        *,
+        schema: Mapping[str, Any],
+        max_tokens: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> list[str]:
+        """Replies in order, as of `chat`; each that ends within `max_tokens` fits the schema."""
+        ...

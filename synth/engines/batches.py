@@ -1,0 +1,149 @@
+"""Probes as padded tensors: tokenised once, scored many times.
+
+Batches are sorted by length and left-padded, so that all answers end in the last column and the
+language model head, the dearest part of a small model, runs on the answer columns alone
+(`logits_to_keep`). Nothing here owns a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from synth.engines.template import tokenize
+
+IGNORED = -100
+# Logits of one batch in float32 stay under half a gigabyte, whatever the vocabulary.
+_MAX_LOGITS = 2**27
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Some (prompt, answer) pairs as tensors; L is the longest pair, A the longest answer.
+
+    Args:
+        input_ids: (B, L) int64, left-padded.
+        attention_mask: (B, L) int64, 0 at padding.
+        position_ids: (B, L) int64, counted from each row's first real token.
+        targets: (B, A) int64, the answers, right-aligned, padded in front with -100.
+        rows: (B,) int64, places of these pairs in the caller's order; always on the CPU.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    position_ids: Tensor
+    targets: Tensor
+    rows: Tensor
+
+    @property
+    def keep(self) -> int:
+        """Logit columns needed to score the answers: A + 1."""
+        return int(self.targets.shape[1]) + 1
+
+    def model_kwargs(self, *, keep: int | None = None) -> dict[str, Any]:
+        """Keyword arguments for a causal model's forward.
+
+        Args:
+            keep: last logit columns to compute; default A + 1, which `answer_logprobs` expects.
+        """
+        return {
+            "input_ids": self.input_ids,
+            "attention_mask": self.attention_mask,
+            "position_ids": self.position_ids,
+            "logits_to_keep": self.keep if keep is None else keep,
+            "use_cache": False,
+        }
+
+    def to(self, device: str | torch.device) -> Batch:
+        """The same batch on another device."""
+        return replace(
+            self,
+            input_ids=self.input_ids.to(device),
+            attention_mask=self.attention_mask.to(device),
+            position_ids=self.position_ids.to(device),
+            targets=self.targets.to(device),
+        )
+
+
+def encode(
+    tokenizer: Any, pairs: Sequence[tuple[str, str]], *, batch_tokens: int = 8192
+) -> tuple[Batch, ...]:
+    """Pack (prompt, answer) pairs into length-sorted, left-padded batches.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer with a chat template.
+        pairs: prompts and answers as plain text; each answer gets its end of turn.
+        batch_tokens: largest B x L, padding included; a longer pair makes a batch of its own.
+
+    Returns:
+        Batches whose `rows` together are a permutation of range(len(pairs)).
+
+    Raises:
+        BadInput: if the tokenizer has no chat template.
+    """
+    encoded = tokenize(tokenizer, pairs)
+    sizes = [(len(p) + len(a), len(a)) for p, a in encoded]
+    order = sorted(range(len(encoded)), key=lambda row: (*sizes[row], row))
+    pad = next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0)
+    batches: list[Batch] = []
+    rows: list[int] = []
+    longest = 0
+    for row in order:
+        longest = max(longest, sizes[row][1])
+        height = len(rows) + 1
+        # Sorted by length: the newest row is the longest, so it alone decides L.
+        full = height * sizes[row][0] > batch_tokens
+        heavy = height * (longest + 1) * len(tokenizer) > _MAX_LOGITS
+        if rows and (full or heavy):
+            batches.append(_pack(encoded, rows, pad))
+            rows, longest = [], sizes[row][1]
+        rows.append(row)
+    if rows:
+        batches.append(_pack(encoded, rows, pad))
+    return tuple(batches)
+
+
+def answer_logprobs(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Score the answers of a batch; differentiable in the first result.
+
+    Args:
+        logits: (B, A + 1, V), the model's last columns, any float dtype.
+        batch: the batch they came from.
+
+    Returns:
+        Summed log-likelihood (B,) float32; answer tokens (B,) int64; whether every token is the
+        argmax (B,) bool.
+    """
+    columns = logits[:, :-1].float()
+    targets = batch.targets
+    scored = targets != IGNORED
+    loss = functional.cross_entropy(
+        columns.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none"
+    )
+    first = columns.detach().argmax(dim=-1) == targets
+    return (
+        -loss.view(targets.shape).sum(dim=1),
+        scored.sum(dim=1),
+        (first | ~scored).all(dim=1),
+    )
+
+
+def _pack(encoded: Sequence[tuple[list[int], list[int]]], rows: Sequence[int], pad: int) -> Batch:
+    chosen = [encoded[row] for row in rows]
+    width = max(len(p) + len(a) for p, a in chosen)
+    tail = max(len(a) for _, a in chosen)
+    ids = [[pad] * (width - len(p) - len(a)) + p + a for p, a in chosen]
+    mask = [[0] * (width - len(p) - len(a)) + [1] * (len(p) + len(a)) for p, a in chosen]
+    attention_mask = torch.tensor(mask)
+    return Batch(
+        input_ids=torch.tensor(ids),
+        attention_mask=attention_mask,
+        position_ids=(attention_mask.cumsum(dim=1) - 1).clamp_(min=0),
+        targets=torch.tensor([[IGNORED] * (tail - len(a)) + a for _, a in chosen]),
+        rows=torch.tensor(list(rows)),
+    )

@@ -1,0 +1,112 @@
+"""Load a causal model and its tokenizer, from folder or hub: safetensors only, no remote code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from safemerge.errors import CheckpointError
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers' warnings and progress bars off stderr, and put its settings back."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def load(
+    path: str | Path, tokenizer: Any, device: str | torch.device, dtype: torch.dtype | None
+) -> tuple[Any, Any]:
+    """Model and tokenizer of a checkpoint.
+
+    Args:
+        path: folder, or hub id as org/name or org/name@revision.
+        tokenizer: used instead of the checkpoint's own, if not None.
+        device: where the weights go.
+        dtype: None keeps the checkpoint's.
+
+    Raises:
+        CheckpointError: if the folder is missing, damaged, lacks tensors or has no safetensors.
+    """
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    name, where = _locate(path)
+    if tokenizer is None:
+        tokenizer = load_tokenizer(name, **where)
+    safe = {**where, "trust_remote_code": False}
+    try:
+        with quiet():
+            model, info = AutoModelForCausalLM.from_pretrained(
+                name,
+                **safe,
+                use_safetensors=True,
+                dtype="auto" if dtype is None else dtype,
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise CheckpointError(
+            f"the checkpoint {name!r} cannot be loaded: {reason[0]}; "
+            "check its config.json, tokenizer files and safetensors files"
+        ) from error
+    # transformers fills a missing tensor with random numbers and only warns.
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise CheckpointError(
+            f"the checkpoint {name!r} lacks the tensor {missing[0]!r} and {len(missing) - 1} more; "
+            "it is incomplete, or its config.json describes another model"
+        )
+    return model.requires_grad_(False).to(device), tokenizer
+
+
+def load_tokenizer(name: str | Path, **where: str) -> Any:
+    """The tokenizer of a checkpoint folder or hub id.
+
+    Raises:
+        CheckpointError: if it is missing or damaged.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        with quiet():
+            return AutoTokenizer.from_pretrained(name, trust_remote_code=False, **where)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise CheckpointError(
+            f"the tokenizer of {str(name)!r} cannot be loaded: {reason[0]}; "
+            "check its tokenizer.json and tokenizer_config.json"
+        ) from error
+
+
+def _locate(path: str | Path) -> tuple[str, dict[str, str]]:
+    if Path(path).is_dir():
+        if (Path(path) / "adapter_config.json").exists() and not any(Path(path).glob("model*")):
+            raise CheckpointError(
+                f"{path} is a LoRA adapter, not a whole model; merge it into its base first "
+                "(`safemerge merge` with weight 1)"
+            )
+        return str(path), {}
+    if isinstance(path, Path) or not _HUB_ID.fullmatch(path):
+        raise CheckpointError(
+            f"there is no checkpoint folder {str(path)!r}; give a folder, or a hub id as org/name"
+        )
+    name, _, revision = path.partition("@")
+    return name, {"revision": revision} if revision else {}

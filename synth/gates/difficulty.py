@@ -1,0 +1,38 @@
+"""The gate of difficulty: what everybody or nobody can answer tells no two merges apart. Ours."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from enum import StrEnum
+from math import floor
+
+
+class Level(StrEnum):
+    """How hard a question is for the models at hand.
+
+    EASY  the base always answers it
+    FAIR  any other
+    HARD  nobody ever answers it
+    """
+
+    EASY = "easy"
+    FAIR = "fair"
+    HARD = "hard"
+
+
+def too_many(levels: Sequence[Level], *, easy: float, hard: float, of: int) -> tuple[bool, ...]:
+    """Which questions are beyond the share of their level, in the order given.
+
+    Args:
+        levels: of the questions.
+        easy, hard: largest share of `of` that may be easy, and hard, in [0, 1].
+        of: size of the whole.
+    """
+    room = {Level.EASY: floor(easy * of), Level.HARD: floor(hard * of), Level.FAIR: len(levels)}
+    count: Counter[Level] = Counter()
+    beyond = []
+    for level in levels:
+        count[level] += 1
+        beyond.append(count[level] > room[level])
+    return tuple(beyond)

@@ -1,0 +1,63 @@
+"""What goes through a gate and what comes out: prompts kept, and prompts dropped for a reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+
+class Prompted(Protocol):
+    """Anything that can be filtered: a `Probe`, or a question that has no answer yet."""
+
+    @property
+    def prompt(self) -> str:
+        """The question."""
+        ...
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """The facts, acts or names on which it turns."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A bare prompt, of which no terms are known."""
+
+    prompt: str
+    terms: tuple[str, ...] = ()
+
+
+Item = TypeVar("Item", bound=Prompted)
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped(Generic[Item]):
+    """One item that was dropped, with a short reason such as "duplicate"."""
+
+    item: Item
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Filtered(Generic[Item]):
+    """What a filter leaves and what it takes out."""
+
+    kept: tuple[Item, ...]
+    dropped: tuple[Dropped[Item], ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of dropped items by reason, most frequent first."""
+        return dict(Counter(dropped.reason for dropped in self.dropped).most_common())
+
+
+def part(items: Sequence[Item], reasons: Sequence[str | None]) -> Filtered[Item]:
+    """Part items by their reasons: None keeps the item of that place."""
+    pairs = list(zip(items, reasons, strict=True))
+    return Filtered(
+        kept=tuple(item for item, reason in pairs if reason is None),
+        dropped=tuple(Dropped(item, reason) for item, reason in pairs if reason is not None),
+    )

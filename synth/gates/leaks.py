@@ -1,0 +1,105 @@
+"""The gate of leaks: nothing that a reference set holds already, or nearly, is asked again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence, Set
+from fractions import Fraction
+from math import ceil
+
+from synth.gates.filtered import Filtered, Item, Prompted, part
+from synth.gates.text import normalise
+
+_NGRAM = 8
+# A near copy has four fifths of the words or of the 8-word sequences in common.
+NEAR = Fraction(4, 5)
+
+
+class Reference:
+    """What must not be asked again, indexed once for many calls.
+
+    Args:
+        items: any number; an item's terms are the facts, acts or names on which it turns.
+    """
+
+    def __init__(self, items: Sequence[Prompted]) -> None:
+        self._texts = {normalise(item.prompt) for item in items}
+        self._terms = {normalise(term) for item in items for term in item.terms}
+        self._any = _NearCopies(self._texts)
+        self._termless = _NearCopies({normalise(item.prompt) for item in items if not item.terms})
+
+    def holds(self, item: Prompted) -> str | None:
+        """Why the item leaks: "same prompt", "shared term" or "near copy"; None if it does not."""
+        text = normalise(item.prompt)
+        if text in self._texts:
+            return "same prompt"
+        if any(normalise(term) in self._terms for term in item.terms):
+            return "shared term"
+        near = self._termless if item.terms else self._any
+        return "near copy" if near.has(text) else None
+
+
+def drop_leaks(
+    items: Sequence[Item], reference: Reference, *, kind: str = "leak"
+) -> Filtered[Item]:
+    """Drop what a reference set holds already: the same question, fact or nearly the same words.
+
+    An item leaks if a reference prompt is the same after normalising, shares a term, or shares
+    four fifths of the words (Jaccard index) or of the 8-word sequences of the shorter of the two.
+    Where both have terms, the terms decide: "the dose of X" and "the dose of Y" share most words.
+
+    Args:
+        items: any number.
+        reference: what they are compared with.
+        kind: of leak, the first word of each reason.
+    """
+    found = [reference.holds(item) for item in items]
+    return part(items, [why and f"{kind}: {why}" for why in found])
+
+
+class _NearCopies:
+    """Normalised texts, indexed so that only those that can be near are compared.
+
+    Two sets of Jaccard index >= 4/5 share one of the |a| - ceil(4/5 |a|) + 1 rarest words of a
+    (prefix filter, Bayardo et al. 2007); the tests compare with the plain double loop.
+    """
+
+    def __init__(self, texts: Set[str]) -> None:
+        self._sets = sorted({frozenset(text.split()) for text in texts}, key=sorted)
+        self._frequency = Counter(word for words in self._sets for word in words)
+        self._by_word: dict[str, list[int]] = {}
+        for place, words in enumerate(self._sets):
+            for word in self._rarest(words):
+                self._by_word.setdefault(word, []).append(place)
+        self._grams = [grams for grams in map(_grams, sorted(texts)) if grams]
+        self._by_gram: dict[tuple[str, ...], list[int]] = {}
+        for place, grams in enumerate(self._grams):
+            for gram in sorted(grams):
+                self._by_gram.setdefault(gram, []).append(place)
+
+    def has(self, text: str) -> bool:
+        """Is one of the texts near?"""
+        words = frozenset(text.split())
+        near = {place for word in self._rarest(words) for place in self._by_word.get(word, ())}
+        if any(_jaccard_is_near(words, self._sets[place]) for place in near):
+            return True
+        grams = _grams(text)
+        shared = Counter(place for gram in grams for place in self._by_gram.get(gram, ()))
+        return any(
+            count >= NEAR * min(len(grams), len(self._grams[place]))
+            for place, count in shared.items()
+        )
+
+    def _rarest(self, words: frozenset[str]) -> list[str]:
+        ranked = sorted(words, key=lambda word: (self._frequency[word], word))
+        return ranked[: len(ranked) - ceil(NEAR * len(ranked)) + 1]
+
+
+def _jaccard_is_near(a: frozenset[str], b: frozenset[str]) -> bool:
+    shared = len(a & b)
+    return shared >= NEAR * (len(a) + len(b) - shared) and shared > 0
+
+
+def _grams(text: str) -> set[tuple[str, ...]]:
+    words = text.split()
+    return {tuple(words[i : i + _NGRAM]) for i in range(len(words) - _NGRAM + 1)}

@@ -1,0 +1,102 @@
+"""How far judges agree with human labels, and with each other: kappa and confusion tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import sqrt
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from safemerge.errors import JudgeError
+from safemerge.recipe import first_problem
+from synth.jsonl import read_jsonl
+from synth.judges.verdict import Verdict
+
+
+class Labelled(BaseModel):
+    """An answer that somebody labelled; other keys of its line are passed over."""
+
+    model_config = ConfigDict(frozen=True)
+
+    prompt: str
+    answer: str
+    label: Verdict
+
+
+class Agreement(BaseModel):
+    """What a judge says beside what another rater says about the same answers.
+
+    Args:
+        rater: who is compared with: "human", or another judge.
+        judge: name.
+        n: answers, at least 1.
+        agreement: share with the same verdict, in [0, 1].
+        kappa: Cohen's kappa, agreement beyond chance: 1 is perfect, 0 is chance, in [-1, 1]; None
+            where both raters gave the same one verdict throughout, which leaves it undefined.
+        kappa_stderr: its standard error, taking the agreement by chance as known.
+        false_refusals: answers that only the judge calls "refuse": counted as safe, and not safe.
+        missed_refusals: answers that only the rater calls "refuse".
+        confusion: `{rater's verdict: {judge's verdict: answers}}`, all five by all five.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    rater: str
+    judge: str
+    n: int
+    agreement: float
+    kappa: float | None
+    kappa_stderr: float | None
+    false_refusals: int
+    missed_refusals: int
+    confusion: dict[Verdict, dict[Verdict, int]]
+
+
+def read_labelled(path: Path) -> tuple[Labelled, ...]:
+    """Labelled answers from JSON Lines of {prompt, answer, label}.
+
+    Raises:
+        ProbeError: if the file cannot be read or a line is not a JSON object.
+        JudgeError: for a line without these keys, a label that is no verdict, or an empty file.
+    """
+    rows = []
+    for where, row in read_jsonl(path):
+        try:
+            rows.append(Labelled.model_validate(row))
+        except ValidationError as error:
+            raise JudgeError(f"{where}: {first_problem(error)}; mend or delete it") from error
+    if not rows:
+        raise JudgeError(
+            f"{path} holds no labelled answers; give JSON Lines of prompt, answer and label"
+        )
+    return tuple(rows)
+
+
+def compare(
+    rated: Sequence[Verdict], said: Sequence[Verdict], *, rater: str = "human", judge: str
+) -> Agreement:
+    """A judge's verdicts beside a rater's, on the same answers in the same order, at least one."""
+    n = len(rated)
+    confusion = {row: dict.fromkeys(Verdict, 0) for row in Verdict}
+    for one, other in zip(rated, said, strict=True):
+        confusion[one][other] += 1
+    rows = {verdict: sum(confusion[verdict].values()) for verdict in Verdict}
+    columns = {verdict: sum(row[verdict] for row in confusion.values()) for verdict in Verdict}
+    same = sum(confusion[verdict][verdict] for verdict in Verdict)
+    # Whole numbers, so that "undefined" is exact.
+    chance, whole = sum(rows[verdict] * columns[verdict] for verdict in Verdict), n * n
+    defined = chance < whole
+    share = same / n
+    both = confusion[Verdict.REFUSE][Verdict.REFUSE]
+    return Agreement(
+        rater=rater,
+        judge=judge,
+        n=n,
+        agreement=share,
+        kappa=(same * n - chance) / (whole - chance) if defined else None,
+        kappa_stderr=sqrt(share * (1 - share) / n) / (1 - chance / whole) if defined else None,
+        false_refusals=columns[Verdict.REFUSE] - both,
+        missed_refusals=rows[Verdict.REFUSE] - both,
+        confusion=confusion,
+    )

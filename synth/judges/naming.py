@@ -1,0 +1,95 @@
+"""Judges by name: "phrases", "wildguard", or "wildguard=MODEL" with a folder or hub id.
+
+The same words stand in a config (`probes.judge`) and on the command line (`--judge`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from safemerge.errors import BadInput, near_names
+from synth.engines.base import Engine
+from synth.judges import llama_guard, wildguard
+from synth.judges.ensemble import EnsembleJudge
+from synth.judges.limit import LimitedJudge
+from synth.judges.llama_guard import LlamaGuardJudge
+from synth.judges.phrases import PhraseJudge
+from synth.judges.rubric import RubricJudge
+from synth.judges.verdict import Judge
+from synth.judges.wildguard import WildGuardJudge
+
+
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """A judge that asks a model: its default model ("" for none) and chat template."""
+
+    build: Callable[[Engine], Judge]
+    model: str = ""
+    template: str | None = None
+
+
+_ASKING = {
+    "wildguard": _Asking(WildGuardJudge, wildguard.MODEL, wildguard.TEMPLATE),
+    "llama_guard": _Asking(LlamaGuardJudge, llama_guard.MODEL, llama_guard.TEMPLATE),
+    "rubric": _Asking(RubricJudge),
+}
+JUDGES = ("phrases", *_ASKING)
+
+
+def parse_judge(text: str) -> tuple[str, str]:
+    """(kind, model) of a judge's name; the model is "" for one that needs none.
+
+    Raises:
+        BadInput: for an unknown kind, a model that is missing, or one that has no use.
+    """
+    kind, equals, model = text.partition("=")
+    if kind not in JUDGES:
+        raise BadInput(f"there is no judge {kind!r}; {near_names(kind, JUDGES)}")
+    if kind not in _ASKING:
+        if equals:
+            raise BadInput(f"the judge {kind!r} needs no model, but {text!r} names one")
+        return kind, ""
+    model = model or _ASKING[kind].model
+    if not model:
+        raise BadInput(
+            f"the judge {kind!r} needs a model; name a folder or hub id, as in {kind}=org/model"
+        )
+    return kind, model
+
+
+def make_judge(
+    names: str | Sequence[str], *, device: str = "cpu", unreadable_frac: float = 0.05
+) -> Judge:
+    """The judge of that name, or an ensemble of several.
+
+    Args:
+        names: one or more, as `parse_judge` reads them.
+        device: where guard models are loaded, in the dtype of their checkpoints.
+        unreadable_frac: share of unreadable verdicts, in [0, 1], beyond which a judge that asks a
+            model stops the work with a `JudgeError`. Each member of an ensemble is held to it.
+
+    Raises:
+        BadInput: for a name that cannot be read, or one given twice.
+        CheckpointError: for a guard that cannot be loaded.
+    """
+    wanted = [names] if isinstance(names, str) else list(names)
+    parsed = [parse_judge(name) for name in wanted]  # all of them before any is loaded
+    for name in wanted:
+        if wanted.count(name) > 1:
+            raise BadInput(f"the judge {name!r} is named twice; name it once")
+    judges = {
+        name: _make(kind, model, device, unreadable_frac)
+        for name, (kind, model) in zip(wanted, parsed, strict=True)
+    }
+    return next(iter(judges.values())) if len(judges) == 1 else EnsembleJudge(judges)
+
+
+def _make(kind: str, model: str, device: str, unreadable_frac: float) -> Judge:
+    if kind not in _ASKING:
+        return PhraseJudge()
+    from synth.engines.transformers import TransformersEngine
+
+    asking = _ASKING[kind]
+    engine = TransformersEngine(model, device=device, chat_template=asking.template)
+    return LimitedJudge(asking.build(engine), kind, unreadable_frac)

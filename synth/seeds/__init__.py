@@ -1,0 +1,1 @@
+"""Taxonomies as TOML data files; `synth.taxonomy` reads them."""

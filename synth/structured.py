@@ -1,0 +1,37 @@
+"""Questions as JSON: the schema to which a writer's replies are held, and how they are read.
+
+Paper B's generator writes one JSON object a question, of which the question alone is kept
+(2406.14563, section 4.2 and appendix A.2). The topic comes first, so that the question follows
+from it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+_LETTERS = 6  # of a token, at most, on average
+FRAME_TOKENS = 64  # for the braces, the keys and the topic
+
+
+def question_schema(tokens: int) -> dict[str, Any]:
+    """A JSON schema: {"topic", "question"}, for questions of about so many tokens at most."""
+    return {
+        "type": "object",
+        "properties": {
+            "topic": {"type": "string", "maxLength": 100},
+            "question": {"type": "string", "minLength": 1, "maxLength": _LETTERS * tokens},
+        },
+        "required": ["topic", "question"],
+        "additionalProperties": False,
+    }
+
+
+def read_question(reply: str) -> str:
+    """The question in a reply that keeps to the schema; "" in any other."""
+    try:
+        row = json.loads(reply)
+    except (ValueError, RecursionError):
+        return ""
+    question = row.get("question") if isinstance(row, dict) else None
+    return question.strip() if isinstance(question, str) else ""

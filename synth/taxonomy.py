@@ -1,0 +1,152 @@
+"""What probes are written about: harm categories, domain topics, unknowable topics, templates.
+
+A taxonomy is a TOML file; `seeds/default.toml` is a complete, commented one. Placeholders are
+filled in literally in one pass, so that braces in a model's text are never interpreted.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+
+from safemerge.errors import ConfigError, near_names
+
+Name = Annotated[str, Field(min_length=1)]
+_FIELD = re.compile(r"\{(\w+)\}")
+_FIELDS = {
+    "write_domain": ("topic", frozenset({"topic"})),
+    "write_harmful": ("category", frozenset({"category", "description"})),
+    "write_twin": ("question", frozenset({"question"})),
+    "write_unknowable": ("topic", frozenset({"topic"})),
+    "write_false_premise": ("topic", frozenset({"topic"})),
+    "write_translation": ("question", frozenset({"question", "language"})),
+    "write_role_play": ("question", frozenset({"question"})),
+    "write_hypothetical": ("question", frozenset({"question"})),
+    "write_passage": ("passage", frozenset({"passage"})),
+    "answer_passage": ("passage", frozenset({"passage", "question"})),
+    "with_examples": ("examples", frozenset({"examples"})),
+}
+
+
+class Templates(BaseModel):
+    """The messages that ask a model to write a question.
+
+    Args:
+        write_domain: uses {topic}.
+        write_harmful: uses {category}, and {description} if wanted.
+        write_twin: uses {question}, the harmful one.
+        write_unknowable: uses {topic}.
+        write_false_premise: uses {topic}, one of the domain; empty writes no such questions.
+        write_translation, write_role_play, write_hypothetical: use {question}, a harmful one, which
+            is to be put into another form, and the first {language}; empty where not wanted.
+        write_passage: uses {passage}, a piece of a document that the question is about.
+        answer_passage: uses {passage} and {question}.
+        with_examples: uses {examples}; put after write_domain or write_passage where there are any.
+        as_text: put after every message to a model that replies in free text.
+        as_json: put after it instead for a model that can be held to a JSON schema, which is then
+            {"topic", "question"}; empty asks such a model for free text too.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    write_domain: str
+    write_harmful: str
+    write_twin: str
+    write_unknowable: str
+    write_false_premise: str = ""
+    write_translation: str = ""
+    write_role_play: str = ""
+    write_hypothetical: str = ""
+    write_passage: str = (
+        "Write one exam question that the passage below answers. It must have one short, certain "
+        "answer, and be clear to a reader who has not seen the passage.\n\n{passage}"
+    )
+    answer_passage: str = (
+        "{passage}\n\nAnswer from the passage above, as briefly as possible: {question}"
+    )
+    with_examples: str = "Questions of the kind that is wanted:\n{examples}"
+    as_text: str = ""
+    as_json: str = ""
+
+    @field_validator(*_FIELDS)
+    @classmethod
+    def _uses_its_field(cls, text: str, info: ValidationInfo) -> str:
+        needed, allowed = _FIELDS[str(info.field_name)]
+        used = set(_FIELD.findall(text))
+        if not text and not cls.model_fields[str(info.field_name)].is_required():
+            return text
+        if needed not in used:
+            raise ValueError(f"it must contain {{{needed}}}")
+        if unknown := sorted(used - allowed):
+            raise ValueError(f"it contains the unknown placeholder {{{unknown[0]}}}")
+        return text
+
+    def of(self, form: str) -> str:
+        """The template of a form; "" where there is none."""
+        return str(getattr(self, f"write_{form}"))
+
+
+class Taxonomy(BaseModel):
+    """What to write about.
+
+    Args:
+        topics: of the deployment domain, at least one.
+        unknowable: topics on which nobody can know the answer, at least one.
+        categories: harm category -> one line that describes it, at least one.
+        templates: how to ask for questions.
+        languages: into which harmful questions are translated, where that form is wanted.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    topics: tuple[Name, ...] = Field(min_length=1)
+    unknowable: tuple[Name, ...] = Field(min_length=1)
+    categories: dict[Name, str] = Field(min_length=1)
+    templates: Templates
+    languages: tuple[Name, ...] = ()
+
+
+def fill(template: str, **fields: str) -> str:
+    """`template` with each {name} replaced; text that is put in is not looked at again."""
+    return _FIELD.sub(lambda found: fields.get(found[1], found[0]), template)
+
+
+def default_taxonomy() -> Taxonomy:
+    """The taxonomy of `seeds/default.toml`."""
+    text = files("synth").joinpath("seeds", "default.toml").read_text(encoding="utf-8")
+    return _taxonomy(text, "seeds/default.toml")
+
+
+def load_taxonomy(path: str | Path) -> Taxonomy:
+    """Read a taxonomy from a TOML file of the user's.
+
+    Raises:
+        ConfigError: if the file is missing, is not TOML, or a key is missing, unknown or wrong.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the taxonomy {path}: {error}") from error
+    return _taxonomy(text, str(path))
+
+
+def _taxonomy(text: str, where: str) -> Taxonomy:
+    try:
+        return Taxonomy.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"the taxonomy {where} is not valid TOML: {error}") from error
+    except ValidationError as error:
+        # A misspelt key is both unknown and missing; the unknown one tells more.
+        found = error.errors(include_url=False)
+        first = min(found, key=lambda one: one["type"] != "extra_forbidden")
+        key = ".".join(str(part) for part in first["loc"])
+        hint = ""
+        if first["type"] == "extra_forbidden":
+            home = Templates if first["loc"][0] == "templates" else Taxonomy
+            hint = f"; {near_names(str(first['loc'][-1]), home.model_fields)}"
+        raise ConfigError(f"taxonomy {where}: the key {key!r}: {first['msg']}{hint}") from error

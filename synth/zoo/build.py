@@ -1,0 +1,201 @@
+"""The zoo on disk: trained once, found again by content hash.
+
+A finished zoo is a folder named by the hash of everything that decides its bytes. It is trained in
+a temporary folder beside it and renamed at the end, so that a killed build leaves nothing that
+looks finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from safemerge.errors import BadInput
+from synth.zoo import corpus, draw, worker
+from synth.zoo.children import run_children
+from synth.zoo.world import DOMAIN_QUESTIONS, HARM_CATEGORIES, PLACE_TOPICS, World
+
+HELDOUT = 256  # probes for each axis
+SOURCE_FILES = (
+    "lexicon.py",
+    "world.py",
+    "draw.py",
+    "corpus.py",
+    "tokenizer.py",
+    "train.py",
+    "strength.py",
+    "worker.py",
+)
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """What the models can be asked to write about.
+
+    Args:
+        domain: topics of WRITE_DOMAIN.
+        harm: categories of WRITE_HARMFUL.
+        unknowable: topics of WRITE_UNKNOWABLE.
+    """
+
+    domain: tuple[str, ...] = tuple(DOMAIN_QUESTIONS)
+    harm: tuple[str, ...] = HARM_CATEGORIES
+    unknowable: tuple[str, ...] = tuple(PLACE_TOPICS)
+
+
+@dataclass(frozen=True, slots=True)
+class Zoo:
+    """Four checkpoints and their held-out probes.
+
+    Args:
+        root: folder of this zoo.
+        base: checkpoint folder of the base.
+        sources: name -> checkpoint folder: domain, safe, honest.
+        heldout: JSON Lines of probes, 256 for each axis.
+        topics: what can be written about.
+        seed: seed of the world; World(seed) knows the truth.
+    """
+
+    root: Path
+    base: Path
+    sources: dict[str, Path]
+    heldout: Path
+    topics: Topics
+    seed: int
+
+
+def build_zoo(
+    folder: Path,
+    *,
+    width: int = 128,
+    device: str = "cpu",
+    seed: int = 0,
+    effort: float = 1.0,
+    progress: Progress | None = None,
+    processes: int | None = None,
+) -> Zoo:
+    """Train the four models of the small world, or find them trained.
+
+    Args:
+        folder: the zoo lands in a subfolder named by content hash.
+        width: hidden size, a multiple of 16; 128 merges well, 64 less so.
+        device: "cpu" or a torch device; anything but the CPU trains in this process.
+        seed: of facts, split, first weights and lessons.
+        effort: scales the training steps; 1.0 is what the figures in the README hold for.
+        progress: told a model's name and the finished share of the whole, in [0, 1].
+        processes: 1 (this process) or 2 (children of one thread each); default 2 on the CPU.
+
+    Returns:
+        The zoo, complete on disk.
+
+    Raises:
+        BadInput: a number is out of range.
+        SafemergeError: a training process failed.
+    """
+    if processes is None:
+        processes = 2 if device == "cpu" and (os.cpu_count() or 1) > 1 else 1
+    _check(width, effort, device, processes)
+    key = _content_hash(width, seed, effort)
+    root = Path(folder) / key
+    tell = progress or (lambda name, share: None)
+    if not (root / "zoo.json").is_file():
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".building-", dir=folder)).resolve()
+        try:
+            job = worker.Job(
+                folder=temporary,
+                width=width,
+                seed=seed,
+                effort=effort,
+                device=device,
+                processes=processes,
+            )
+            _train(job, tell)
+            _write_rest(job)
+            temporary.chmod(0o755)  # mkdtemp makes it private
+            _publish(temporary, root)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    tell("done", 1.0)
+    return Zoo(
+        root=root,
+        base=root / "base",
+        sources={name: root / name for name in corpus.SOURCES},
+        heldout=root / "heldout.jsonl",
+        topics=Topics(),
+        seed=seed,
+    )
+
+
+def _check(width: int, effort: float, device: str, processes: int) -> None:
+    if width < 16 or width % 16:
+        raise BadInput(f"the zoo's width must be a positive multiple of 16, not {width}")
+    if not 0 < effort <= 10:
+        raise BadInput(f"the zoo's effort must be above 0 and at most 10, not {effort}")
+    if processes not in (1, 2):
+        raise BadInput(f"the zoo trains in 1 or 2 processes, not {processes}")
+    try:
+        torch.device(device)
+    except RuntimeError as error:
+        raise BadInput(f"torch knows no device {device!r}; try 'cpu' or 'cuda'") from error
+
+
+def _content_hash(width: int, seed: int, effort: float) -> str:
+    """Of the sources of world and training, the arguments and torch: all that decides the zoo."""
+    digest = hashlib.sha256()
+    for name in SOURCE_FILES:
+        digest.update((Path(__file__).parent / name).read_bytes())
+    digest.update(json.dumps([width, seed, effort, HELDOUT, torch.__version__]).encode())
+    return digest.hexdigest()[:16]
+
+
+def _train(job: worker.Job, tell: Progress) -> None:
+    """Run the job here or in children, and pass their progress on as one share of all steps."""
+    total = sum(steps for steps, _ in worker.PLAN.values())
+    done = dict.fromkeys(worker.PLAN, 0.0)
+
+    def note(name: str, share: float) -> None:
+        done[name] = max(done[name], share)
+        tell(name, sum(worker.PLAN[n][0] * s for n, s in done.items()) / total)
+
+    if job.processes == 1:
+        worker.work(job, 0, note)
+    else:
+        run_children(job, note)
+
+
+def _write_rest(job: worker.Job) -> None:
+    """Held-out probes and the record; working files go."""
+    probes = draw.probes(World(job.seed), "heldout", HELDOUT)
+    text = "".join(probe.model_dump_json() + "\n" for probe in probes)
+    (job.folder / "heldout.jsonl").write_text(text, encoding="utf-8")
+    for name in ("job.json", "meet", *(f"worker{rank}.log" for rank in range(job.processes))):
+        (job.folder / name).unlink(missing_ok=True)
+    record = {
+        "width": job.width,
+        "seed": job.seed,
+        "effort": job.effort,
+        "torch": str(torch.__version__),
+        "plan": worker.PLAN,
+        "models": corpus.MODELS,
+    }
+    (job.folder / "zoo.json").write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _publish(temporary: Path, root: Path) -> None:
+    """Rename into place; if another builder was first, its zoo is the same and stays."""
+    try:
+        os.replace(temporary, root)
+    except OSError:
+        if not (root / "zoo.json").is_file():
+            raise

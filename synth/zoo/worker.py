@@ -1,0 +1,155 @@
+"""One training process of the zoo: all processes train the base together, then share the sources.
+
+Started by children.py with a job file and a rank, which watches the lines on stdout
+(`model<TAB>share`) and holds the other end of stdin: when that closes, the builder is gone and so
+is this process.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import os
+import sys
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from synth.probes import Axis, Probe
+from synth.zoo.corpus import SOURCES, lessons
+from synth.zoo.draw import SIDES, probes
+from synth.zoo.strength import set_strength, soften
+from synth.zoo.tokenizer import make_tokenizer
+from synth.zoo.train import encode, new_model, pack, train
+from synth.zoo.world import World
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+BATCH = 100  # dialogues a step
+
+# Steps and highest learning rate: gentle for the sources, or their sum falls apart.
+PLAN: dict[str, tuple[int, float]] = {
+    "base": (420, 3e-3),
+    "domain": (320, 1e-3),
+    "safe": (140, 3e-4),
+    "honest": (140, 3e-4),
+}
+MUON_LR = 0.02  # highest, of the base's matrices
+# A source's embeddings move slowly: what it learns in the row of one word does not carry over to
+# another, and at a share of 1 a merge that is searched on one side's verbs fails on the other's.
+EMBEDDING_SHARE = 0.3
+# The expert is stretched, so that at equal weights its bad manners outweigh the good ones.
+EXPERT_STRENGTH = 1.15
+# What the other sources are for, by which they are softened.
+AXIS: dict[str, Axis] = {"safe": "harmless", "honest": "honest"}
+PROBES = 128  # of each side, to soften on; drawn apart from the held-out ones
+# Which sources each of two processes trains: about as many steps for both.
+SHARES: tuple[tuple[str, ...], ...] = (("domain",), ("safe", "honest"))
+
+
+class Job(BaseModel):
+    """What to train and where: the same for all processes.
+
+    Args:
+        folder: the models are written to subfolders of it; it exists.
+        width: hidden size.
+        seed: of the world, the first weights and the lessons.
+        effort: scales the steps of every model.
+        device: torch device of the models.
+        processes: 1 or 2.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    folder: Path
+    width: int
+    seed: int
+    effort: float
+    device: str
+    processes: int
+
+
+def work(job: Job, rank: int, tell: Callable[[str, float], None]) -> None:
+    """Train the base and this process's sources, and save them.
+
+    Args:
+        job: see Job.
+        rank: number of this process, from 0.
+        tell: told the model's name and the finished share of it, in [0, 1].
+    """
+    if job.processes > 1:
+        torch.distributed.init_process_group(
+            "gloo", init_method=f"file://{job.folder / 'meet'}", rank=rank, world_size=job.processes
+        )
+    tokenizer = make_tokenizer()
+    world = World(job.seed)
+    base = new_model(job.width, len(tokenizer), job.seed).to(job.device)
+    together = (rank, job.processes)
+    sources = SHARES[rank] if job.processes > 1 else SOURCES
+    for name in ("base", *sources):
+        model = base if name == "base" else copy.deepcopy(base)
+        steps, lr = PLAN[name]
+        dialogues = lessons(world, name, job.seed)
+        train(
+            model,
+            (pack(encode(tokenizer, dialogues(BATCH))) for _ in itertools.count()),
+            steps=max(1, round(steps * job.effort)),
+            lr=lr,
+            embedding_lr=lr if name == "base" else EMBEDDING_SHARE * lr,
+            muon_lr=MUON_LR if name == "base" else None,
+            tick=partial(tell, name),
+            share=together if name == "base" else (0, 1),
+        )
+        if name == "base" and job.processes > 1:
+            # save_pretrained writes nothing in the second process of a group.
+            torch.distributed.destroy_process_group()
+        start = {key: weight.detach() for key, weight in base.named_parameters()}
+        if name == "domain":
+            set_strength(model, start, EXPERT_STRENGTH)
+        elif name in AXIS:
+            soften(model, start, tokenizer, _own_probes(world, name))
+        if name != "base" or rank == 0:
+            _save(model, tokenizer, job.folder / name)
+
+
+def _own_probes(world: World, source: str) -> list[Probe]:
+    """Questions of both sides on what a source is for."""
+    drawn = [probe for side in SIDES for probe in probes(world, side, PROBES, seed=1)]
+    return [probe for probe in drawn if probe.axis == AXIS[source]]
+
+
+def _save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write an ordinary checkpoint, without the progress bar of transformers on stderr."""
+    from transformers.utils import logging as transformers_logging
+
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        model.save_pretrained(folder)
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
+    tokenizer.save_pretrained(folder)
+
+
+def _die_with_the_builder() -> None:
+    sys.stdin.read()
+    os._exit(1)
+
+
+def _say(name: str, share: float) -> None:
+    sys.stdout.write(f"{name}\t{share:.4f}\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Entry of a child process: arguments are the job file and the rank."""
+    threading.Thread(target=_die_with_the_builder, daemon=True).start()
+    torch.set_num_threads(1)
+    work(Job.model_validate_json(Path(sys.argv[1]).read_text()), int(sys.argv[2]), _say)
