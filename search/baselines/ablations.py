@@ -1,0 +1,51 @@
+"""The same run with one thing taken away: random search at equal budget, and no safety term.
+
+Both are whole runs of their own under `RUN/baselines/`, resumable like any other.
+"""
+
+from __future__ import annotations
+
+from search.config import SearchConfig, StopConfig, WarmStartConfig
+from search.warmstart import STEP_COST
+
+SAFETY = "harmless"
+
+
+def random_search(config: SearchConfig, complete: int) -> SearchConfig:
+    """Uniform draws from the same space, as many as the search was charged evaluations.
+
+    Args:
+        config: of the search.
+        complete: trials that it has completed; a stop rule may have left some of its budget.
+    """
+    study = config.search
+    charged = complete + STEP_COST * study.warm_start.steps
+    return config.model_copy(
+        update={
+            "search": study.model_copy(
+                update={
+                    "sampler": "random",
+                    "sampler_options": {},
+                    "stop": StopConfig(),
+                    "trials": charged,
+                    "warm_start": WarmStartConfig(steps=0),
+                }
+            )
+        }
+    )
+
+
+def without_safety(config: SearchConfig) -> SearchConfig | None:
+    """The same search with neither objective nor limit on harmlessness.
+
+    Returns:
+        The config, or None where harmlessness is the only objective or not measured at all.
+    """
+    objectives = {name: value for name, value in config.objectives.items() if name != SAFETY}
+    limits = {name: value for name, value in config.limits.items() if name != SAFETY}
+    if not objectives or (objectives == config.objectives and limits == config.limits):
+        return None
+    target = {name: value for name, value in config.search.stop.target.items() if name != SAFETY}
+    stop = config.search.stop.model_copy(update={"target": target})
+    search = config.search.model_copy(update={"stop": stop})
+    return config.model_copy(update={"objectives": objectives, "limits": limits, "search": search})

@@ -1,0 +1,191 @@
+"""CMA-ES for several objectives and limits, by one weighted goal for the whole search.
+
+    goal = max_i w_i l_i + 0.05 sum_i w_i l_i,   l_i = 1 - value, or the value where less is better
+    goal = 2 + sum of the positive violations    where a limit is broken
+
+The augmented Chebyshev scalarisation finds any point of the front, concave parts too; its weights
+say which. So this sampler looks for one trade-off, equal weights by default, and what it finds on
+the way makes up the rest of the front. The distribution begins at the best of the trials enqueued
+before it, such as a warm start, else in the middle, with a deviation of a sixth of each range, as
+in EvoMM (methods.md 5). It is made anew from the finished trials, so a resumed study goes on where
+it was. Numbers only: choices cannot be ordered.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cmaes
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution, IntDistribution
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+_AUGMENTED = 0.05  # share of the sum, which tells weakly dominated points from the others
+_BROKEN = 2.0  # above every goal within the limits, which is at most 1.05
+_ENQUEUED = "fixed_params"  # Optuna's system attribute of trials whose numbers were given
+_RESAMPLED = 10  # draws until one lies in the ranges; then what lies outside is clipped
+
+
+class ChebyshevCmaEs(optuna.samplers.BaseSampler):  # type: ignore[misc]  # Optuna has no types
+    """See the top of this file.
+
+    Args:
+        seed: of the draws.
+        weights: of the objectives in canonical order, at least 0; None is equal ones.
+        sigma: first standard deviation, as a share of each range.
+        population: trials of a generation; None is 4 + 3 ln(number of dimensions).
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int | None = None,
+        weights: Sequence[float] | None = None,
+        sigma: float = 1 / 6,
+        population: int | None = None,
+    ) -> None:
+        if weights is not None and not (min(weights, default=0.0) >= 0.0 < sum(weights)):
+            raise ValueError(f"weights are {list(weights)}; give numbers of at least 0, not all 0")
+        if not sigma > 0.0 or (population is not None and population < 2):
+            raise ValueError(f"sigma is {sigma} and population {population}; give > 0 and >= 2")
+        self._weights = weights
+        self._sigma = sigma
+        self._population = population
+        self._rng = np.random.RandomState(None if seed is None else seed % 2**32)
+        self._random = optuna.samplers.RandomSampler(seed=seed)
+        self._space = optuna.search_space.IntersectionSearchSpace()
+        self._strategy: cmaes.CMA | None = None
+        self._told: set[int] = set()
+
+    def reseed_rng(self) -> None:
+        """Draw on from a random seed, for parallel workers."""
+        self._rng.seed()
+        self._random.reseed_rng()
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """The numbers of the finished trials that are not fixed; none before the first."""
+        found = self._space.calculate(study)
+        return {name: kind for name, kind in found.items() if not kind.single()}
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """A draw from the distribution that the finished trials have led to."""
+        goal = _Goal(study.directions, self._weights)
+        if not search_space or _ENQUEUED in trial.system_attrs:
+            return {}
+        trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if self._strategy is None:
+            self._begin(trials, search_space, goal)
+        assert self._strategy is not None  # _begin has just made it
+        self._learn(trials, search_space, goal)
+        self._strategy.reseed_rng(self._rng.randint(2**31))
+        return _from_unit(self._strategy.ask(), search_space)
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """An even draw: for the first trial, and for what is fixed."""
+        return self._random.sample_independent(study, trial, param_name, param_distribution)
+
+    def _begin(
+        self,
+        trials: Sequence[FrozenTrial],
+        space: Mapping[str, BaseDistribution],
+        goal: _Goal,
+    ) -> None:
+        enqueued = []
+        for trial in trials:
+            if _ENQUEUED not in trial.system_attrs:
+                break
+            enqueued.append(trial)
+        self._told = {trial.number for trial in enqueued}
+        mean = np.full(len(space), 0.5)
+        if enqueued:
+            mean = _to_unit(min(enqueued, key=goal), space)
+        self._strategy = cmaes.CMA(
+            mean,
+            self._sigma,
+            bounds=np.tile([0.0, 1.0], (len(space), 1)),
+            n_max_resampling=_RESAMPLED,
+            population_size=self._population,
+        )
+
+    def _learn(
+        self,
+        trials: Sequence[FrozenTrial],
+        space: Mapping[str, BaseDistribution],
+        goal: _Goal,
+    ) -> None:
+        assert self._strategy is not None
+        fresh = [trial for trial in trials if trial.number not in self._told]
+        size = self._strategy.population_size
+        for first in range(0, len(fresh) - size + 1, size):
+            generation = fresh[first : first + size]
+            self._strategy.tell([(_to_unit(trial, space), goal(trial)) for trial in generation])
+            self._told |= {trial.number for trial in generation}
+
+
+class _Goal:
+    """The number to minimise of a finished trial."""
+
+    def __init__(
+        self, directions: Sequence[StudyDirection], weights: Sequence[float] | None
+    ) -> None:
+        weights = [1.0] * len(directions) if weights is None else list(weights)
+        if len(weights) != len(directions):
+            raise ValueError(f"{len(weights)} weights are given for {len(directions)} objectives")
+        self._weights = [weight / sum(weights) for weight in weights]
+        self._larger = [direction == StudyDirection.MAXIMIZE for direction in directions]
+
+    def __call__(self, trial: FrozenTrial) -> float:
+        broken = math.fsum(max(value, 0.0) for value in trial.constraints.values())
+        if broken > 0.0:
+            return _BROKEN + broken
+        losses = [
+            weight * (1.0 - value if larger else value)
+            for weight, larger, value in zip(self._weights, self._larger, trial.values, strict=True)
+        ]
+        goal: float = max(losses) + _AUGMENTED * math.fsum(losses)
+        return goal
+
+
+def _ends(kind: BaseDistribution) -> tuple[float, float]:
+    """The interval that the unit interval stands for; a whole number owns what rounds to it."""
+    half = 0.5 if isinstance(kind, IntDistribution) else 0.0
+    low, high = kind.low - half, kind.high + half
+    return (math.log(low), math.log(high)) if kind.log else (low, high)
+
+
+def _to_unit(trial: FrozenTrial, space: Mapping[str, BaseDistribution]) -> NDArray[np.float64]:
+    unit = []
+    for name, kind in space.items():
+        low, high = _ends(kind)
+        value = float(trial.params[name])
+        unit.append(((math.log(value) if kind.log else value) - low) / (high - low))
+    return np.asarray(np.clip(unit, 0.0, 1.0), dtype=np.float64)
+
+
+def _from_unit(
+    unit: NDArray[np.float64], space: Mapping[str, BaseDistribution]
+) -> dict[str, float]:
+    params: dict[str, float] = {}
+    for share, (name, kind) in zip(unit.tolist(), space.items(), strict=True):
+        low, high = _ends(kind)
+        value = low + share * (high - low)
+        value = math.exp(value) if kind.log else value
+        if isinstance(kind, IntDistribution):
+            value = round(value)
+        params[name] = min(max(value, kind.low), kind.high)
+    return params

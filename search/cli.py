@@ -1,0 +1,330 @@
+"""The `safemerge` command. stdout is data, stderr is talk.
+
+Exit codes: 0 done, 1 failed, 2 bad input or missing prerequisite, 130 stopped cleanly.
+Heavy imports happen inside the verbs, so that --help answers at once.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import os
+import sys
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from search.cli_options import Config, Json, RunArg, Set
+from search.cli_single import eval_, judge_agreement, merge
+
+app = typer.Typer(
+    name="safemerge",
+    help="Tune a merge of language models for one deployment domain without losing alignment. "
+    "Start with `safemerge demo`; then `init`, `probes`, `search`, `front`, `export`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.command()
+def demo(
+    run: Annotated[Path, typer.Option(help="Where the run is kept.")] = Path("runs/demo"),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of probes and search.")] = 0,
+    world: Annotated[int, typer.Option(min=0, help="Seed of the small world's models.")] = 0,
+    width: Annotated[
+        int, typer.Option(min=16, help="Hidden size of the small world's models.")
+    ] = 128,
+    device: Annotated[str, typer.Option(help="Torch device, such as cuda.")] = "cpu",
+    trials: Annotated[int, typer.Option(min=1, help="Trials of the search.")] = 60,
+    effort: Annotated[
+        float, typer.Option(min=0.01, max=10, help="Factor on training steps of the world.")
+    ] = 1.0,
+    json_: Json = False,
+) -> None:
+    """See the whole path on a small world: models, probes, search, front, merged checkpoint.
+
+    Trains four tiny models on this machine (no download), lets them write probes, searches the
+    merge, compares it with baselines on held-out questions and exports the result. The same
+    command again goes on where it was stopped.
+    """
+    from search.demo import run_demo
+    from search.display import emit_json, progress_bar, say, score_table
+
+    with progress_bar() as report:
+        summary, rows = run_demo(
+            run,
+            seed=seed,
+            world=world,
+            width=width,
+            device=device,
+            trials=trials,
+            effort=effort,
+            report=report,
+        )
+    if json_:
+        emit_json(summary)
+        return
+    score_table(rows, "Held-out scores in percent, ± one standard error")
+    say(f"merged checkpoint: {summary['export']}\nall numbers: {run / 'summary.json'}")
+    say(f"next: safemerge front {run}, or open notebooks/01_pareto_front.ipynb")
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="File to write.")] = Path("safemerge.toml"),
+) -> None:
+    """Write a complete, commented configuration file."""
+    from safemerge.errors import OutputError
+
+    if path.exists():
+        raise OutputError(f"{path} exists already; name another file, or remove it first")
+    try:
+        path.write_text((files("search") / "template.toml").read_text("utf-8"), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error}") from error
+    typer.echo(f"wrote {path}; name your models in it, then: safemerge probes {path}", err=True)
+
+
+@app.command()
+def probes(
+    config: Config,
+    set_: Set = None,
+    stats: Annotated[bool, typer.Option(help="Count a finished file too.")] = False,
+    show_text: Annotated[
+        bool, typer.Option("--show-text", help="Print every question and answer, the harmful too.")
+    ] = False,
+    json_: Json = False,
+) -> None:
+    """Write the probes that [probes.write] describes: models ask, answer and are judged.
+
+    A second call goes on where the first one was stopped; a finished file is left as it is. The
+    table counts the questions, and those rejected by reason; they wait in PROBES.rejected.jsonl.
+    No text is printed but with --show-text.
+    """
+    from search.config import SearchConfig
+    from search.display import emit_json, probe_stats, probe_texts, progress_bar, say
+    from search.write_probes import write_probes
+    from synth.probes import ProbeSet
+    from synth.stats import read_stats
+
+    settings = SearchConfig.from_toml(config, set_ or ())
+    with progress_bar() as report:
+        result = write_probes(settings, report=report)
+    if result is None:
+        say(f"{settings.probes.path} exists and was left as it is; remove it to write it anew")
+    else:
+        say(f"wrote {settings.probes.path}; next: safemerge search {config}")
+    written = Path(settings.probes.path)
+    if show_text:
+        probe_texts(ProbeSet.from_jsonl(written))
+    if stats or result is not None:
+        found = read_stats(written)
+        emit_json([one.model_dump() for one in found]) if json_ else probe_stats(found)
+
+
+@app.command()
+def importance(
+    config: Config,
+    source: Annotated[str, typer.Argument(help="Name of the source, as in the config.")],
+    probes: Annotated[
+        Path, typer.Option(help="JSON Lines of questions and answers of that source's domain.")
+    ],
+    most: Annotated[int, typer.Option(min=1, help="Probes used, spread over the file.")] = 64,
+    set_: Set = None,
+    json_: Json = False,
+) -> None:
+    """Find the weights that matter to one source, for the method led.
+
+    led keeps of every source what matters to its own domain and to no other's, so it needs this
+    file of each of them, once. Two backward passes for every probe, in float32: one of the base and
+    one of the source. The file is written where the config says: importance = "NAME.safetensors"
+    in that source's [[models.sources]].
+    """
+    from search.config import SearchConfig
+    from search.display import emit_json, progress_bar
+    from search.write_importance import write_importance
+
+    settings = SearchConfig.from_toml(config, set_ or ())
+    with progress_bar() as report:
+        out, count = write_importance(settings, source, probes, most=most, report=report)
+    if json_:
+        emit_json({"out": str(out), "probes": count})
+    else:
+        typer.echo(str(out))
+
+
+@app.command()
+def search(
+    config: Config,
+    run: Annotated[
+        Path | None, typer.Option(help="Run directory; default runs/NAME for NAME.toml.")
+    ] = None,
+    set_: Set = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="search.trials; more of them go on with a run.")
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="search.workers: processes, one for each GPU or sharing the CPU."),
+    ] = None,
+    baselines: Annotated[
+        bool,
+        typer.Option(help="Also run random search and a search without the safety term."),
+    ] = False,
+) -> None:
+    """Search the merge, or go on with a search; then measure the front on held-out probes."""
+    from search.config import SearchConfig
+    from search.display import progress_bar, say, score_table
+    from search.pipeline import search_and_measure
+
+    given = {"search.trials": trials, "search.workers": workers}
+    overrides = [f"{key}={value}" for key, value in given.items() if value is not None]
+    settings = SearchConfig.from_toml(config, [*(set_ or ()), *overrides])
+    home = run or Path("runs") / config.stem
+    with progress_bar() as report:
+        measured = search_and_measure(settings, home, baselines=baselines, report=report)
+    pick = measured.run.pick()
+    stopped = measured.run.dir.require("front/search.json", made_by="safemerge search")["stopped"]
+    say(f"the search is over: {stopped}. With more --trials or looser [search.stop] it goes on.")
+    failures = list(measured.run.failures().values())
+    if failures:
+        say(
+            f"{len(failures)} trials failed, most of them with: {max(failures, key=failures.count)}"
+        )
+    if not pick.feasible:
+        say(
+            f"no recipe within the limits was found; trial {pick.number} is nearest, "
+            f"{pick.violation:.3f} outside. Loosen [limits] or raise search.trials."
+        )
+    score_table(measured.rows, "Held-out scores in percent, ± one standard error")
+    against = measured.run.dir.require("front/heldout.json", made_by="safemerge search")[
+        "against_pick"
+    ]
+    same = [name for name, axes in against.items() if not any(d["apart"] for d in axes.values())]
+    if same:
+        say(
+            f"held-out answers do not tell trial {', '.join(same)} from the pick on any axis "
+            "(95 %, paired bootstrap)"
+        )
+    say(f"pick: trial {pick.number}. Next: safemerge front {home}; safemerge export {home}")
+
+
+@app.command()
+def status(run: RunArg, json_: Json = False) -> None:
+    """Show how far a run is."""
+    from search.display import emit_json
+    from search.run import Run
+
+    found = Run.load(run)
+    front = found.front()
+    best = {
+        metric: (max if larger else min)(
+            (c.scores[metric].value for c in found.candidates), default=None
+        )
+        for metric, larger in found.config.directions.items()
+    }
+    record = {
+        "run": str(run),
+        "trials": len(found.candidates),
+        "of": found.config.search.trials,
+        "failed": len(found.failures()),
+        "feasible": sum(candidate.feasible for candidate in found.candidates),
+        "front": len(front.points),
+        "hypervolume": front.hypervolume(),
+        "best": best,
+        "measured_heldout": found.dir.read("front/heldout.json") is not None,
+    }
+    if json_:
+        emit_json(record)
+    else:
+        for key, value in record.items():
+            typer.echo(f"{key.replace('_', ' '):>17}  {value}")
+
+
+@app.command()
+def front(
+    run: RunArg,
+    json_: Json = False,
+    csv_: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
+) -> None:
+    """Show the Pareto front, best first objective first."""
+    from search.display import emit_json, front_rows, print_csv, score_table
+    from search.run import Run
+    from search.rundir import scores_from
+
+    rows = front_rows(Run.load(run))
+    if json_:
+        emit_json(rows)
+    elif csv_:
+        print_csv(rows)
+    else:
+        for kind in ("search", "heldout"):
+            scored = {
+                f"trial {row['trial']}{' (pick)' if row['pick'] else ''}": scores_from(row[kind])
+                for row in rows
+                if row[kind] is not None
+            }
+            if scored:
+                score_table(scored, f"Front on {kind} probes, in percent")
+
+
+app.command()(merge)
+app.command("eval")(eval_)
+app.command("judge-agreement")(judge_agreement)
+
+
+@app.command()
+def export(
+    run: RunArg,
+    trial: Annotated[int | None, typer.Argument(help="Trial number; default: the pick.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder to create; default RUN/export.")
+    ] = None,
+) -> None:
+    """Write a trial as an ordinary Hugging Face checkpoint with its card and recipe."""
+    from search.display import progress_bar
+    from search.export import export as write
+    from search.run import Run
+
+    found = Run.load(run)
+    number = found.pick().number if trial is None else trial
+    target = out or run / "export"
+    with progress_bar() as report:
+        write(
+            found,
+            number,
+            target,
+            progress=lambda name, done, total: report("export", done, total, name),
+        )
+    typer.echo(str(target))
+
+
+def main() -> None:
+    """Entry point: turns errors raised on purpose into one sentence and an exit code."""
+    from safemerge.errors import SafemergeError
+
+    # Python's last look for garbage goes through all of torch: a quarter of a second for nothing.
+    atexit.register(gc.freeze)
+    try:
+        app()
+    except SafemergeError as error:
+        typer.echo(f"safemerge: {error}", err=True)
+        sys.exit(error.exit_code)
+    except SystemExit as stop:
+        if stop.code == 130:  # typer has turned Ctrl-C into this, without a word
+            typer.echo("safemerge: stopped; the same command goes on from here", err=True)
+        raise
+    except BrokenPipeError:  # `safemerge front RUN | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:  # unreadable or unwritable places that nothing closer has explained
+        typer.echo(f"safemerge: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

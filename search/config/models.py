@@ -1,0 +1,88 @@
+"""[models] and [merge]: what is merged, and how."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from safemerge.recipe import DType, ParamValue
+from search.config.section import Section
+
+# Rows of the held-out table and coordinates of the space that a source's name would hide.
+RESERVED = frozenset(
+    {"base", "uniform", "best_single_weight", "random_search", "search_without_safety", "search"}
+    | {"rank"}
+)
+
+
+class SourceConfig(Section):
+    """One expert to merge, and the importance file that methods such as LED need of it."""
+
+    name: str = Field(min_length=1)
+    path: str = Field(min_length=1)
+    importance: str | None = None
+
+
+class ModelsConfig(Section):
+    """Base and sources: folders or hub ids."""
+
+    base: str = Field(min_length=1)
+    sources: tuple[SourceConfig, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names_are_free(self) -> ModelsConfig:
+        names = [source.name for source in self.sources]
+        for name in names:
+            if names.count(name) > 1 or name in RESERVED:
+                taken = "twice among the sources" if names.count(name) > 1 else "by safemerge"
+                raise ValueError(f"the source name {name!r} is used {taken}; choose another")
+        return self
+
+
+class MergeConfig(Section):
+    """Merge method, its fixed parameters, the dtype of exports, and whose tokenizer they have.
+
+    Args:
+        method: one method, or several of which the search chooses.
+        params: of the one method; of several, `{method: params}`.
+        dtype: of exports; None keeps the base's.
+        tokenizer: "base" maps sources with other tokens.
+    """
+
+    method: str | tuple[str, ...] = "resm"
+    params: dict[str, ParamValue | dict[str, ParamValue]] = Field(default={})
+    dtype: DType | None = None
+    tokenizer: Literal["base"] | None = None
+
+    @model_validator(mode="after")
+    def _params_belong_to_methods(self) -> MergeConfig:
+        if isinstance(self.method, str):
+            tables = [key for key, value in self.params.items() if isinstance(value, dict)]
+            if tables:
+                raise ValueError(
+                    f"params.{tables[0]} is a table, which only several methods need; write "
+                    f"params = {{ ... }} for {self.method!r} itself"
+                )
+            return self
+        if not self.method or len(set(self.method)) != len(self.method):
+            raise ValueError(f"method is {list(self.method)}; name one or more, each once")
+        for key, value in self.params.items():
+            if key not in self.method or not isinstance(value, dict):
+                raise ValueError(
+                    f"params.{key} is not a table of one of the methods {', '.join(self.method)}; "
+                    "with several methods, write params.METHOD = { ... }"
+                )
+        return self
+
+    @property
+    def methods(self) -> dict[str, dict[str, ParamValue]]:
+        """`{method: fixed parameters}`, in order."""
+        names = (self.method,) if isinstance(self.method, str) else self.method
+        tables = {names[0]: self.params} if isinstance(self.method, str) else self.params
+        found: dict[str, dict[str, ParamValue]] = {}
+        for name in names:
+            table = tables.get(name, {})
+            assert isinstance(table, dict)  # the validator saw to it
+            found[name] = {k: v for k, v in table.items() if not isinstance(v, dict)}
+        return found

@@ -1,0 +1,69 @@
+"""[space]: what the search may change."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, model_validator
+
+from search.config.section import Range, Section
+from search.profiles import valid_space_profile
+
+SpaceProfile = Annotated[str, AfterValidator(valid_space_profile)]
+
+
+class NumberConfig(Section):
+    """A number that the method has for every source, such as density, as a part of the space.
+
+    Args:
+        range: from lowest to highest; equal ends fix it.
+        places: profile, as coarse as that of the weights or coarser.
+    """
+
+    range: Range
+    places: SpaceProfile = "global"
+
+
+class SpaceConfig(Section):
+    """What the search may change.
+
+    Args:
+        places: profile of the weights.
+        weight: range of every merge weight.
+        off: probability with which a weight drawn evenly from its range is exactly 0.
+        prior: `{source: weight}` where the search begins for a source.
+        rank_ratio: range of every rank ratio, searched on a log scale, in (0, 1].
+        rank_places: profile of the rank ratios; None is that of the weights.
+        scale: range of the factor on the whole merged delta; equal ends fix it.
+        outliers: modes of `outliers` to choose from, for methods with that parameter.
+        per_source: `{number: range and profile}` of the numbers that methods have for each source.
+    """
+
+    places: SpaceProfile = "modules"
+    weight: Range = (0.0, 1.5)
+    off: float = Field(default=0.0, ge=0.0, lt=1.0)
+    prior: dict[str, float] = Field(default={})
+    rank_ratio: Range = (0.02, 1.0)
+    rank_places: SpaceProfile | None = None
+    scale: Range = (0.8, 1.2)
+    outliers: tuple[str, ...] = ()
+    per_source: dict[str, NumberConfig] = Field(default={})
+
+    @model_validator(mode="after")
+    def _in_range(self) -> SpaceConfig:
+        if not 0.0 < self.rank_ratio[0] <= self.rank_ratio[1] <= 1.0:
+            raise ValueError(f"rank_ratio is {list(self.rank_ratio)}; it must lie in (0, 1]")
+        if not 0.0 <= self.scale[0] <= self.scale[1] <= 10.0:
+            raise ValueError(f"scale is {list(self.scale)}; it must lie in [0, 10]")
+        low, high = self.weight
+        if self.off > 0.0 and (low != 0.0 or high == 0.0):
+            raise ValueError(
+                f"off is {self.off}, which needs a range of weights from 0 upwards, and weight is "
+                f"{[low, high]}; set the one to 0 or the other to [0, high]"
+            )
+        for source, weight in self.prior.items():
+            if not low <= weight <= high:
+                raise ValueError(f"prior.{source} is {weight}, outside of weight = {[low, high]}")
+        if len(set(self.outliers)) != len(self.outliers):
+            raise ValueError(f"outliers is {list(self.outliers)}; name each mode once")
+        return self

@@ -1,0 +1,155 @@
+"""[search] and [engine]: budget, sampler, storage, warm start, stop rules; where models run."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from safemerge.errors import near_names
+from search.config.section import Section
+
+SAMPLERS = ("tpe", "gp", "nsga2", "nsga3", "cmaes", "random")
+DATABASES = ("sqlite", "postgresql")
+
+
+class WarmStartConfig(Section):
+    """Gradient descent on the recipe's numbers before the sampler takes over.
+
+    Args:
+        steps: gradient steps in all, each charged as three evaluations; 0 turns it off.
+        ring: scalarisations of the objectives, each of which enqueues its recipes.
+        learning_rate: of Adam at the start of a descent, in weight units; it falls to nearly zero.
+        batch: probes of each axis in one step.
+        noise: standard deviation of the factor on every weight in a step, around 1.
+        pull: of the weights towards the prior, as a factor on their squared distance in the loss.
+        rank_ratio: ratio at which the descent is run; None is the middle of the searched range
+            on the log scale.
+    """
+
+    steps: int = Field(default=40, ge=0)
+    ring: int = Field(default=5, ge=1)
+    learning_rate: float = Field(default=0.1, gt=0.0)
+    batch: int = Field(default=32, ge=1)
+    noise: float = Field(default=0.2, ge=0.0, lt=1.0)
+    pull: float = Field(default=0.0005, ge=0.0)
+    rank_ratio: float | None = Field(default=None, gt=0.0, le=1.0)
+
+
+class StopConfig(Section):
+    """When a search ends before its trials are complete.
+
+    Args:
+        hours: time that trials have taken, over all calls and workers together.
+        target: `{objective: value}`, all of which one trial within the limits must reach.
+        flat: trials over which the hypervolume of the front has not grown, by more than 0.001.
+    """
+
+    hours: float | None = Field(default=None, gt=0.0)
+    target: dict[str, float] = Field(default={})
+    flat: int | None = Field(default=None, ge=1)
+
+
+class StudyConfig(Section):
+    """Budget, sampler and storage.
+
+    Args:
+        trials: completed trials at which the search ends.
+        stop: what ends it sooner.
+        sampler: one of SAMPLERS, named explicitly, since Optuna's default changes between versions;
+            or `package.module:Class`.
+        sampler_options: keyword arguments of the sampler.
+        warm_start: the gradient warm start.
+        failed_frac: the search stops when more than this share of at least ten trials failed.
+        storage: of the study: "journal", a file in the run directory, or the URL of a database,
+            sqlite:///file or postgresql://user@host/name.
+        workers: processes that run trials, on one machine. Those on CPUs share the cores; with
+            device = "cuda" they take the GPUs in turn.
+    """
+
+    trials: int = Field(default=300, ge=1)
+    stop: StopConfig = StopConfig()
+    sampler: str = "tpe"
+    sampler_options: dict[str, Any] = Field(default={})
+    warm_start: WarmStartConfig = WarmStartConfig()
+    failed_frac: float = Field(default=0.5, ge=0.0, lt=1.0)
+    storage: str = "journal"
+    workers: int = Field(default=1, ge=1, le=256)
+
+    @field_validator("sampler")
+    @classmethod
+    def _known_sampler(cls, value: str) -> str:
+        if value not in SAMPLERS and ":" not in value:
+            raise ValueError(
+                f"unknown sampler {value!r}; {near_names(value, SAMPLERS)}; or any sampler of "
+                "Optuna's kind as package.module:Class"
+            )
+        return value
+
+    @field_validator("storage")
+    @classmethod
+    def _known_storage(cls, value: str) -> str:
+        if value == "journal":
+            return value
+        kind, _, rest = value.partition("://")
+        if ":" in rest.partition("/")[0].rpartition("@")[0] or "password=" in rest:
+            # The value is not shown, for the same reason.
+            raise ValueError(
+                "the URL holds a password, which would be copied into the run directory; leave it "
+                "out, and put it into ~/.pgpass or PGPASSWORD"
+            )
+        if kind not in DATABASES or not rest.strip("/"):
+            raise ValueError(
+                f"unknown storage {value!r}; write journal, sqlite:///study.db or "
+                "postgresql://user@host/name"
+            )
+        return value
+
+    @field_validator("sampler_options")
+    @classmethod
+    def _own_seed(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if "seed" in value:
+            raise ValueError(
+                "the sampler's seed is made of `seed` at the top of the file; set that"
+            )
+        return value
+
+
+class EngineConfig(Section):
+    """Which engine writes and answers probes, and where models run.
+
+    Args:
+        kind: of the engine that `safemerge probes` asks. A search always rewrites and scores a
+            transformers model in this process.
+        device: of transformers models.
+        url: of an OpenAI-compatible server that has base and sources, or `{name: url}` where each
+            has its own.
+        model: `{name: what the server calls it}`, where a server has several models.
+        key: environment variable that holds the server's API key; the key itself has no place here.
+        concurrency: requests under way at once at a server.
+        timeout_s: longest wait for a server's answer, in seconds.
+        arguments: further arguments of `vllm.LLM`, or fields of every request to a server.
+    """
+
+    kind: Literal["transformers", "vllm", "openai"] = "transformers"
+    device: str = "cpu"
+    url: str | dict[str, str] | None = None
+    model: dict[str, str] = Field(default_factory=dict)
+    key: str | None = None
+    concurrency: int = Field(default=16, ge=1)
+    timeout_s: float = Field(default=300.0, gt=0.0)
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> EngineConfig:
+        if self.kind == "openai" and not self.url:
+            raise ValueError('kind is "openai", which needs the url of a server; set url')
+        server = [name for name in ("url", "model", "key") if getattr(self, name)]
+        if self.kind != "openai" and server:
+            raise ValueError(f'{server[0]} is of a server, and kind is "{self.kind}"; remove one')
+        if self.kind == "transformers" and self.arguments:
+            raise ValueError(
+                'arguments are passed on to vLLM or to a server, and kind is "transformers"; '
+                "remove one"
+            )
+        return self

@@ -1,0 +1,129 @@
+"""Metrics, objectives and limits: their names, one canonical order, and what feasible means.
+
+This file is the single source of the order of objectives: a wrong order would spoil a search
+without a sound.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+Metric = Literal["domain", "harmless", "helpful", "honest", "over_refusal", "degenerate"]
+METRICS: tuple[Metric, ...] = (
+    "domain",
+    "harmless",
+    "helpful",
+    "honest",
+    "over_refusal",
+    "degenerate",
+)
+LOWER_IS_BETTER: frozenset[str] = frozenset({"over_refusal", "degenerate"})
+
+# The probe axis on which a metric shows; degenerate output shows on all, without an answer.
+PROBE_AXIS: Mapping[str, str | None] = {
+    "domain": "domain",
+    "harmless": "harmless",
+    "helpful": "helpful",
+    "honest": "honest",
+    "over_refusal": "helpful",
+    "degenerate": None,
+}
+
+_BOUND = re.compile(r"^\s*(base|best)\s*(?:([+-])\s*(\d*\.?\d+))?\s*$")
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A measured share or mean likelihood.
+
+    Args:
+        value: in [0, 1].
+        stderr: standard error of the mean over probes.
+        n: number of probes.
+    """
+
+    value: float
+    stderr: float
+    n: int
+
+
+Scores = Mapping[str, Score]
+
+
+class Limit(BaseModel):
+    """A constraint on one metric: exactly one of the two bounds.
+
+    A bound is a number, or "base + x", "base - x" relative to the base's score, or "best - x"
+    relative to the best of base and sources.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    at_least: float | str | None = None
+    at_most: float | str | None = None
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> Limit:
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError("give exactly one of at_least and at_most")
+        if isinstance(self.bound, str) and _BOUND.match(self.bound) is None:
+            raise ValueError(
+                f"cannot read the bound {self.bound!r}; write a number, 'base + 0.03' or "
+                "'best - 0.05'"
+            )
+        return self
+
+    @property
+    def bound(self) -> float | str:
+        """The one bound that is set."""
+        bound = self.at_least if self.at_least is not None else self.at_most
+        assert bound is not None  # the validator saw to it
+        return bound
+
+    def violation(
+        self, metric: str, scores: Scores, base: Scores, sources: Mapping[str, Scores]
+    ) -> float:
+        """How far a score lies on the wrong side of the bound; feasible when <= 0.
+
+        Args:
+            metric: what is limited.
+            scores: of the merged model.
+            base: of the base, on the same probes.
+            sources: of each source, on the same probes.
+        """
+        bound = self.resolve(metric, base, sources)
+        value = scores[metric].value
+        return bound - value if self.at_least is not None else value - bound
+
+    def resolve(self, metric: str, base: Scores, sources: Mapping[str, Scores]) -> float:
+        """The bound as a number."""
+        if not isinstance(self.bound, str):
+            return float(self.bound)
+        match = _BOUND.match(self.bound)
+        assert match is not None  # the validator saw to it
+        anchor, sign, offset = match.groups()
+        reference = base[metric].value
+        if anchor == "best":
+            values = [reference, *(scores[metric].value for scores in sources.values())]
+            reference = min(values) if metric in LOWER_IS_BETTER else max(values)
+        return reference + float(offset or 0.0) * (-1.0 if sign == "-" else 1.0)
+
+
+def probe_axes(metrics: Iterable[str]) -> tuple[str, ...]:
+    """The probe axes that metrics speak of, each once, in the order given."""
+    axes = (PROBE_AXIS[metric] for metric in metrics)
+    return tuple(dict.fromkeys(axis for axis in axes if axis is not None))
+
+
+def measurable(axes: Iterable[str]) -> frozenset[str]:
+    """Metrics that can be measured on probes of these axes."""
+    present = set(axes)
+    found = present | {"degenerate"}
+    if {"helpful", "harmless"} <= present:  # a refusal is known from the harmless probes
+        found.add("over_refusal")
+    return frozenset(found)

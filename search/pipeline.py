@@ -1,0 +1,74 @@
+"""A search with everything around it: baselines in their own runs, then the held-out table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safemerge.errors import ProbeError
+from search.baselines.ablations import random_search, without_safety
+from search.config import SearchConfig
+from search.objectives import Score
+from search.progress import Report, prefixed, silent
+from search.run import Run
+from search.setup import load_probes, open_workbench
+from search.study import run_search
+from search.table import measure_run
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A finished run and its held-out table.
+
+    Args:
+        run: the run.
+        rows: `{row name: {metric: score}}`, held-out, the pick last.
+        seconds: `{stage: wall seconds}` of this call; a stage found finished takes almost none.
+    """
+
+    run: Run
+    rows: Mapping[str, Mapping[str, Score]]
+    seconds: Mapping[str, float]
+
+
+def search_and_measure(
+    config: SearchConfig, home: Path, *, baselines: bool, report: Report = silent
+) -> Measured:
+    """Search, run the baselines, and measure all on held-out probes.
+
+    Args:
+        config: the run's configuration.
+        home: its directory; baselines live in `home/baselines/`.
+        baselines: also run random search and the search without the safety term.
+        report: called at every step.
+    """
+    if not load_probes(config).split("heldout").probes:  # said before the search, not after it
+        raise ProbeError(
+            "there are no held-out probes: set probes.heldout to a file, or probes.heldout_frac "
+            "above 0"
+        )
+    seconds: dict[str, float] = {}
+    runs: dict[str, Run] = {}
+
+    def search(name: str, plan: SearchConfig) -> None:
+        folder = home if name == "search" else home / "baselines" / name
+        start = time.monotonic()
+        told = prefixed(report, f"{name.replace('_', ' ')}: ")
+        runs[name] = run_search(plan, folder, report=told)
+        seconds[name] = time.monotonic() - start
+
+    search("search", config)
+    if baselines:
+        search("random_search", random_search(config, len(runs["search"].candidates)))
+        unsafe = without_safety(config)
+        if unsafe is not None:
+            search("search_without_safety", unsafe)
+    start = time.monotonic()
+    run = runs.pop("search")
+    bench = open_workbench(config)
+    with run.dir.locked():
+        rows = measure_run(run, bench, runs, report=report)
+    seconds["held-out"] = time.monotonic() - start
+    return Measured(run, rows, seconds)

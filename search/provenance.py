@@ -1,0 +1,135 @@
+"""What a run was started with: recorded once, and compared before anything goes on."""
+
+from __future__ import annotations
+
+import platform
+import uuid
+from pathlib import Path
+
+import tomli_w
+
+from safemerge.errors import OutputError, RunError
+from search.config import SearchConfig
+from search.rundir import RunDir, scores_record
+from search.setup import Workbench
+
+# Keys that may differ when a run goes on: they change no trial that is finished.
+MAY_CHANGE = frozenset(
+    {"search.trials", "search.failed_frac", "search.workers"} | {"probes.unreadable_frac"}
+)
+MAY_CHANGE_IN = ("search.stop.", "engine.")
+
+
+def check_resumable(home: RunDir, config: SearchConfig) -> None:
+    """Refuse to go on with a run under another configuration.
+
+    Raises:
+        RunError: naming the first key that differs, with both values.
+    """
+    check_fresh(home.path)
+    if not (home.path / "config.toml").exists():
+        return
+    before, now = (
+        _flat(SearchConfig.from_toml(home.path / "config.toml").record()),
+        _flat(config.record()),
+    )
+    for key in sorted(before.keys() | now.keys()):
+        if key in MAY_CHANGE or key.startswith(MAY_CHANGE_IN):
+            continue
+        if before.get(key) != now.get(key):
+            raise RunError(
+                f"{home.path} was started with {key} = {before.get(key)!r}, and now it is "
+                f"{now.get(key)!r}; restore it, or start a new run with --run NAME"
+            )
+
+
+def check_fresh(folder: Path) -> None:
+    """Refuse to begin a run among other things.
+
+    What a demo writes first (its probes) and what a kill leaves (hidden files) may be there.
+
+    Raises:
+        OutputError: naming what is there.
+    """
+    if not folder.exists() or (folder / "config.toml").exists():
+        return
+    if not folder.is_dir():
+        raise OutputError(f"{folder} is a file, not a run directory; name another with --run")
+    if not any(folder.iterdir()):
+        return
+    strange = sorted(
+        path.name for path in folder.iterdir() if not path.name.startswith((".", "probes.jsonl"))
+    )
+    if strange:
+        raise OutputError(
+            f"{folder} is not empty and not a run (it holds {strange[0]!r}); choose another folder "
+            "with --run"
+        )
+
+
+def record_start(home: RunDir, config: SearchConfig, bench: Workbench) -> None:
+    """Record config, versions, input hashes and baseline scores; on resuming, check the hashes.
+
+    Raises:
+        RunError: where a model or the probes have other content than when the run began.
+    """
+    import optuna
+    import torch
+    import transformers
+
+    inputs = bench.inputs.contents()
+    lock = home.read("lock.json")
+    if lock is not None:
+        before = {**lock["inputs"], "the probes": lock["probes"]}
+        now = {**inputs, "the probes": bench.probes.content_hash}
+        for name, digest in now.items():
+            if before.get(name) != digest:
+                raise RunError(
+                    f"{home.path} was started with other content of {name} "
+                    f"(hash {before.get(name, 'none')[:12]}, now {digest[:12]}); restore it, or "
+                    "start a new run with --run NAME"
+                )
+    home.write_text("config.toml", tomli_w.dumps(config.record()))
+    if lock is None:
+        versions = {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "optuna": optuna.__version__,
+        }
+        record = {
+            "inputs": inputs,
+            "probes": bench.probes.content_hash,
+            "judge": bench.judge.fingerprint(),
+            "versions": versions,
+            "device": config.engine.device,
+            "seed": config.seed,
+            "study": _study_name(home, config),
+        }
+        home.write("lock.json", record)
+    if home.read("baseline.json") is None:
+        base, sources = bench.baseline()
+        home.write(
+            "baseline.json",
+            {
+                "base": scores_record(base),
+                "sources": {name: scores_record(scores) for name, scores in sources.items()},
+            },
+        )
+
+
+def _study_name(home: RunDir, config: SearchConfig) -> str:
+    """The study's name in its storage; a database may hold those of many runs."""
+    if config.search.storage == "journal":
+        return "search"
+    return f"{home.path.resolve().name} {uuid.uuid4().hex[:12]}"
+
+
+def _flat(record: object, prefix: str = "") -> dict[str, object]:
+    """`{"a.b": value}` of a nested record; list entries are kept whole."""
+    if not isinstance(record, dict):
+        return {prefix: record}
+    flat: dict[str, object] = {}
+    for key, value in record.items():
+        flat.update(_flat(value, f"{prefix}.{key}" if prefix else key))
+    return flat

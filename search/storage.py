@@ -1,0 +1,131 @@
+"""Where a study is kept: a journal in the run directory (the default), SQLite or PostgreSQL.
+
+The journal's lock is one of the kernel, on the journal itself, so a kill frees it at once. A line
+that a kill or a full disk has left half written is cut off before the next one is added: Optuna
+itself would add to it and could then read neither.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages.journal import JournalFileBackend
+
+from safemerge.errors import ConfigError, require
+from search.config import SearchConfig
+from search.rundir import RunDir
+from search.samplers import make_sampler
+
+_SQLITE_WAIT_S = 60.0  # for somebody else who looks at the database; workers take turns
+_TAIL = 2**16  # bytes read at a time while looking for the end of the last whole line
+
+
+@contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """Optuna logs every trial to stderr and warns that parts of it are experimental."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+def check_storage(config: SearchConfig) -> None:
+    """Open the database that the config names, if it names one, before any work.
+
+    Raises:
+        ConfigError: a database that cannot be opened.
+        MissingDependency: PostgreSQL without its driver, with the install line.
+    """
+    if config.search.storage != "journal":
+        _open_database(config.search.storage)
+
+
+def open_study(home: RunDir, config: SearchConfig, *, worker: int = 0) -> optuna.Study:
+    """The run's study, made where there is none yet.
+
+    Args:
+        home: the run; its lock.json is written.
+        config: of the run.
+        worker: number of the process; every one draws from a seed of its own.
+    """
+    name = home.require("lock.json", made_by="safemerge search CONFIG").get("study", "search")
+    url = config.search.storage
+    with quiet_optuna():
+        study = optuna.create_study(
+            study_name=name,
+            storage=_open_journal(home.journal) if url == "journal" else _open_database(url),
+            load_if_exists=True,
+            directions=[
+                "maximize" if larger_is_better else "minimize"
+                for larger_is_better in config.directions.values()
+            ],
+        )
+        study.sampler = make_sampler(config, len(study.get_trials(deepcopy=False)), worker)
+    return study
+
+
+def _open_journal(path: Path) -> optuna.storages.BaseStorage:
+    return optuna.storages.JournalStorage(Journal(str(path)))
+
+
+def _open_database(url: str) -> optuna.storages.BaseStorage:
+    options = {}
+    named = url
+    if url.startswith("sqlite"):
+        options = {"connect_args": {"timeout": _SQLITE_WAIT_S}}
+    else:
+        require("psycopg", extra="postgresql")
+        # The driver by name: which one a bare postgresql:// means differs between versions.
+        named = url.replace("postgresql://", "postgresql+psycopg://", 1)
+    try:
+        with quiet_optuna():
+            return optuna.storages.RDBStorage(named, engine_kwargs=options)
+    # Whatever a driver raises: the place was named in the config, and it does not open.
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ConfigError(f"search.storage = {url!r} cannot be opened: {reason}") from error
+
+
+class Journal(JournalFileBackend):  # type: ignore[misc]  # Optuna has no types
+    """Optuna's journal file, with a lock of the kernel and whole lines only."""
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Add lines; on return those that begin or end a trial, and all before them, are on disk.
+
+        Optuna waits for the disk after every parameter, a hundred times a trial. What a kill
+        finds written stays written; this is about a loss of power.
+        """
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        with open(self._file_path, "r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            _cut_torn_line(file.fileno())
+            file.seek(0, os.SEEK_END)
+            file.write(lines.encode("utf-8"))
+            file.flush()
+            if any("state" in log for log in logs):
+                os.fsync(file.fileno())
+
+
+def _cut_torn_line(handle: int) -> None:
+    size = end = os.fstat(handle).st_size
+    while end > 0:
+        start = max(0, end - _TAIL)
+        newline = os.pread(handle, end - start, start).rfind(b"\n")
+        if newline >= 0:
+            end = start + newline + 1
+            break
+        end = start
+    if end < size:
+        os.ftruncate(handle, end)

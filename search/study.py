@@ -1,0 +1,184 @@
+"""run_search: prepare, warm start, trials in this process or several, front; resumable throughout.
+
+What a trial is, and what a kill leaves of one, is in `trials.py`.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from search.config import SearchConfig
+from search.interrupts import uninterrupted
+from search.objectives import Scores, probe_axes
+from search.pareto import Front
+from search.progress import Report, silent
+from search.provenance import check_resumable, record_start
+from search.run import Run
+from search.rundir import RunDir, scores_record
+from search.samplers import check_sampler
+from search.setup import Workbench, open_workbench
+from search.storage import check_storage, open_study, quiet_optuna
+from search.trials import recover, run_trials
+from search.warmstart import STEP_COST, warm_start
+from search.workers import run_workers
+
+if TYPE_CHECKING:
+    import optuna
+
+
+def run_search(
+    config: SearchConfig,
+    run_dir: str | Path,
+    *,
+    report: Report = silent,
+) -> Run:
+    """Search, or go on with a search, until its trials are complete or a stop rule says so.
+
+    Args:
+        config: the run's configuration; on resuming only the trial budget, the stop rules, the
+            failure share, the workers and the device may differ from the recorded ones.
+        run_dir: where the run lives; made if missing.
+        report: called at every step of the stages prepare, warm start and trials.
+
+    Returns:
+        The run, with front and pick recorded.
+
+    Raises:
+        RunError: another process holds the run, or its config or inputs differ.
+        BadInput: what is wrong with models, probes or config.
+    """
+    home = RunDir(run_dir)
+    check_resumable(home, config)
+    with quiet_optuna():
+        check_sampler(config)
+    check_storage(config)
+    report("prepare", 0, 1, "")
+    bench = open_workbench(config)
+    report("prepare", 1, 1, "")
+    with home.locked():
+        record_start(home, config, bench)
+        with uninterrupted():
+            study = open_study(home, config)
+            recover(home, study, config)
+        _enqueue_prior(study, bench)
+        _enqueue_warm_start(home, study, config, bench, report)
+        first = len(study.get_trials(deepcopy=False))
+        if config.search.workers == 1:
+            stopped = _run_alone(home, study, config, bench, report, first)
+        else:
+            del bench  # every worker opens its own, and may need this one's memory
+            gc.collect()
+            torch.cuda.empty_cache()
+            with quiet_optuna():
+                stopped = run_workers(home, study, config, report, first=first)
+            bench = open_workbench(config)
+        run = Run.load(home.path)
+        _record_front(run, bench, stopped)
+    return Run.load(home.path)
+
+
+def _run_alone(
+    home: RunDir,
+    study: optuna.Study,
+    config: SearchConfig,
+    bench: Workbench,
+    report: Report,
+    first: int,
+) -> str:
+    try:
+        with quiet_optuna():
+            return run_trials(home, study, config, bench, report, first=first)
+    except KeyboardInterrupt:
+        with uninterrupted():
+            recover(home, study, config)
+        raise
+
+
+def _enqueue_prior(study: optuna.Study, bench: Workbench) -> None:
+    """Where the config says where to begin, that is a trial; it goes in once."""
+    if bench.space.ranges.prior:
+        with uninterrupted(), quiet_optuna():
+            point = bench.space.coordinates(bench.space.beginning())
+            study.enqueue_trial(point, skip_if_exists=True)
+
+
+def _enqueue_warm_start(
+    home: RunDir,
+    study: optuna.Study,
+    config: SearchConfig,
+    bench: Workbench,
+    report: Report,
+) -> None:
+    steps = config.search.warm_start.steps
+    if steps == 0 or study.user_attrs.get("warm_started"):
+        return
+    record = home.read("warmstart.json")
+    if record is None:
+        recipes = warm_start(
+            bench.engine,
+            bench.resident(bench.space.beginning()),
+            bench.space,
+            bench.search_probes,
+            objectives=probe_axes(config.objective_names),
+            limited=probe_axes(config.limits),
+            config=config.search.warm_start,
+            seed=config.seed,
+            progress=lambda done, total: report("warm start", done, total, ""),
+        )
+        record = {
+            "evaluations": STEP_COST * steps,
+            "points": [bench.space.coordinates(recipe) for recipe in recipes],
+        }
+        home.write("warmstart.json", record)
+    with uninterrupted(), quiet_optuna():
+        for point in record["points"]:
+            study.enqueue_trial(point, skip_if_exists=True)
+        study.set_user_attr("warm_started", True)
+
+
+def _record_front(run: Run, bench: Workbench, stopped: str) -> None:
+    """Write front/search.json with the pick, and why the search ended.
+
+    The pick is the knee among the points whose sum of objectives on the validation probes is
+    within one standard error of the best: closer than that they cannot be told apart.
+    """
+    front = run.front()
+    validation = {
+        point.number: bench.validation.score(point.recipe, bench.resident(point.recipe))
+        for point in front.points
+        if bench.validation is not None
+    }
+    pick = front.knee(_within_one_error(validation, front) if validation else None).number
+    record = {
+        "pick": pick,
+        "stopped": stopped,
+        "feasible": all(point.feasible for point in front.points),
+        "hypervolume": front.hypervolume(),
+        "points": [
+            {
+                "trial": point.number,
+                "violation": point.violation,
+                "scores": scores_record(point.scores),
+                "validation": scores_record(validation.get(point.number, {})),
+            }
+            for point in front.points
+        ],
+    }
+    run.dir.write("front/search.json", record)
+
+
+def _within_one_error(validation: Mapping[int, Scores], front: Front) -> set[int]:
+    """Trials whose sum of objectives is within one standard error of the best one's."""
+    total = {
+        number: sum(scores[m].value * (1.0 if up else -1.0) for m, up in front.directions.items())
+        for number, scores in validation.items()
+    }
+    best = max(total, key=lambda number: total[number])
+    error = math.hypot(*(validation[best][metric].stderr for metric in front.directions))
+    return {number for number, value in total.items() if value >= total[best] - error}

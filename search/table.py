@@ -1,0 +1,120 @@
+"""The held-out table of a run: base, sources, plain merges, baselines, the pick, and the front.
+
+Every row is measured on the same held-out probes by generation and a judge, and nothing is chosen
+by them: the front, the pick and the best single weight come from search and validation probes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+
+from safemerge.resident import ResidentMerge
+from search.baselines.single_weight import best_single_weight, single_weight, uniform
+from search.bootstrap import paired_differences
+from search.heldout import Answer, measure
+from search.objectives import Score
+from search.pareto import Candidate
+from search.progress import Report, silent
+from search.run import Run
+from search.rundir import scores_record
+from search.setup import Workbench, load_live
+
+FRONT_POINTS = 8  # of the front are measured; a longer front is thinned evenly
+
+
+def measure_run(
+    run: Run,
+    bench: Workbench,
+    baselines: Mapping[str, Run],
+    *,
+    report: Report = silent,
+) -> dict[str, dict[str, Score]]:
+    """Measure a finished run on held-out probes and write front/heldout.json.
+
+    Args:
+        run: the finished run.
+        bench: its workbench.
+        baselines: `{row name: finished run}` whose picks join the table.
+        report: called for every row.
+
+    Returns:
+        `{row name: scores}`, the pick as the last row, "search".
+    """
+    probes = bench.probes.split("heldout").probes
+    max_tokens = run.config.probes.max_tokens
+    points = _thinned(run.front().points, run.pick())
+    total = 3 + len(bench.inputs.sources) + len(baselines) + len(points)
+    rows: dict[str, dict[str, Score]] = {}
+    front: dict[int, dict[str, Score]] = {}
+    replies: dict[int, list[Answer]] = {}
+    for done, (name, number) in enumerate(_live_rows(run, bench, baselines, points)):
+        report("held-out", done, total, name)
+        scores, answers = measure(bench.engine, probes, bench.judge, max_tokens=max_tokens)
+        if number is None:
+            rows[name] = scores
+        else:
+            front[number], replies[number] = scores, answers
+            record = "".join(_line(asdict(answer)) for answer in answers)
+            run.dir.write_text(f"trials/{number:05d}/answers.jsonl", record)
+    report("held-out", total, total, "")
+    pick = run.pick().number
+    rows["search"] = front[pick]
+    against = {
+        str(number): {
+            axis: {**asdict(found), "apart": found.apart}
+            for axis, found in paired_differences(answers, replies[pick]).items()
+        }
+        for number, answers in replies.items()
+        if number != pick
+    }
+    run.dir.write(
+        "front/heldout.json",
+        {
+            "rows": {name: scores_record(scores) for name, scores in rows.items()},
+            "front": {str(number): scores_record(scores) for number, scores in front.items()},
+            "against_pick": against,
+        },
+    )
+    return rows
+
+
+def _live_rows(
+    run: Run, bench: Workbench, baselines: Mapping[str, Run], points: tuple[Candidate, ...]
+) -> Iterator[tuple[str, int | None]]:
+    """Make one row's weights live at a time: (row name, trial number of a front point)."""
+    load_live(bench.live, bench.inputs)
+    yield "base", None
+    for index, ref in enumerate(bench.inputs.refs[1:]):
+        load_live(bench.live, bench.inputs, index)
+        yield ref.name, None
+    template = bench.space.template
+    plain = ResidentMerge(
+        single_weight(template, 1.0), device=bench.engine.device, inputs=bench.inputs
+    )
+    plain.apply(uniform(template), bench.live)
+    yield "uniform", None
+    plain.apply(best_single_weight(bench, plain), bench.live)
+    yield "best_single_weight", None
+    for name, other in baselines.items():
+        best = other.pick().recipe
+        bench.resident(best).apply(best, bench.live)
+        yield name, None
+    for point in points:
+        bench.resident(point.recipe).apply(point.recipe, bench.live)
+        yield f"trial {point.number}", point.number
+
+
+def _thinned(points: tuple[Candidate, ...], pick: Candidate) -> tuple[Candidate, ...]:
+    """At most FRONT_POINTS of the front, evenly spread, the pick always among them."""
+    if len(points) <= FRONT_POINTS:
+        return points
+    last = len(points) - 1
+    chosen = {round(i * last / (FRONT_POINTS - 2)) for i in range(FRONT_POINTS - 1)}
+    chosen |= {i for i, point in enumerate(points) if point.number == pick.number}
+    return tuple(points[i] for i in sorted(chosen))
+
+
+def _line(record: Mapping[str, object]) -> str:
+    return json.dumps(record, ensure_ascii=False, sort_keys=True) + "\n"

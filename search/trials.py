@@ -1,0 +1,209 @@
+"""One worker's trials: ask, merge, score, record, tell; and settling those that were left running.
+
+Order within a trial: the recipe is merged and scored, the trial folder is written (scores.json
+last), then Optuna is told. A kill in between leaves a RUNNING trial, which is either told from its
+complete folder or failed and enqueued again with the same parameters.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+from safemerge.errors import SafemergeError
+from safemerge.recipe import Recipe
+from search.config import SearchConfig
+from search.interrupts import uninterrupted
+from search.objectives import Score
+from search.progress import Report
+from search.run import violations
+from search.rundir import RunDir, scores_from
+from search.setup import Workbench
+from search.stopping import SECONDS, reason_to_stop
+
+if TYPE_CHECKING:
+    import optuna
+
+# User attributes of a trial.
+WORKER = "worker"  # number of the process that runs it
+ERROR = "error"  # why it failed; a trial whose process was killed has none
+_AGAIN = "again"  # number of the unfinished trial that it repeats
+
+_TURN_S = 0.2  # between looks at whether others have left something to do
+
+
+def run_trials(
+    home: RunDir,
+    study: optuna.Study,
+    config: SearchConfig,
+    bench: Workbench,
+    report: Report,
+    *,
+    worker: int = 0,
+    first: int,
+) -> str:
+    """Run trials until there is a reason to stop, and return it.
+
+    Args:
+        home: the run, which this process holds or has joined.
+        study: its study, with this worker's sampler.
+        config: its configuration.
+        bench: this worker's own.
+        report: called after every trial.
+        worker: number of this process among all of this call of the command.
+        first: number of the first trial of this call; failures of earlier calls do not count.
+
+    Raises:
+        SafemergeError: more trials failed than `search.failed_frac` allows.
+    """
+    report("trials", _complete(study), config.search.trials, "")
+    while True:
+        start = time.monotonic()
+        with uninterrupted(), home.turn():
+            check_failures(study, config, first)
+            reason = reason_to_stop(study, config)
+            trial = _ask(study, config, worker) if reason is None else None
+        if reason is not None:
+            return reason
+        if trial is None:
+            time.sleep(_TURN_S)
+            continue
+        recipe: Recipe | None = None
+        try:
+            with uninterrupted(), home.turn():
+                recipe = bench.space.suggest(trial)
+            scores = bench.evaluator.score(recipe, bench.resident(recipe))
+            _check_measured(scores)
+        # One broken trial (out of memory, NaN, a refused recipe) must not end the study.
+        except (RuntimeError, ValueError, MemoryError, SafemergeError) as error:
+            _fail(home, study, trial, recipe, error, time.monotonic() - start)
+            continue
+        with uninterrupted(), home.turn():
+            home.write_trial(trial.number, recipe, scores)
+            trial.set_user_attr(SECONDS, time.monotonic() - start)
+            _tell(home, study, trial, scores, config)
+            complete = _complete(study)
+        note = "  ".join(f"{name} {scores[name].value:.3f}" for name in config.objective_names)
+        report("trials", complete, config.search.trials, note)
+
+
+def recover(
+    home: RunDir, study: optuna.Study, config: SearchConfig, *, worker: int | None = None
+) -> None:
+    """Settle the trials that were left running.
+
+    Args:
+        home: the run.
+        study: its study.
+        config: its configuration.
+        worker: whose; also those without a mark, asked for by a process that died before it could
+            set one. None is everybody's.
+    """
+    import optuna
+    from optuna.trial import TrialState
+
+    with home.turn():
+        for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if worker is not None and frozen.user_attrs.get(WORKER, worker) != worker:
+                continue
+            scores = home.trial_scores(frozen.number)
+            if scores is not None:
+                _tell(home, study, optuna.Trial(study, frozen._trial_id), scores, config)
+            else:
+                _enqueue_again(study, frozen)
+
+
+def check_failures(study: optuna.Study, config: SearchConfig, first: int) -> None:
+    """Refuse to go on where too large a share of the trials failed since trial `first`.
+
+    Raises:
+        SafemergeError: with how many, the commonest reason, and where to set the share.
+    """
+    reasons = [
+        trial.user_attrs[ERROR]
+        for trial in study.get_trials(deepcopy=False)[first:]
+        if ERROR in trial.user_attrs
+    ]
+    tried = len(reasons) + _complete(study)
+    if tried >= 10 and len(reasons) > config.search.failed_frac * tried:
+        commonest = max(reasons, key=reasons.count)
+        raise SafemergeError(
+            f"{len(reasons)} of {tried} trials failed, more than search.failed_frac = "
+            f"{config.search.failed_frac}, {reasons.count(commonest)} of them with: {commonest} "
+            "(each trial's reason is in trials/NUMBER/error.txt); when that is put right, the same "
+            "command goes on"
+        )
+
+
+def _ask(study: optuna.Study, config: SearchConfig, worker: int) -> optuna.Trial | None:
+    """A new trial of this worker; None where those that run may complete the budget."""
+    from optuna.trial import TrialState
+
+    under_way = (TrialState.COMPLETE, TrialState.RUNNING)
+    if len(study.get_trials(deepcopy=False, states=under_way)) >= config.search.trials:
+        return None
+    trial = study.ask()
+    trial.set_user_attr(WORKER, worker)
+    return trial
+
+
+def _tell(
+    home: RunDir,
+    study: optuna.Study,
+    trial: optuna.Trial,
+    scores: dict[str, Score],
+    config: SearchConfig,
+) -> None:
+    """Report a finished trial: constraints first, all of them, then the objectives."""
+    baseline = home.require("baseline.json", made_by="safemerge search CONFIG")
+    base = scores_from(baseline["base"])
+    sources = {name: scores_from(record) for name, record in baseline["sources"].items()}
+    known = trial.study.get_trials(deepcopy=False)[trial.number].constraints  # set before a kill
+    for metric, value in violations(config, scores, base, sources).items():
+        if metric not in known:
+            trial.set_constraint(metric, value)
+    study.tell(trial, [scores[name].value for name in config.objective_names])
+
+
+def _fail(
+    home: RunDir,
+    study: optuna.Study,
+    trial: optuna.Trial,
+    recipe: Recipe | None,
+    error: Exception,
+    seconds: float,
+) -> None:
+    """Record a broken trial with its reason."""
+    from optuna.trial import TrialState
+
+    reason = f"{type(error).__name__}: {error}"
+    with uninterrupted(), home.turn():
+        home.write_failure(trial.number, recipe, reason)
+        trial.set_user_attr(SECONDS, seconds)
+        trial.set_user_attr(ERROR, reason.splitlines()[0][:300])
+        study.tell(trial, state=TrialState.FAIL)
+
+
+def _enqueue_again(study: optuna.Study, frozen: optuna.trial.FrozenTrial) -> None:
+    """Fail an unfinished trial and put its parameters back into the queue, once."""
+    from optuna.trial import TrialState
+
+    # Enqueued first: a kill in between must not lose it, and the mark keeps it from going in twice.
+    marks = (trial.user_attrs.get(_AGAIN) for trial in study.get_trials(deepcopy=False))
+    params = {**frozen.system_attrs.get("fixed_params", {}), **frozen.params}
+    if params and frozen.number not in marks:
+        study.enqueue_trial(params, user_attrs={_AGAIN: frozen.number})
+    study.tell(frozen.number, state=TrialState.FAIL)
+
+
+def _complete(study: optuna.Study) -> int:
+    from optuna.trial import TrialState
+
+    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
+
+
+def _check_measured(scores: dict[str, Score]) -> None:
+    for metric, score in scores.items():
+        if not math.isfinite(score.value):
+            raise ValueError(f"the score of {metric} is {score.value}: the merged model is broken")
