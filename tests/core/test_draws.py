@@ -1,0 +1,116 @@
+"""Random masks: the right probabilities, the same everywhere."""
+
+import math
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import Tensor
+
+from safemerge.methods.draws import _draw, keep_by_rank, keep_evenly, probability
+
+ROWS = 40_000
+FIRST = [11665, 24209, 30769, 23571, 57626, 31225]  # of seed 7
+FIRST_OF_NEXT_STREAM = [19708, 13825, 48103, 58952, 6043, 45624]
+
+
+def test_draws_of_a_seed_are_fixed_for_all_time() -> None:
+    assert _draw(7, 0, 6).tolist() == FIRST
+    assert _draw(7, 0, 3).tolist() == FIRST[:3]
+    assert _draw(8, 0, 6).tolist() != FIRST
+    assert _draw(7, 2**19, 6).tolist() == FIRST_OF_NEXT_STREAM
+
+
+@given(begin=st.integers(0, 2**20 + 9), count=st.integers(0, 9))
+def test_a_piece_has_the_draws_that_it_has_in_the_whole(begin: int, count: int) -> None:
+    whole = whole_draw()
+    assert _draw(7, begin, count).tolist() == whole[begin : begin + count].tolist()
+
+
+def test_a_piece_may_reach_over_several_streams() -> None:
+    assert (_draw(7, 2**19 - 3, 2**19 + 5) == whole_draw()[2**19 - 3 : 2**20 + 2]).all()
+
+
+@cache
+def whole_draw() -> NDArray[np.uint16]:
+    return _draw(7, 0, 2**20 + 20)
+
+
+@pytest.mark.parametrize("density", [0.0, 1e-6, 0.001, 0.3, 0.5, 0.999999, 1.0])
+def test_entries_are_kept_as_often_as_the_density_says(density: float) -> None:
+    kept = keep_evenly(3, density, torch.zeros(1000, 1000))
+    assert kept.dtype == torch.uint8
+    assert abs(probability(density) - density) <= 2**-17
+    near(kept.double().mean().item(), probability(density), kept.numel())
+
+
+def near(share: float, expected: float, count: int) -> None:
+    """Within five standard errors."""
+    assert abs(share - expected) <= 5 * math.sqrt(expected * (1 - expected) / count)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (0, 4), (4, 0), (3, 1), (1, 3), (2, 3, 5)])
+def test_masks_have_the_shape_of_the_delta(shape: tuple[int, ...]) -> None:
+    assert keep_evenly(0, 0.5, torch.zeros(shape)).shape == shape
+    assert keep_by_rank(0, 0.5, 0.1, torch.zeros(shape)).shape == shape
+
+
+@pytest.mark.parametrize(
+    ("density", "epsilon", "expected"),
+    [
+        (0.5, 0.2, [0.3, 0.4, 0.5, 0.6, 0.7]),
+        (0.9, 0.15, [0.8, 0.85, 0.9, 0.95, 1.0]),  # narrowed to 0.1
+        (0.1, 0.5, [0.0, 0.05, 0.1, 0.15, 0.2]),
+        (1.0, 0.3, [1.0] * 5),
+        (0.0, 0.3, [0.0] * 5),
+        (0.5, 0.0, [0.5] * 5),
+        (0.5, 1e-9, [0.5] * 5),
+    ],
+)
+def test_larger_entries_of_a_row_are_kept_more_often(
+    density: float, epsilon: float, expected: list[float]
+) -> None:
+    order = torch.tensor([3, 0, 4, 1, 2])
+    sign = torch.tensor([1.0, -1.0, -1.0, 1.0, 1.0])
+    delta = (sign * torch.tensor([0.1, 0.5, 0.7, 2.0, 9.0])[order]).repeat(ROWS, 1)
+    kept = keep_by_rank(1, density, epsilon, delta)
+    for column, rank in enumerate(order.tolist()):
+        near(kept[:, column].double().mean().item(), expected[rank], ROWS)
+
+
+def by_argsort(seed: int, density: float, epsilon: float, rows: Tensor) -> Tensor:
+    """The plain way: a rank for every entry, then a probability, then a comparison."""
+    ranks = rows.abs().argsort(dim=1).argsort(dim=1).double()
+    share = density - epsilon + 2 * epsilon * ranks / (rows.shape[1] - 1)
+    uniform = torch.from_numpy(_draw(seed, 0, rows.numel()).astype("float64")) / 2**16
+    return (uniform.reshape(rows.shape) < share).to(torch.uint8)
+
+
+@pytest.mark.parametrize("columns", [2, 3, 100, 3000])
+def test_one_sort_of_the_values_gives_the_masks_of_ranks(columns: int) -> None:
+    rows = torch.randn(200, columns, generator=torch.Generator().manual_seed(2))
+    found = keep_by_rank(5, 0.6, 0.25, rows)
+    expected = by_argsort(5, 0.6, 0.25, rows)
+    # float32 against float64: a draw may lie within rounding of a probability.
+    assert (found != expected).double().mean() < 1e-5
+
+
+def test_entries_of_equal_size_are_kept_alike() -> None:
+    kept = keep_by_rank(1, 0.5, 0.3, torch.full((ROWS, 4), -2.0))
+    near(kept.double().mean().item(), 0.8, kept.numel())
+
+
+def test_a_row_of_one_entry_is_kept_with_the_density() -> None:
+    kept = keep_by_rank(1, 0.3, 0.2, torch.ones(ROWS, 1))
+    near(kept.double().mean().item(), 0.3, ROWS)
+
+
+def test_a_vector_is_one_row() -> None:
+    vector = torch.randn(500, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(
+        keep_by_rank(4, 0.5, 0.2, vector), keep_by_rank(4, 0.5, 0.2, vector[None])[0]
+    )

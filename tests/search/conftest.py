@@ -1,0 +1,49 @@
+"""A search over the hardly trained small world: real models and probes, two seconds a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.config import SearchConfig
+from synth.probes import ProbeSet
+from synth.zoo import World, Zoo, probes
+
+
+@pytest.fixture(scope="session")
+def probe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight search probes of each axis, drawn from the world's truth."""
+    path = tmp_path_factory.mktemp("probes") / "probes.jsonl"
+    ProbeSet(tuple(probes(World(0), "search", 8))).to_jsonl(path)
+    return path
+
+
+@pytest.fixture
+def record(raw_zoo: Zoo, probe_file: Path) -> dict[str, Any]:
+    """A config as a record, small and without warm start."""
+    return {
+        "schema": 1,
+        "seed": 3,
+        "models": {
+            "base": str(raw_zoo.base),
+            "sources": [{"name": name, "path": str(p)} for name, p in raw_zoo.sources.items()],
+        },
+        "merge": {"method": "resm"},
+        "space": {"places": "layers"},
+        "probes": {
+            "path": str(probe_file),
+            "heldout_frac": 0.25,
+            "validation_frac": 0.25,
+            "max_tokens": 8,
+        },
+        "limits": {"degenerate": {"at_most": 1.0}},
+        "search": {"trials": 4, "warm_start": {"steps": 0}},
+    }
+
+
+@pytest.fixture
+def config(record: dict[str, Any]) -> SearchConfig:
+    """The record as a config."""
+    return SearchConfig.from_record(record)

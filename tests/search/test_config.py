@@ -1,0 +1,166 @@
+"""SearchConfig: TOML in and out, and refusals that name key, value and remedy."""
+
+import re
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+
+from safemerge.errors import ConfigError
+from safemerge.methods import METHODS
+from search.config import SearchConfig
+
+MINIMAL: dict[str, Any] = {
+    "schema": 1,
+    "models": {"base": "base", "sources": [{"name": "a", "path": "a"}]},
+    "probes": {"path": "probes.jsonl"},
+}
+
+
+def write(folder: Path, record: dict[str, Any]) -> Path:
+    path = folder / "run.toml"
+    path.write_text(tomli_w.dumps(record))
+    return path
+
+
+def test_record_round_trip(config: SearchConfig) -> None:
+    assert SearchConfig.from_record(config.record()) == config
+
+
+def test_toml_round_trip(config: SearchConfig, tmp_path: Path) -> None:
+    assert SearchConfig.from_toml(write(tmp_path, config.record())) == config
+
+
+def test_relative_paths_follow_the_file_and_hub_ids_stay(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    config = SearchConfig.from_toml(write(tmp_path, MINIMAL))
+    assert config.models.sources[0].path == str(tmp_path / "a")
+    assert config.models.base == "base"
+    assert config.probes.path == str(tmp_path / "probes.jsonl")
+
+
+def test_set_reaches_every_depth_and_reads_toml_values(tmp_path: Path) -> None:
+    config = SearchConfig.from_toml(
+        write(tmp_path, MINIMAL),
+        ["search.trials=5", "merge.method=tsvm", "space.weight=[0.0, 2.0]", "seed = 11"],
+    )
+    assert config.search.trials == 5
+    assert config.merge.method == "tsvm"
+    assert config.space.weight == (0.0, 2.0)
+    assert config.seed == 11
+
+
+def test_judges_are_one_name_or_several_and_their_models_follow_the_file(tmp_path: Path) -> None:
+    (tmp_path / "guard").mkdir()
+
+    def judge(value: Any) -> Any:
+        record = MINIMAL | {"probes": {"path": "probes.jsonl", "judge": value}}
+        config = SearchConfig.from_toml(write(tmp_path, record))
+        assert SearchConfig.from_record(config.record()) == config
+        return config.probes.judge
+
+    assert judge("phrases") == "phrases"
+    assert judge("wildguard=guard") == f"wildguard={tmp_path / 'guard'}"
+    assert judge(["phrases", "llama_guard=org/own"]) == ("phrases", "llama_guard=org/own")
+
+
+def test_objectives_have_one_order_whatever_the_file_says() -> None:
+    record = MINIMAL | {"objectives": {"harmless": {}, "domain": {}}}
+    assert SearchConfig.from_record(record).objective_names == ("domain", "harmless")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("probes.judge=wildgard", "no judge 'wildgard'; did you mean wildguard"),
+        ("probes.judge=rubric", "'rubric' needs a model"),
+        ("probes.judge=[]", "judge is empty"),
+        ("probes.unreadable_frac=2", "unreadable_frac"),
+        ("search.trails=5", "unknown key 'search.trails'; did you mean trials"),
+        ("searhc.trials=5", "unknown key 'searhc'; did you mean search"),
+        ("probes.write.conts.domain=3", "unknown key 'probes.write.conts'; did you mean counts"),
+        ("search.warm_start.step=3", "unknown key 'search.warm_start.step'; did you mean steps"),
+        ("search.trials=0", r"search.trials: .*greater than or equal to 1, got 0"),
+        ("search.sampler=tpee", r"search.sampler: unknown sampler 'tpee'; did you mean tpe\?"),
+        ("search.sampler_options.seed=3", "sampler_options: the sampler's seed is made of `seed`"),
+        ("search.stop.hours=0", "search.stop.hours: .*greater than 0"),
+        ("search.stop.flat=0", "search.stop.flat: .*greater than or equal to 1"),
+        ("search.stop.target.honest=0.9", "search.stop.target names 'honest', which is no objec"),
+        ("space.weight=[1.5, 0.0]", r"the range \[1.5, 0.0\] runs downwards"),
+        ("space.rank_ratio=[0.0, 1.0]", r"rank_ratio is \[0.0, 1.0\]; it must lie in \(0, 1\]"),
+        ("space.places=layer", "unknown place profile 'layer'"),
+        ("probes.heldout_frac=1.0", r"heldout_frac: .*less than 1, got 1.0"),
+        ("objectives.skill.maximise=true", "objectives: unknown 'skill'"),
+        ("limits.harmless.at_least=0.9", "'harmless' is an objective and a limit"),
+        ("limits.honest.at_least='base ~ 1'", "cannot read the bound 'base ~ 1'"),
+        ("limits.honest={}", "exactly one of at_least and at_most"),
+        ("objectives.over_refusal.maximise=true", "over_refusal is better lower; leave it out"),
+        ("merge.params.scale=0.9", r"the scale is searched.*space.scale = \[x, x\]"),
+        ("space.weight=[0.0, inf]", "space.weight"),
+        ("limits.honest.at_least=nan", "limits.honest"),
+        ("models.sources=[{name='rank', path='a'}]", "source name 'rank' is used by safemerge"),
+        ("models.sources=[{name='a', path='a'}, {name='a', path='b'}]", "'a' is used twice"),
+        ("space.places=points(1)", r"'points\(1\)' needs at least two points; for one, use global"),
+        ("space.places=kernels", r"unknown place profile 'kernels'.*also points\(k\) and kernel"),
+        ("space={off=0.1, weight=[-0.5, 1.0]}", r"off is 0.1.*weights from 0 upwards"),
+        ("space.prior.b=1.0", "space.prior names 'b'"),
+        ("space.prior.a=2.0", r"prior.a is 2.0, outside of weight = \[0.0, 1.5\]"),
+        ("space.per_source.density.range=[1, 0]", "runs downwards"),
+        ("space.per_source.density.rnge=[0, 1]", "unknown key .*did you mean range"),
+        ("space.outliers=['clip', 'clip']", "name each mode once"),
+        ("merge.params.ties={normalize=true}", "is a table, which only several methods need"),
+        ("merge={method=['ties','sce'], params={normalize=true}}", "is not a table of one of"),
+        ("merge={method=['ties','ties']}", "name one or more, each once"),
+        ("merge={method=['ties'], params={ties={scale=2}}}", "the scale is searched"),
+        ("trials", "is not of the form a.b=value"),
+        ("seed.deep=1", "'seed' is a value, not a section"),
+        ("schema=2", "schema"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, override: str, message: str) -> None:
+    path = write(tmp_path, MINIMAL | {"seed": 1, "probes": {"path": "p", "write": WRITE}})
+    with pytest.raises(ConfigError, match=message):
+        SearchConfig.from_toml(path, ["objectives={domain={}, harmless={}}", override])
+
+
+WRITE = {"writers": {"domain": "a", "harmful": "a", "twin": "a", "unknowable": "a"}}
+
+
+def test_four_objectives_are_refused() -> None:
+    four = {key: {} for key in ("domain", "harmless", "helpful", "honest")}
+    with pytest.raises(ConfigError, match=r"objectives has 4 entries.*one to three"):
+        SearchConfig.from_record(MINIMAL | {"objectives": four})
+
+
+def test_a_parameter_is_searched_or_fixed() -> None:
+    both = {"merge": {"params": {"outliers": "clip"}}, "space": {"outliers": ["none", "clip"]}}
+    with pytest.raises(ConfigError, match=r"params.outliers is 'clip', but space.outliers search"):
+        SearchConfig.from_record(MINIMAL | both)
+
+
+def test_cmaes_and_choices_do_not_go_together() -> None:
+    for choice in (
+        {"space": {"outliers": ["none", "clip"]}},
+        {"merge": {"method": ["resm", "sce"]}},
+    ):
+        with pytest.raises(ConfigError, match=r"which searches numbers, and (outliers|method) is"):
+            SearchConfig.from_record(MINIMAL | {"search": {"sampler": "cmaes"}} | choice)
+
+
+def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"there is no config file .*safemerge init"):
+        SearchConfig.from_toml(tmp_path / "none.toml")
+
+
+def test_a_file_that_is_not_toml_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "bad.toml").write_text("[models\n")
+    with pytest.raises(ConfigError, match=r"bad.toml is not valid TOML"):
+        SearchConfig.from_toml(tmp_path / "bad.toml")
+
+
+def test_the_template_names_every_method() -> None:
+    template = (files("search") / "template.toml").read_text()
+    named = set(re.findall(r"[a-z_]+", template))
+    assert not METHODS.keys() - named

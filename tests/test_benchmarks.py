@@ -1,0 +1,137 @@
+"""The benchmarks run at their tiny size and report what they promise; no time is asserted."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from safemerge.errors import ProbeError
+from synth.probes import ProbeSet
+from synth.zoo import World, draw
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+def run(script: str, out: Path, *arguments: str) -> Any:
+    """Run a benchmark as a user does and return what it wrote."""
+    command = [sys.executable, str(BENCHMARKS / script), "--out", str(out), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(out.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the benchmarks keep their tiny models."""
+    return tmp_path_factory.mktemp("models")
+
+
+def test_merges_are_measured_as_whole_processes_and_leave_only_the_models(
+    models: Path, tmp_path: Path
+) -> None:
+    record = run(
+        "merge_vs_mergekit.py",
+        tmp_path / "out.json",
+        *("--size", "tiny", "--models", str(models), "--methods", "task_arithmetic"),
+    )
+    assert record["machine"]["cores"] >= 1
+    (usage,) = record["methods"]["task_arithmetic"]["safemerge"]
+    assert usage["wall_s"] > 0
+    assert usage["cpu_s"] > 0
+    assert usage["peak_mib"] > 50  # Python and torch alone hold more
+    folders = {path.name for path in (models / "tiny").iterdir() if path.is_dir()}
+    assert folders == {"base", "a", "b", "c"}
+
+
+def test_a_failing_program_ends_the_benchmark_with_what_it_said(
+    models: Path, tmp_path: Path
+) -> None:
+    script = "import sys; sys.exit('out of luck')"
+    (tmp_path / "mergekit-yaml").write_text(f"#!{sys.executable}\n{script}\n", encoding="utf-8")
+    (tmp_path / "mergekit-yaml").chmod(0o755)
+    command = [sys.executable, str(BENCHMARKS / "merge_vs_mergekit.py"), "--size", "tiny"]
+    command += ["--models", str(models), "--methods", "linear"]
+    command += ["--mergekit", str(tmp_path / "mergekit-yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "out of luck" in done.stderr
+
+
+def test_the_cost_of_a_trial_is_set_against_merging_from_nothing(
+    models: Path, tmp_path: Path
+) -> None:
+    record = run("trial_cost.py", tmp_path / "out.json", "--size", "tiny", "--models", str(models))
+    arithmetic, resm = record["task_arithmetic"], record["resm"]
+    for took in (arithmetic["apply_s"], *resm["apply_s"].values()):
+        assert 0 < took["min"] <= took["median"] <= took["max"]
+    whole, applied = arithmetic["whole_merge_s"]["safemerge"], arithmetic["apply_s"]["median"]
+    assert arithmetic["ratio"]["safemerge"] == pytest.approx(whole / applied)
+    assert resm["ratio"].keys() == resm["apply_s"].keys()
+
+
+def test_wrong_answers_repeats_and_leaks_among_probes_are_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    quality = importlib.import_module("probe_quality").quality
+    world = World(0)
+    sound = draw.probes(world, "search", 12)
+    held = draw.probes(world, "heldout", 12)
+    found = quality(ProbeSet(tuple(sound)), world, ProbeSet(tuple(held)), 0)
+    assert (found["probes"], found["duplicates"], found["leaks"]) == (48, 0, 0)
+    assert [parts["all"]["share"] for parts in found["right"].values()] == [1, 1, 1]
+    domain = [probe for probe in sound if probe.axis == "domain"]
+    benign = next(probe for probe in sound if probe.axis == "helpful")
+    spoilt = [
+        *sound[1:],  # the first one is a domain probe
+        domain[0].model_copy(update={"answer": "Take 1 mg of it."}),
+        domain[1].model_copy(update={"prompt": domain[1].prompt.upper()[:-1] + " ?"}),
+        benign.model_copy(update={"axis": "harmless"}),
+        held[0],
+    ]
+    with pytest.raises(ProbeError, match="knows no answer"):
+        quality(ProbeSet(tuple(spoilt)), world, ProbeSet(tuple(held)), 0)
+    del spoilt[-3]
+    found = quality(ProbeSet(tuple(spoilt)), world, ProbeSet(tuple(held)), 0)
+    assert (found["duplicates"], found["leaks"]) == (1, 1)
+    assert found["right"]["domain"]["all"]["share"] == pytest.approx(12 / 13)
+    assert found["right"]["harmless"]["all"]["share"] == pytest.approx(12 / 13)
+
+
+def test_a_device_is_measured_against_its_own_floor(tmp_path: Path) -> None:
+    record = run("device.py", tmp_path / "out.json", "--size", "tiny", "--device", "cpu")
+    floor = record["floor"]
+    kinds = [name.split()[0] for name in record["measured"]]
+    assert {"factorise", "apply", "likelihood"} == set(kinds)
+    for name, found in record["measured"].items():
+        dtype = "bfloat16" if name.startswith("likelihood") else "float32"
+        least_s = max(
+            found["bytes"] / (1e9 * floor["copy_gb_s"]),
+            found["flops"] / (1e12 * floor[f"matmul_{dtype}_tflops"]),
+        )
+        assert least_s > 0
+        assert found["share_of_floor"] == pytest.approx(least_s / found["seconds"]["median"]), name
+    entries = 4 * 64 * 64 + 3 * 64 * 160
+    assert record["measured"]["apply ties (trim and sign)"]["bytes"] == entries * 16
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_stated_memory_is_set_against_what_a_merge_takes(tmp_path: Path) -> None:
+    chosen = ("--shapes", "300x200", "--methods", "iso_cts", "led", "safe_projection")
+    record = run("peak_memory.py", tmp_path / "out.json", *chosen)
+    peaks = record["peaks"]["300x200"]
+    assert peaks.keys() == {"iso_cts", "led", "safe_projection"}
+    for peak in peaks.values():
+        assert 0 < peak["measured"] <= peak["stated"]
+
+
+def test_the_rates_of_engines_stand_side_by_side(tmp_path: Path) -> None:
+    small = ("--size", "tiny", "--prompts", "4", "--words", "8", "--tokens", "4", "--repeats", "1")
+    record = run("engine_throughput.py", tmp_path / "out.json", *small)
+    rates = record["prompts_per_s"]["transformers"]
+    assert rates["chat"]["median"] > 0
+    assert rates["score"]["median"] > 0
