@@ -27,7 +27,6 @@ from pathlib import Path
 import plotly.graph_objects as go
 
 from search import Run
-from search.rundir import scores_from
 
 run_path = Path(os.environ.get("SAFEMERGE_RUN", "../runs/demo"))
 run = Run.load(run_path)
@@ -83,9 +82,9 @@ figure
 # between them.
 
 # %%
-heldout = run.dir.require("front/heldout.json", made_by="safemerge search CONFIG")
-rows = {name: scores_from(scores) for name, scores in heldout["rows"].items()}
-measured = {int(number): scores_from(scores) for number, scores in heldout["front"].items()}
+heldout = run.heldout()
+assert heldout is not None, "not measured yet: safemerge search CONFIG"
+rows, measured = heldout.rows, heldout.front
 pick = run.pick()
 
 
@@ -126,6 +125,12 @@ figure.update_layout(
     template="plotly_white",
 )
 figure
+
+# %% [markdown]
+# What these numbers allow to say:
+
+# %%
+print("\n".join(heldout.statements))
 
 # %% [markdown]
 # ## Pick a point

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from search.heldout import Answer
 from synth.probes import AXES
+
+if TYPE_CHECKING:
+    from search.heldout import Answer
 
 _RESAMPLES = 2000
 _LEVEL = 0.95
@@ -26,16 +29,13 @@ class Difference:
     Args:
         value: share of probes right, minus the other's, in [-1, 1].
         low, high: 95 % interval of it; of this comparison by itself, not of many together.
+        apart: the interval does not hold 0.
     """
 
     value: float
     low: float
     high: float
-
-    @property
-    def apart(self) -> bool:
-        """The interval does not hold 0."""
-        return self.low > 0.0 or self.high < 0.0
+    apart: bool
 
 
 def paired_differences(one: Sequence[Answer], other: Sequence[Answer]) -> dict[str, Difference]:
@@ -63,5 +63,5 @@ def _resampled(gains: NDArray[np.float64]) -> Difference:
     generator = np.random.default_rng(0)
     draws = generator.integers(len(gains), size=(_RESAMPLES, len(gains)))
     tail = 50.0 * (1.0 - _LEVEL)
-    low, high = np.percentile(gains[draws].mean(axis=1), [tail, 100.0 - tail])
-    return Difference(float(gains.mean()), float(low), float(high))
+    low, high = np.percentile(gains[draws].mean(axis=1), [tail, 100.0 - tail]).tolist()
+    return Difference(float(gains.mean()), low, high, apart=low > 0.0 or high < 0.0)

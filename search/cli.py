@@ -52,10 +52,11 @@ def demo(
     command again goes on where it was stopped.
     """
     from search.demo import run_demo
-    from search.display import emit_json, progress_bar, say, score_table
+    from search.display import emit_json, progress_bar, say
+    from search.display_heldout import heldout_report
 
     with progress_bar() as report:
-        summary, rows = run_demo(
+        summary, heldout = run_demo(
             run,
             seed=seed,
             world=world,
@@ -68,7 +69,7 @@ def demo(
     if json_:
         emit_json(summary)
         return
-    score_table(rows, "Held-out scores in percent, ± one standard error")
+    heldout_report(heldout)
     say(f"merged checkpoint: {summary['export']}\nall numbers: {run / 'summary.json'}")
     say(f"next: safemerge front {run}, or open notebooks/01_pareto_front.ipynb")
 
@@ -178,7 +179,8 @@ def search(
 ) -> None:
     """Search the merge, or go on with a search; then measure the front on held-out probes."""
     from search.config import SearchConfig
-    from search.display import progress_bar, say, score_table
+    from search.display import progress_bar, say
+    from search.display_heldout import heldout_report
     from search.pipeline import search_and_measure
 
     given = {"search.trials": trials, "search.workers": workers}
@@ -200,16 +202,7 @@ def search(
             f"no recipe within the limits was found; trial {pick.number} is nearest, "
             f"{pick.violation:.3f} outside. Loosen [limits] or raise search.trials."
         )
-    score_table(measured.rows, "Held-out scores in percent, ± one standard error")
-    against = measured.run.dir.require("front/heldout.json", made_by="safemerge search")[
-        "against_pick"
-    ]
-    same = [name for name, axes in against.items() if not any(d["apart"] for d in axes.values())]
-    if same:
-        say(
-            f"held-out answers do not tell trial {', '.join(same)} from the pick on any axis "
-            "(95 %, paired bootstrap)"
-        )
+    heldout_report(measured.heldout)
     say(f"pick: trial {pick.number}. Next: safemerge front {home}; safemerge export {home}")
 
 
@@ -236,7 +229,7 @@ def status(run: RunArg, json_: Json = False) -> None:
         "front": len(front.points),
         "hypervolume": front.hypervolume(),
         "best": best,
-        "measured_heldout": found.dir.read("front/heldout.json") is not None,
+        "measured_heldout": found.heldout() is not None,
     }
     if json_:
         emit_json(record)
@@ -253,10 +246,12 @@ def front(
 ) -> None:
     """Show the Pareto front, best first objective first."""
     from search.display import emit_json, front_rows, print_csv, score_table
+    from search.display_heldout import difference_table, gap_table, say_statements
     from search.run import Run
     from search.rundir import scores_from
 
-    rows = front_rows(Run.load(run))
+    found = Run.load(run)
+    rows = front_rows(found)
     if json_:
         emit_json(rows)
     elif csv_:
@@ -269,7 +264,12 @@ def front(
                 if row[kind] is not None
             }
             if scored:
-                score_table(scored, f"Front on {kind} probes, in percent")
+                score_table(scored, f"Front on {kind} probes, in percent ± one standard error")
+        heldout = found.heldout()
+        if heldout is not None:
+            difference_table(heldout)
+            gap_table(heldout)
+            say_statements(heldout)
 
 
 app.command()(merge)

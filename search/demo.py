@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,8 @@ from safemerge.devices import check_device
 from safemerge.recipe import Recipe
 from search.config import SearchConfig
 from search.export import export
-from search.objectives import METRICS, Score
+from search.heldout_record import HeldOut
+from search.objectives import METRICS
 from search.pipeline import search_and_measure
 from search.progress import Report, silent
 from search.provenance import check_fresh
@@ -47,7 +47,7 @@ def run_demo(
     trials: int = 60,
     effort: float = 1.0,
     report: Report = silent,
-) -> tuple[dict[str, Any], Mapping[str, Mapping[str, Score]]]:
+) -> tuple[dict[str, Any], HeldOut]:
     """Run the demo, or go on with it.
 
     Args:
@@ -61,7 +61,7 @@ def run_demo(
         report: called at every step.
 
     Returns:
-        The summary as written, and the held-out rows `{name: {metric: score}}`.
+        The summary as written, and the held-out measurement.
     """
     home = home.absolute()
     check_device(device)
@@ -96,16 +96,19 @@ def run_demo(
                 **{metric: row[metric].value for metric in METRICS if metric in row},
                 "n": min(score.n for score in row.values()),
             }
-            for name, row in measured.rows.items()
+            for name, row in measured.heldout.rows.items()
         ],
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
         "export": str(out),
     }
     before = RunDir(home).read("summary.json")
     if before is not None and before["rows"] == summary["rows"]:
-        return before, measured.rows  # nothing new was found: the seconds of the work itself stay
+        return (
+            before,
+            measured.heldout,
+        )  # nothing new was found: the seconds of the work itself stay
     RunDir(home).write("summary.json", summary)
-    return summary, measured.rows
+    return summary, measured.heldout
 
 
 def demo_config(zoo: Zoo, home: Path, *, seed: int, device: str, trials: int) -> SearchConfig:

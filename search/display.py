@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -69,7 +70,11 @@ def score_table(rows: Mapping[str, Mapping[str, Score]], title: str) -> None:
         table.add_row(
             _plain(name.replace("_", " ")), *cells, style="bold" if name == "search" else ""
         )
-    # A pipe has no width: without one rich would cut the table at 80 columns.
+    print_table(table)
+
+
+def print_table(table: Table) -> None:
+    """A table on stdout; a pipe has no width, and rich would cut it at 80 columns."""
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
@@ -104,7 +109,7 @@ def probe_stats(found: Sequence[AxisStats]) -> None:
     row("  in the smallest category", [min(one.categories.values(), default=0) for one in found])
     for reason in dict.fromkeys(reason for one in found for reason in one.rejected):
         row(f"rejected: {reason}", [one.rejected.get(reason, 0) for one in found])
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    print_table(table)
 
 
 def agreement_tables(found: Sequence[Agreement], between: Sequence[Agreement]) -> None:
@@ -114,7 +119,6 @@ def agreement_tables(found: Sequence[Agreement], between: Sequence[Agreement]) -
         found: judges compared with people; each gets a confusion table.
         between: pairs of judges.
     """
-    console = Console(width=None if sys.stdout.isatty() else 140)
     summary = Table(title=f"Agreement on {found[0].n} labelled answers", title_justify="left")
     summary.add_column("rater", no_wrap=True)
     summary.add_column("judge", no_wrap=True)
@@ -125,7 +129,7 @@ def agreement_tables(found: Sequence[Agreement], between: Sequence[Agreement]) -
         counts = (str(one.false_refusals), str(one.missed_refusals))
         share = f"{100 * one.agreement:.1f} %"
         summary.add_row(_plain(one.rater), _plain(one.judge), share, kappa, *counts)
-    console.print(summary)
+    print_table(summary)
     for one in found:
         table = Table(
             title=f"Label (rows) and verdict of {_plain(one.judge)}", title_justify="left"
@@ -135,7 +139,7 @@ def agreement_tables(found: Sequence[Agreement], between: Sequence[Agreement]) -
             table.add_column(verdict, justify="right")
         for label, row in one.confusion.items():
             table.add_row(label, *(str(count) for count in row.values()))
-        console.print(table)
+        print_table(table)
 
 
 def merge_plan(planned: Plan) -> None:
@@ -148,19 +152,25 @@ def merge_plan(planned: Plan) -> None:
 
 
 def front_rows(run: Run) -> list[dict[str, Any]]:
-    """The front as records: trial, scores on search probes, held-out where measured, weights."""
-    heldout = run.dir.read("front/heldout.json")
+    """The front as records: scores on search and, where measured, held-out probes, gap, pick."""
+    heldout = run.heldout()
     pick = run.pick().number if run.candidates else None
-    return [
-        {
+    rows = []
+    for point in run.front().points:
+        row: dict[str, Any] = {
             "trial": point.number,
             "pick": point.number == pick,
             "feasible": point.feasible,
             "search": scores_record(point.scores),
-            "heldout": (heldout or {"front": {}})["front"].get(str(point.number)),
+            "heldout": None,
         }
-        for point in run.front().points
-    ]
+        if heldout is not None and point.number in heldout.front:
+            row["heldout"] = scores_record(heldout.front[point.number])
+            row["gap"] = {axis: asdict(gap) for axis, gap in heldout.gap[point.number].items()}
+            against = heldout.against_pick.get(point.number, {})
+            row["against_pick"] = {axis: asdict(found) for axis, found in against.items()}
+        rows.append(row)
+    return rows
 
 
 def print_csv(rows: Sequence[Mapping[str, object]]) -> None:
@@ -179,9 +189,11 @@ def _flat(row: Mapping[str, object]) -> dict[str, object]:
             if value is not None:
                 flat[key] = value
             continue
-        for metric, score in value.items():
-            flat[f"{key}.{metric}"] = score["value"]
-            flat[f"{key}.{metric}.stderr"] = score["stderr"]
+        for metric, found in value.items():
+            flat[f"{key}.{metric}"] = found["value"]
+            for uncertain in ("stderr", "low", "high"):
+                if uncertain in found:
+                    flat[f"{key}.{metric}.{uncertain}"] = found[uncertain]
     return flat
 
 

@@ -15,7 +15,6 @@ from safemerge.mergekit import to_mergekit
 from safemerge.merging import merge
 from search.objectives import Score
 from search.run import Run
-from search.rundir import scores_from
 
 
 def export(
@@ -84,11 +83,11 @@ def export(
 
 def _rows(run: Run, number: int) -> tuple[ScoreRow, ...]:
     """This model first, then what it is compared with; held-out where that was measured."""
-    heldout = run.dir.read("front/heldout.json")
-    if heldout is not None and str(number) in heldout["front"]:
-        others = {name: row for name, row in heldout["rows"].items() if name != "search"}
-        rows = {f"this model (trial {number})": heldout["front"][str(number)], **others}
-        return tuple(_row(name, scores_from(scores)) for name, scores in rows.items())
+    heldout = run.heldout()
+    if heldout is not None and number in heldout.front:
+        others = {name: row for name, row in heldout.rows.items() if name != "search"}
+        rows = {f"this model (trial {number})": heldout.front[number], **others}
+        return tuple(_row(name, scores) for name, scores in rows.items())
     own = run.dir.trial_scores(number) or {}
     return tuple(
         _row(name, scores)
@@ -114,9 +113,12 @@ def _notes(run: Run, number: int) -> tuple[str, ...]:
 
 
 def _measured_on(run: Run, number: int) -> tuple[str, ...]:
-    heldout = run.dir.read("front/heldout.json")
-    if heldout is not None and str(number) in heldout["front"]:
-        return ("Scores are measured on held-out probes by greedy generation and a judge.",)
+    heldout = run.heldout()
+    if heldout is not None and number in heldout.front:
+        return (
+            "Scores are measured on held-out probes by greedy generation and the judge "
+            f"{heldout.judge}.",
+        )
     return (
         "Scores are likelihoods on the search probes, which the search optimised; this trial was "
         "not measured on held-out probes.",

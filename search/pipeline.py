@@ -10,7 +10,7 @@ from pathlib import Path
 from safemerge.errors import ProbeError
 from search.baselines.ablations import random_search, without_safety
 from search.config import SearchConfig
-from search.objectives import Score
+from search.heldout_record import HeldOut
 from search.progress import Report, prefixed, silent
 from search.run import Run
 from search.setup import load_probes, open_workbench
@@ -24,12 +24,12 @@ class Measured:
 
     Args:
         run: the run.
-        rows: `{row name: {metric: score}}`, held-out, the pick last.
+        heldout: its held-out measurement.
         seconds: `{stage: wall seconds}` of this call; a stage found finished takes almost none.
     """
 
     run: Run
-    rows: Mapping[str, Mapping[str, Score]]
+    heldout: HeldOut
     seconds: Mapping[str, float]
 
 
@@ -69,6 +69,6 @@ def search_and_measure(
     run = runs.pop("search")
     bench = open_workbench(config)
     with run.dir.locked():
-        rows = measure_run(run, bench, runs, report=report)
+        found = measure_run(run, bench, runs, report=report)
     seconds["held-out"] = time.monotonic() - start
-    return Measured(run, rows, seconds)
+    return Measured(run, found, seconds)

@@ -9,6 +9,7 @@ from pathlib import Path
 from safemerge.errors import RunError
 from safemerge.recipe import Recipe
 from search.config import SearchConfig
+from search.heldout_record import HeldOut
 from search.objectives import Scores
 from search.pareto import Candidate, Front
 from search.rundir import RunDir, scores_from
@@ -81,6 +82,14 @@ class Run:
                 if candidate.number == record["pick"]:
                     return candidate
         return self.front().knee()
+
+    def heldout(self) -> HeldOut | None:
+        """What held-out probes said; None where the run was not measured yet.
+
+        Raises:
+            RunError: where the record cannot be read.
+        """
+        return HeldOut.load(self.dir)
 
     def failures(self) -> dict[int, str]:
         """`{trial: first line of its reason}` of the trials that failed."""

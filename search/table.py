@@ -2,6 +2,7 @@
 
 Every row is measured on the same held-out probes by generation and a judge, and nothing is chosen
 by them: the front, the pick and the best single weight come from search and validation probes.
+The front is also scored by likelihood, as the search scores it, for the gap between the two sides.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ from dataclasses import asdict
 from safemerge.resident import ResidentMerge
 from search.baselines.single_weight import best_single_weight, single_weight, uniform
 from search.bootstrap import paired_differences
+from search.evaluate import LikelihoodEvaluator
+from search.gap import Gap, gaps
 from search.heldout import Answer, measure
+from search.heldout_record import HeldOut
 from search.objectives import Score
 from search.pareto import Candidate
 from search.progress import Report, silent
 from search.run import Run
-from search.rundir import scores_record
 from search.setup import Workbench, load_live
+from search.statements import statements
 
 FRONT_POINTS = 8  # of the front are measured; a longer front is thinned evenly
 
@@ -30,7 +34,7 @@ def measure_run(
     baselines: Mapping[str, Run],
     *,
     report: Report = silent,
-) -> dict[str, dict[str, Score]]:
+) -> HeldOut:
     """Measure a finished run on held-out probes and write front/heldout.json.
 
     Args:
@@ -40,50 +44,52 @@ def measure_run(
         report: called for every row.
 
     Returns:
-        `{row name: scores}`, the pick as the last row, "search".
+        What was measured, the pick as the last row, "search".
     """
     probes = bench.probes.split("heldout").probes
-    max_tokens = run.config.probes.max_tokens
-    points = _thinned(run.front().points, run.pick())
+    section = run.config.probes
+    likelihood = LikelihoodEvaluator(bench.engine, probes, likelihood=section.likelihood)
+    front = run.front().points
+    points = _thinned(front, run.pick())
     total = 3 + len(bench.inputs.sources) + len(baselines) + len(points)
     rows: dict[str, dict[str, Score]] = {}
-    front: dict[int, dict[str, Score]] = {}
+    measured: dict[int, dict[str, Score]] = {}
+    gap: dict[int, dict[str, Gap]] = {}
     replies: dict[int, list[Answer]] = {}
-    for done, (name, number) in enumerate(_live_rows(run, bench, baselines, points)):
+    for done, (name, point) in enumerate(_live_rows(run, bench, baselines, points)):
         report("held-out", done, total, name)
-        scores, answers = measure(bench.engine, probes, bench.judge, max_tokens=max_tokens)
-        if number is None:
+        scores, answers = measure(bench.engine, probes, bench.judge, max_tokens=section.max_tokens)
+        if point is None:
             rows[name] = scores
-        else:
-            front[number], replies[number] = scores, answers
-            record = "".join(_line(asdict(answer)) for answer in answers)
-            run.dir.write_text(f"trials/{number:05d}/answers.jsonl", record)
+            continue
+        number = point.number
+        measured[number], replies[number] = scores, answers
+        gap[number] = gaps(point.scores, likelihood.score_live())
+        record = "".join(_line(asdict(answer)) for answer in answers)
+        run.dir.write_text(f"trials/{number:05d}/answers.jsonl", record)
     report("held-out", total, total, "")
     pick = run.pick().number
-    rows["search"] = front[pick]
-    against = {
-        str(number): {
-            axis: {**asdict(found), "apart": found.apart}
-            for axis, found in paired_differences(answers, replies[pick]).items()
-        }
-        for number, answers in replies.items()
-        if number != pick
-    }
-    run.dir.write(
-        "front/heldout.json",
-        {
-            "rows": {name: scores_record(scores) for name, scores in rows.items()},
-            "front": {str(number): scores_record(scores) for number, scores in front.items()},
-            "against_pick": against,
+    found = HeldOut(
+        pick=pick,
+        judge=" and ".join(section.judges),
+        rows={**rows, "search": measured[pick]},
+        front=measured,
+        gap=gap,
+        against_pick={
+            number: paired_differences(answers, replies[pick])
+            for number, answers in replies.items()
+            if number != pick
         },
     )
-    return rows
+    found = found.model_copy(update={"statements": statements(found, on_front=len(front))})
+    found.save(run.dir)
+    return found
 
 
 def _live_rows(
     run: Run, bench: Workbench, baselines: Mapping[str, Run], points: tuple[Candidate, ...]
-) -> Iterator[tuple[str, int | None]]:
-    """Make one row's weights live at a time: (row name, trial number of a front point)."""
+) -> Iterator[tuple[str, Candidate | None]]:
+    """Make one row's weights live at a time: (row name, the front point that it is)."""
     load_live(bench.live, bench.inputs)
     yield "base", None
     for index, ref in enumerate(bench.inputs.refs[1:]):
@@ -103,7 +109,7 @@ def _live_rows(
         yield name, None
     for point in points:
         bench.resident(point.recipe).apply(point.recipe, bench.live)
-        yield f"trial {point.number}", point.number
+        yield f"trial {point.number}", point
 
 
 def _thinned(points: tuple[Candidate, ...], pick: Candidate) -> tuple[Candidate, ...]:

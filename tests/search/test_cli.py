@@ -22,8 +22,9 @@ from safemerge import ModelRef, Recipe
 from safemerge.merging import Plan
 from search import cli
 from search.evaluate import LikelihoodEvaluator
+from search.gap import gaps
 from search.run import Run
-from search.setup import load_probes
+from search.setup import load_probes, open_workbench
 from synth.engines.transformers import TransformersEngine
 from synth.probes import ProbeSet
 from synth.zoo import Zoo
@@ -423,6 +424,7 @@ def test_search_status_front_export_eval(record: dict[str, Any], tmp_path: Path)
     done = safemerge("search", config, "--run", home, "--baselines")
     assert done.returncode == 0, done.stderr
     assert "search without safety" in done.stdout
+    assert "One judge, phrases, read the replies" in done.stderr
 
     status = json.loads(safemerge("status", home, "--json").stdout)
     assert status["trials"] == status["of"] == 4
@@ -432,9 +434,20 @@ def test_search_status_front_export_eval(record: dict[str, Any], tmp_path: Path)
     lines = safemerge("front", home, "--csv").stdout.splitlines()
     assert len(lines) == len(rows) + 1
     assert "heldout.harmless.stderr" in lines[0]
-    assert "trial" in safemerge("front", home).stdout
+    assert "gap.mean.stderr" in lines[0]
 
+    # The gap is that of the search's own score of the same weights, taken on held-out probes.
     pick = Run.load(home).pick()
+    shown = safemerge("front", home)
+    assert f"trial {pick.number} (pick)" in shown.stdout
+    found = Run.load(home).heldout()
+    assert found is not None
+    assert " ".join(shown.stderr.split()) == " ".join(found.statements)
+    bench = open_workbench(Run.load(home).config)
+    heldout = LikelihoodEvaluator(bench.engine, bench.probes.split("heldout").probes)
+    likely = heldout.score(pick.recipe, bench.resident(pick.recipe))
+    assert found.gap[pick.number] == gaps(pick.scores, likely)
+
     done = safemerge("export", home, "--out", out)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(out)
