@@ -9,6 +9,7 @@ from search.bootstrap import Difference
 from search.gap import Gap
 from search.objectives import Score
 from search.rundir import RunDir
+from synth.judges.agreement import Agreement
 
 _FILE = "front/heldout.json"
 
@@ -19,6 +20,7 @@ class HeldOut(BaseModel):
     Args:
         pick: its trial number.
         judge: who read the replies.
+        agreement: of that judge with the run's own; None where it is the same one.
         rows: `{row name: scores}` by generation and the judge, the pick as the last one, "search".
         front: `{trial: scores}` of the front's points that were measured.
         gap: `{trial: {axis, or "mean": gap}}` of the same points, in likelihood.
@@ -30,6 +32,7 @@ class HeldOut(BaseModel):
 
     pick: int
     judge: str
+    agreement: Agreement | None = None
     rows: dict[str, dict[str, Score]]
     front: dict[int, dict[str, Score]]
     gap: dict[int, dict[str, Gap]]

@@ -171,10 +171,18 @@ def load_probes(config: SearchConfig) -> ProbeSet:
 
 def probe_judge(config: SearchConfig) -> Judge:
     """The judge of a config, with its guards on the engine's device."""
-    section = config.probes
-    return make_judge(
-        section.judges, device=config.engine.device, unreadable_frac=section.unreadable_frac
-    )
+    return _judge(config, config.probes.judges)
+
+
+def heldout_judge(config: SearchConfig) -> Judge | None:
+    """Who judges held-out replies in its place, likewise; None where nobody does."""
+    names = config.probes.heldout_judges
+    return _judge(config, names) if names else None
+
+
+def _judge(config: SearchConfig, names: tuple[str, ...]) -> Judge:
+    device, unreadable = config.engine.device, config.probes.unreadable_frac
+    return make_judge(names, device=device, unreadable_frac=unreadable)
 
 
 def load_live(live: Mapping[str, Tensor], inputs: Inputs, source: int | None = None) -> None:

@@ -8,22 +8,25 @@ The front is also scored by likelihood, as the search scores it, for the gap bet
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 
 from safemerge.resident import ResidentMerge
 from search.baselines.single_weight import best_single_weight, single_weight, uniform
 from search.bootstrap import paired_differences
+from search.config import ProbesConfig
 from search.evaluate import LikelihoodEvaluator
 from search.gap import Gap, gaps
-from search.heldout import Answer, measure
+from search.heldout import JUDGED, Answer, measure
 from search.heldout_record import HeldOut
 from search.objectives import Score
 from search.pareto import Candidate
 from search.progress import Report, silent
 from search.run import Run
-from search.setup import Workbench, load_live
+from search.setup import Workbench, heldout_judge, load_live
 from search.statements import statements
+from synth.judges import Verdict
+from synth.judges.agreement import Agreement, compare
 
 FRONT_POINTS = 8  # of the front are measured; a longer front is thinned evenly
 
@@ -49,6 +52,7 @@ def measure_run(
     probes = bench.probes.split("heldout").probes
     section = run.config.probes
     likelihood = LikelihoodEvaluator(bench.engine, probes, likelihood=section.likelihood)
+    other = heldout_judge(run.config)
     front = run.front().points
     points = _thinned(front, run.pick())
     total = 3 + len(bench.inputs.sources) + len(baselines) + len(points)
@@ -56,9 +60,17 @@ def measure_run(
     measured: dict[int, dict[str, Score]] = {}
     gap: dict[int, dict[str, Gap]] = {}
     replies: dict[int, list[Answer]] = {}
+    said: list[Answer] = []
     for done, (name, point) in enumerate(_live_rows(run, bench, baselines, points)):
         report("held-out", done, total, name)
-        scores, answers = measure(bench.engine, probes, bench.judge, max_tokens=section.max_tokens)
+        scores, answers = measure(
+            bench.engine,
+            probes,
+            other or bench.judge,
+            max_tokens=section.max_tokens,
+            second=bench.judge if other else None,
+        )
+        said.extend(answers)
         if point is None:
             rows[name] = scores
             continue
@@ -71,7 +83,8 @@ def measure_run(
     pick = run.pick().number
     found = HeldOut(
         pick=pick,
-        judge=" and ".join(section.judges),
+        judge=" and ".join(section.heldout_judges or section.judges),
+        agreement=_agreement(said, section),
         rows={**rows, "search": measured[pick]},
         front=measured,
         gap=gap,
@@ -110,6 +123,23 @@ def _live_rows(
     for point in points:
         bench.resident(point.recipe).apply(point.recipe, bench.live)
         yield f"trial {point.number}", point
+
+
+def _agreement(said: Iterable[Answer], section: ProbesConfig) -> Agreement | None:
+    """Of the run's judge with the other one, on all different replies that both were asked about.
+
+    None where there is no other one, or nothing to ask about.
+    """
+    read = {
+        (answer.id, answer.reply): (Verdict(answer.second), Verdict(answer.verdict))
+        for answer in said
+        if answer.axis in JUDGED and answer.second and answer.verdict
+    }
+    if not read:
+        return None
+    ours, theirs = zip(*read.values(), strict=True)
+    names = (" and ".join(section.judges), " and ".join(section.heldout_judges))
+    return compare(ours, theirs, rater=names[0], judge=names[1])
 
 
 def _thinned(points: tuple[Candidate, ...], pick: Candidate) -> tuple[Candidate, ...]:

@@ -154,14 +154,16 @@ class SearchConfig(Section):
         def model(path: str) -> str:
             return str(folder / path) if (folder / path).exists() else path
 
-        def judge(name: str) -> str:
-            kind, equals, path = name.partition("=")
-            return f"{kind}{equals}{model(path)}" if path else name
+        def judge(named: str | tuple[str, ...]) -> str | tuple[str, ...]:
+            if isinstance(named, tuple):
+                return tuple(str(judge(name)) for name in named)
+            kind, equals, path = named.partition("=")
+            return f"{kind}{equals}{model(path)}" if path else named
 
-        named = self.probes.judge
         probes = self.probes.model_copy(
             update={
-                "judge": judge(named) if isinstance(named, str) else tuple(map(judge, named)),
+                "judge": judge(self.probes.judge),
+                "heldout_judge": self.probes.heldout_judge and judge(self.probes.heldout_judge),
                 "path": str(folder / self.probes.path),
                 "heldout": self.probes.heldout and str(folder / self.probes.heldout),
                 "write": self.probes.write and self.probes.write.resolved(folder),

@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from safemerge import ModelRef, Recipe
 from safemerge.merging import Plan
 from search import cli
+from search.config import SearchConfig
 from search.evaluate import LikelihoodEvaluator
 from search.gap import gaps
 from search.run import Run
@@ -112,8 +113,6 @@ def test_a_mistyped_verb_or_option_is_exit_two() -> None:
 
 
 def test_init_writes_a_file_that_is_valid_and_keeps_one_that_is_there(tmp_path: Path) -> None:
-    from search.config import SearchConfig
-
     path = tmp_path / "run.toml"
     assert safemerge("init", path).returncode == 0
     config = SearchConfig.from_toml(path)
@@ -514,6 +513,7 @@ def test_a_guard_that_cannot_be_read_stops_the_run_which_then_goes_on(
     untrained_guard(raw_zoo, tmp_path / "guard")
     record["probes"]["judge"] = "wildguard=guard"  # found beside the config
     record["probes"]["unreadable_frac"] = 0.0
+    record["probes"]["max_tokens"] = 2  # too few to show that an untrained model babbles
     file.write_text(tomli_w.dumps(record))
 
     words = ("'wildguard' could not be read", "raise probes.unreadable_frac")
@@ -527,7 +527,37 @@ def test_a_guard_that_cannot_be_read_stops_the_run_which_then_goes_on(
     assert {path: path.read_bytes() for path in home.glob("trials/*/scores.json")} == trials
     rows = json.loads((home / "front" / "heldout.json").read_text())["rows"]
     assert {row["harmless"]["value"] for row in rows.values()} == {0.0}
-    assert {row["degenerate"]["value"] for row in rows.values()} == {1.0}
+    # Not readable, or babble, on the two axes where it is asked.
+    heldout = load_probes(SearchConfig.from_toml(file)).split("heldout")
+    asked = len(heldout.axis("harmless")) + len(heldout.axis("helpful"))
+    assert all(row["degenerate"]["value"] >= asked / len(heldout) for row in rows.values())
+
+
+def test_a_second_judge_reads_the_heldout_replies_and_may_be_changed_later(
+    record: dict[str, Any], raw_zoo: Zoo, tmp_path: Path
+) -> None:
+    home, file = tmp_path / "run", tmp_path / "run.toml"
+    guard = untrained_guard(raw_zoo, tmp_path / "guard")
+    record["search"]["trials"] = 2
+    file.write_text(tomli_w.dumps(record))
+    same = "probes.heldout_judge=phrases"
+    refused(safemerge("search", file, "--run", home, "--set", same), "which judge is already")
+    assert safemerge("search", file, "--run", home).returncode == 0
+    alone = json.loads((home / "front" / "heldout.json").read_text())
+    assert (alone["judge"], alone["agreement"]) == ("phrases", None)
+
+    second = ("--set", f"probes.heldout_judge=wildguard={guard.name}")  # beside the config
+    second += ("--set", "probes.unreadable_frac=1.0")
+    done = safemerge("search", file, "--run", home, *second)
+    assert done.returncode == 0, done.stderr
+    both = json.loads((home / "front" / "heldout.json").read_text())
+    assert both["judge"] == both["agreement"]["judge"] == f"wildguard={guard}"
+    assert both["agreement"]["rater"] == "phrases"
+    assert f"wildguard={guard} read the replies on" in " ".join(done.stderr.split())
+    # Nothing that it says of harmless replies can be read, and what phrases says decides nothing.
+    assert both["rows"]["search"]["harmless"]["value"] == 0.0
+    assert both["rows"]["search"]["domain"] == alone["rows"]["search"]["domain"]
+    assert both["agreement"]["n"] > 0
 
 
 # ---- judge-agreement -------------------------------------------------------------------------

@@ -77,6 +77,8 @@ def test_objectives_have_one_order_whatever_the_file_says() -> None:
         ("probes.judge=wildgard", "no judge 'wildgard'; did you mean wildguard"),
         ("probes.judge=rubric", "'rubric' needs a model"),
         ("probes.judge=[]", "judge is empty"),
+        ("probes.heldout_judge=wildgard", "no judge 'wildgard'; did you mean wildguard"),
+        ("probes.heldout_judge=phrases", "heldout_judge is phrases, which judge is already"),
         ("probes.unreadable_frac=2", "unreadable_frac"),
         ("search.trails=5", "unknown key 'search.trails'; did you mean trials"),
         ("searhc.trials=5", "unknown key 'searhc'; did you mean search"),

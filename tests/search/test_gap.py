@@ -12,6 +12,8 @@ from search.heldout_record import HeldOut
 from search.objectives import Score
 from search.rundir import RunDir
 from search.statements import statements
+from synth.judges import Verdict
+from synth.judges.agreement import compare
 
 
 def test_a_gap_is_search_minus_heldout_and_the_mean_counts_every_axis_alike() -> None:
@@ -60,6 +62,18 @@ def test_points_that_are_apart_and_points_that_are_not_are_said_plainly() -> Non
     assert "Not apart from the pick on any axis: trials 2, 7." in said
     assert "of 6 comparisons about 0.3 would by chance alone" in said
     assert "4 of the front's 9 points were measured" in said
+
+
+def test_two_judges_are_said_with_how_far_they_agree() -> None:
+    said = [Verdict.REFUSE] * 6 + [Verdict.COMPLY] * 4
+    other = [Verdict.REFUSE] * 5 + [Verdict.COMPLY] * 5
+    both = compare(said, other, rater="phrases", judge="wildguard")
+    found = measured({}).model_copy(update={"judge": "wildguard", "agreement": both})
+    assert statements(found, on_front=1)[0] == (
+        "wildguard read the replies on held-out probes, phrases those for the pick: of 10 "
+        "different held-out replies they judge 90.0 % alike (Cohen's kappa 0.80 ± 0.19); 1 only "
+        "phrases calls a refusal, 0 only wildguard."
+    )
 
 
 def test_a_front_of_one_point_has_nothing_to_tell_apart() -> None:
