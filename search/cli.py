@@ -172,10 +172,15 @@ def search(
         int | None,
         typer.Option(min=1, help="search.workers: processes, one for each GPU or sharing the CPU."),
     ] = None,
-    baselines: Annotated[
-        bool,
-        typer.Option(help="Also run random search and a search without the safety term."),
-    ] = False,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Also run this in RUN/baselines and measure it: evomm, grid or lm_cocktail "
+            "(paper B's, each with and without the safety term), random, or without_safety (the "
+            "search itself). evomm and grid run over ties, dare_ties and slerp; evomm:ties runs "
+            "over one. Repeatable.",
+        ),
+    ] = None,
 ) -> None:
     """Search the merge, or go on with a search; then measure the front on held-out probes."""
     from search.config import SearchConfig
@@ -188,7 +193,7 @@ def search(
     settings = SearchConfig.from_toml(config, [*(set_ or ()), *overrides])
     home = run or Path("runs") / config.stem
     with progress_bar() as report:
-        measured = search_and_measure(settings, home, baselines=baselines, report=report)
+        measured = search_and_measure(settings, home, baselines=baseline or (), report=report)
     pick = measured.run.pick()
     stopped = measured.run.dir.require("front/search.json", made_by="safemerge search")["stopped"]
     say(f"the search is over: {stopped}. With more --trials or looser [search.stop] it goes on.")

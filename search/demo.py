@@ -13,6 +13,7 @@ from typing import Any
 
 from safemerge.devices import check_device
 from safemerge.recipe import Recipe
+from search.baselines.asked import PLAIN
 from search.config import SearchConfig
 from search.export import export
 from search.heldout_record import HeldOut
@@ -79,7 +80,7 @@ def run_demo(
     config = demo_config(zoo, home, seed=seed, device=device, trials=trials)
     write_probes(config, terms=World(zoo.seed).terms, report=report)
     written = time.monotonic()
-    measured = search_and_measure(config, home, baselines=True, report=report)
+    measured = search_and_measure(config, home, baselines=PLAIN, report=report)
     before_export = time.monotonic()
     out = _export(measured.run, home / "export", report)
     seconds = {

@@ -5,6 +5,9 @@ the likelihood of its answer. Metrics:
 
     domain, harmless, helpful, honest   mean over the axis' probes of the answer's likelihood, of
                                         the whole answer or the geometric mean of its tokens
+    fitness                             geometric mean of the likelihood of a token: over the
+                                        tokens of an answer, over the probes of an axis, and over
+                                        the axes by weight
     over_refusal                        share of helpful probes whose refusal is likelier per token
                                         than their answer
     degenerate                          share of sentinel prompts answered by babble
@@ -12,6 +15,7 @@ the likelihood of its answer. Metrics:
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -46,6 +50,7 @@ class LikelihoodEvaluator:
         probes: Sequence[Probe],
         *,
         likelihood: Literal["answer", "token"] = "token",
+        fitness: Mapping[str, float] | None = None,
     ) -> None:
         """Tokenise once.
 
@@ -53,6 +58,7 @@ class LikelihoodEvaluator:
             engine: whose live weights are scored.
             probes: at least one; helpful probes need a harmless one to know a refusal from.
             likelihood: of the whole answer, or the geometric mean over its tokens.
+            fitness: `{axis: weight}` above 0, all with probes; None measures no fitness.
 
         Raises:
             ProbeError: where there are no probes.
@@ -62,6 +68,7 @@ class LikelihoodEvaluator:
         self.engine = engine
         self.probes = tuple(probes)
         self._whole = likelihood == "answer"
+        self._fitness = dict(fitness or {})
         helpful = [probe for probe in self.probes if probe.axis == "helpful"]
         pairs = [(probe.prompt, probe.answer) for probe in self.probes]
         refusals = _refusals(self.probes)
@@ -94,6 +101,8 @@ class LikelihoodEvaluator:
             rows = [i for i, probe in enumerate(self.probes) if probe.axis == axis]
             if rows:
                 scores[axis] = mean_score(likelihood[rows])
+        if self._fitness:
+            scores["fitness"] = self._fitness_score(mean_logprob)
         if self._refused:
             refusal = mean_logprob[len(self.probes) :]
             answer = mean_logprob[self._refused]
@@ -104,9 +113,25 @@ class LikelihoodEvaluator:
         )
         return scores
 
+    def _fitness_score(self, mean_logprob: Tensor) -> Score:
+        """exp(sum_a w_a L_a / sum_a w_a), L_a the mean over the probes of an axis.
+
+        The standard error is that of the exponent, carried through to first order.
+        """
+        total = sum(self._fitness.values())
+        exponent, variance, count = 0.0, 0.0, 0
+        for axis, weight in self._fitness.items():
+            rows = [i for i, probe in enumerate(self.probes) if probe.axis == axis]
+            found = mean_score(mean_logprob[rows])
+            exponent += weight / total * found.value
+            variance += (weight / total * found.stderr) ** 2
+            count += found.n
+        value = math.exp(exponent)
+        return Score(value, value * math.sqrt(variance), count)
+
 
 def mean_score(values: Tensor) -> Score:
-    """Mean and its standard error; values (n,) with n >= 1, in [0, 1]."""
+    """Mean and its standard error; values (n,) with n >= 1."""
     n = values.numel()
     stderr = values.double().std().item() / n**0.5 if n > 1 else 0.0
     return Score(values.double().mean().item(), stderr, n)

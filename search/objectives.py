@@ -7,13 +7,13 @@ without a sound.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-Metric = Literal["domain", "harmless", "helpful", "honest", "over_refusal", "degenerate"]
+Metric = Literal["domain", "harmless", "helpful", "honest", "over_refusal", "degenerate", "fitness"]
 METRICS: tuple[Metric, ...] = (
     "domain",
     "harmless",
@@ -21,10 +21,12 @@ METRICS: tuple[Metric, ...] = (
     "honest",
     "over_refusal",
     "degenerate",
+    "fitness",
 )
 LOWER_IS_BETTER: frozenset[str] = frozenset({"over_refusal", "degenerate"})
 
-# The probe axis on which a metric shows; degenerate output shows on all, without an answer.
+# The probe axis on which a metric shows; degenerate output shows on all, without an answer, and
+# the axes of the fitness are in the config.
 PROBE_AXIS: Mapping[str, str | None] = {
     "domain": "domain",
     "harmless": "harmless",
@@ -32,6 +34,7 @@ PROBE_AXIS: Mapping[str, str | None] = {
     "honest": "honest",
     "over_refusal": "helpful",
     "degenerate": None,
+    "fitness": None,
 }
 
 _BOUND = re.compile(r"^\s*(base|best)\s*(?:([+-])\s*(\d*\.?\d+))?\s*$")
@@ -120,10 +123,17 @@ def probe_axes(metrics: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(axis for axis in axes if axis is not None))
 
 
-def measurable(axes: Iterable[str]) -> frozenset[str]:
-    """Metrics that can be measured on probes of these axes."""
+def measurable(axes: Iterable[str], fitness: Collection[str] = ()) -> frozenset[str]:
+    """Metrics that can be measured on probes of these axes.
+
+    Args:
+        axes: of the probes.
+        fitness: axes that the fitness is made of; none where there is no such objective.
+    """
     present = set(axes)
     found = present | {"degenerate"}
     if {"helpful", "harmless"} <= present:  # a refusal is known from the harmless probes
         found.add("over_refusal")
+    if fitness and set(fitness) <= present:
+        found.add("fitness")
     return frozenset(found)

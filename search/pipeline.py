@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from safemerge.errors import ProbeError
-from search.baselines.ablations import random_search, without_safety
+from search.baselines.asked import check_baselines, parse_baselines, runs_of
+from search.baselines.fitness import Baseline
 from search.config import SearchConfig
 from search.heldout_record import HeldOut
 from search.progress import Report, prefixed, silent
@@ -34,17 +35,23 @@ class Measured:
 
 
 def search_and_measure(
-    config: SearchConfig, home: Path, *, baselines: bool, report: Report = silent
+    config: SearchConfig, home: Path, *, baselines: Iterable[str] = (), report: Report = silent
 ) -> Measured:
     """Search, run the baselines, and measure all on held-out probes.
 
     Args:
         config: the run's configuration.
         home: its directory; baselines live in `home/baselines/`.
-        baselines: also run random search and the search without the safety term.
+        baselines: names of what to run besides, as `search.baselines.asked` lists them.
         report: called at every step.
+
+    Raises:
+        BadInput: what is wrong with config, probes or baselines, before any work.
     """
-    if not load_probes(config).split("heldout").probes:  # said before the search, not after it
+    asked = parse_baselines(baselines)
+    probes = load_probes(config)
+    check_baselines(asked, config, probes)
+    if not probes.split("heldout").probes:  # said before the search, not after it
         raise ProbeError(
             "there are no held-out probes: set probes.heldout to a file, or probes.heldout_frac "
             "above 0"
@@ -52,19 +59,16 @@ def search_and_measure(
     seconds: dict[str, float] = {}
     runs: dict[str, Run] = {}
 
-    def search(name: str, plan: SearchConfig) -> None:
+    def search(name: str, plan: Baseline) -> None:
         folder = home if name == "search" else home / "baselines" / name
         start = time.monotonic()
         told = prefixed(report, f"{name.replace('_', ' ')}: ")
-        runs[name] = run_search(plan, folder, report=told)
+        runs[name] = run_search(plan.config, folder, first=plan.first, report=told)
         seconds[name] = time.monotonic() - start
 
-    search("search", config)
-    if baselines:
-        search("random_search", random_search(config, len(runs["search"].candidates)))
-        unsafe = without_safety(config)
-        if unsafe is not None:
-            search("search_without_safety", unsafe)
+    search("search", Baseline(config))
+    for row, plan in runs_of(asked, config, runs["search"]):
+        search(row, plan)
     start = time.monotonic()
     run = runs.pop("search")
     bench = open_workbench(config)

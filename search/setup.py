@@ -56,13 +56,16 @@ class Workbench:
     def resident(self, recipe: Recipe) -> ResidentMerge:
         """The merge that serves a recipe, prepared when it is first asked for.
 
-        There is one for each method, and for each way in which its parameters prepare it.
+        There is one for each method, and for each way in which its parameters prepare it. A
+        recipe of other sources, such as a baseline of two models, has its checkpoints opened anew.
         """
         for merge in self.merges:
             if merge.serves(recipe):
                 return merge
         device = self.engine.device
-        merge = ResidentMerge(recipe, device=device, svd=factor_store(), inputs=self.inputs)
+        own = recipe.sources == self.space.template.sources
+        inputs = self.inputs if own else None
+        merge = ResidentMerge(recipe, device=device, svd=factor_store(), inputs=inputs)
         self.merges.append(merge)
         return merge
 
@@ -112,9 +115,12 @@ def open_workbench(config: SearchConfig) -> Workbench:
     engine = TransformersEngine(config.models.base, device=config.engine.device)
     live = stored_views(engine.model, inputs.merged_names)
     kept = probes.split("validation").probes
+    names = set(config.objective_names)
 
     def evaluator(scored: tuple[Probe, ...]) -> LikelihoodEvaluator:
-        return LikelihoodEvaluator(engine, scored, likelihood=config.probes.likelihood)
+        return LikelihoodEvaluator(
+            engine, scored, likelihood=config.probes.likelihood, fitness=config.fitness
+        )
 
     bench = Workbench(
         inputs=inputs,
@@ -124,7 +130,7 @@ def open_workbench(config: SearchConfig) -> Workbench:
         probes=probes,
         space=space,
         evaluator=evaluator(search),
-        validation=evaluator(kept) if config.objectives.keys() <= _measurable(kept) else None,
+        validation=evaluator(kept) if names <= _measurable(kept, config) else None,
     )
     bench.resident(space.beginning())
     return bench
@@ -193,12 +199,13 @@ def load_live(live: Mapping[str, Tensor], inputs: Inputs, source: int | None = N
             tensor.copy_(own)
 
 
-def _measurable(probes: tuple[Probe, ...]) -> frozenset[str]:
-    return measurable(probe.axis for probe in probes) if probes else frozenset()
+def _measurable(probes: tuple[Probe, ...], config: SearchConfig) -> frozenset[str]:
+    axes = (probe.axis for probe in probes)
+    return measurable(axes, config.fitness) if probes else frozenset()
 
 
 def _check_measurable(config: SearchConfig, probes: tuple[Probe, ...]) -> None:
-    known = _measurable(probes)
+    known = _measurable(probes, config)
     for section, metrics in (("objectives", config.objectives), ("limits", config.limits)):
         for metric in metrics:
             if metric not in known:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from safemerge.recipe import Recipe
 from search.config import SearchConfig
 from search.interrupts import uninterrupted
 from search.objectives import Scores, probe_axes
@@ -23,6 +24,7 @@ from search.run import Run
 from search.rundir import RunDir, scores_record
 from search.samplers import check_sampler
 from search.setup import Workbench, open_workbench
+from search.stopping import reason_to_stop
 from search.storage import check_storage, open_study, quiet_optuna
 from search.trials import recover, run_trials
 from search.warmstart import STEP_COST, warm_start
@@ -36,6 +38,7 @@ def run_search(
     config: SearchConfig,
     run_dir: str | Path,
     *,
+    first: Callable[[Workbench], Sequence[Recipe]] | None = None,
     report: Report = silent,
 ) -> Run:
     """Search, or go on with a search, until its trials are complete or a stop rule says so.
@@ -44,6 +47,7 @@ def run_search(
         config: the run's configuration; on resuming only the trial budget, the stop rules, the
             failure share, the workers and the device may differ from the recorded ones.
         run_dir: where the run lives; made if missing.
+        first: given the open workbench, the recipes that are tried before the sampler draws any.
         report: called at every step of the stages prepare, warm start and trials.
 
     Returns:
@@ -67,16 +71,18 @@ def run_search(
             study = open_study(home, config)
             recover(home, study, config)
         _enqueue_prior(study, bench)
+        if first is not None and reason_to_stop(study, config) is None:
+            _enqueue_first(study, bench, first(bench))
         _enqueue_warm_start(home, study, config, bench, report)
-        first = len(study.get_trials(deepcopy=False))
+        start = len(study.get_trials(deepcopy=False))
         if config.search.workers == 1:
-            stopped = _run_alone(home, study, config, bench, report, first)
+            stopped = _run_alone(home, study, config, bench, report, start)
         else:
             del bench  # every worker opens its own, and may need this one's memory
             gc.collect()
             torch.cuda.empty_cache()
             with quiet_optuna():
-                stopped = run_workers(home, study, config, report, first=first)
+                stopped = run_workers(home, study, config, report, first=start)
             bench = open_workbench(config)
         run = Run.load(home.path)
         _record_front(run, bench, stopped)
@@ -108,6 +114,19 @@ def _enqueue_prior(study: optuna.Study, bench: Workbench) -> None:
             study.enqueue_trial(point, skip_if_exists=True)
 
 
+def _enqueue_first(study: optuna.Study, bench: Workbench, recipes: Sequence[Recipe]) -> None:
+    """Enqueue the recipes that are neither finished nor waiting; one that failed is tried again."""
+    from optuna.trial import TrialState
+
+    with uninterrupted(), quiet_optuna():
+        for recipe in recipes:
+            point = bench.space.coordinates(recipe)
+            states = (TrialState.COMPLETE, TrialState.WAITING)
+            known = study.get_trials(deepcopy=False, states=states)
+            if not any(trial.system_attrs.get("fixed_params") == point for trial in known):
+                study.enqueue_trial(point)
+
+
 def _enqueue_warm_start(
     home: RunDir,
     study: optuna.Study,
@@ -125,7 +144,7 @@ def _enqueue_warm_start(
             bench.resident(bench.space.beginning()),
             bench.space,
             bench.search_probes,
-            objectives=probe_axes(config.objective_names),
+            objectives=config.objective_axes,
             limited=probe_axes(config.limits),
             config=config.search.warm_start,
             seed=config.seed,

@@ -117,6 +117,8 @@ def recover(
 def check_failures(study: optuna.Study, config: SearchConfig, first: int) -> None:
     """Refuse to go on where too large a share of the trials failed since trial `first`.
 
+    A share of ten trials, or of all where there are fewer.
+
     Raises:
         SafemergeError: with how many, the commonest reason, and where to set the share.
     """
@@ -126,7 +128,7 @@ def check_failures(study: optuna.Study, config: SearchConfig, first: int) -> Non
         if ERROR in trial.user_attrs
     ]
     tried = len(reasons) + _complete(study)
-    if tried >= 10 and len(reasons) > config.search.failed_frac * tried:
+    if tried >= min(10, config.search.trials) and len(reasons) > config.search.failed_frac * tried:
         commonest = max(reasons, key=reasons.count)
         raise SafemergeError(
             f"{len(reasons)} of {tried} trials failed, more than search.failed_frac = "

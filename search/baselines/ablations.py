@@ -5,8 +5,8 @@ Both are whole runs of their own under `RUN/baselines/`, resumable like any othe
 
 from __future__ import annotations
 
-from search.config import SearchConfig, StopConfig, WarmStartConfig
-from search.warmstart import STEP_COST
+from search.baselines.budget import charged, plain_study
+from search.config import SearchConfig
 
 SAFETY = "harmless"
 
@@ -16,23 +16,10 @@ def random_search(config: SearchConfig, complete: int) -> SearchConfig:
 
     Args:
         config: of the search.
-        complete: trials that it has completed; a stop rule may have left some of its budget.
+        complete: trials that it has completed.
     """
-    study = config.search
-    charged = complete + STEP_COST * study.warm_start.steps
-    return config.model_copy(
-        update={
-            "search": study.model_copy(
-                update={
-                    "sampler": "random",
-                    "sampler_options": {},
-                    "stop": StopConfig(),
-                    "trials": charged,
-                    "warm_start": WarmStartConfig(steps=0),
-                }
-            )
-        }
-    )
+    study = plain_study(config.search, charged(config.search, complete), "random")
+    return config.model_copy(update={"search": study})
 
 
 def without_safety(config: SearchConfig) -> SearchConfig | None:

@@ -14,6 +14,7 @@ RESERVED = frozenset(
     {"base", "uniform", "best_single_weight", "random_search", "search_without_safety", "search"}
     | {"rank"}
 )
+_BASELINES = ("evomm_", "grid_", "lm_cocktail")  # beginnings of rows
 
 
 class SourceConfig(Section):
@@ -34,7 +35,8 @@ class ModelsConfig(Section):
     def _names_are_free(self) -> ModelsConfig:
         names = [source.name for source in self.sources]
         for name in names:
-            if names.count(name) > 1 or name in RESERVED:
+            reserved = name in RESERVED or name.startswith(_BASELINES)
+            if names.count(name) > 1 or reserved:
                 taken = "twice among the sources" if names.count(name) > 1 else "by safemerge"
                 raise ValueError(f"the source name {name!r} is used {taken}; choose another")
         return self

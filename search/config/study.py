@@ -60,7 +60,8 @@ class StudyConfig(Section):
             or `package.module:Class`.
         sampler_options: keyword arguments of the sampler.
         warm_start: the gradient warm start.
-        failed_frac: the search stops when more than this share of at least ten trials failed.
+        failed_frac: the search stops when more than this share of at least ten trials, or of all
+            where there are fewer, failed.
         storage: of the study: "journal", a file in the run directory, or the URL of a database,
             sqlite:///file or postgresql://user@host/name.
         workers: processes that run trials, on one machine. Those on CPUs share the cores; with

@@ -16,13 +16,20 @@ from search.config.section import Section
 from search.config.space import SpaceConfig
 from search.config.study import EngineConfig, StudyConfig
 from search.config.toml import explain, join_taxonomy, set_key, without_none
-from search.objectives import LOWER_IS_BETTER, METRICS, Limit, Metric
+from search.objectives import LOWER_IS_BETTER, METRICS, Limit, Metric, probe_axes
+from synth.probes import AXES
 
 
 class ObjectiveConfig(Section):
-    """One objective; `maximise` may be left out, since every metric has one good direction."""
+    """One objective.
+
+    Args:
+        maximise: may be left out, since every metric has one good direction.
+        weights: `{axis: weight}`, above 0, of the fitness, which no other objective has.
+    """
 
     maximise: bool | None = None
+    weights: dict[str, float] = Field(default={})
 
 
 class SearchConfig(Section):
@@ -62,6 +69,7 @@ class SearchConfig(Section):
                     f"objectives.{name}.maximise is {given}, but {name} is better {better}; "
                     "leave it out"
                 )
+        self._check_fitness()
         for params in self.merge.methods.values():
             if "scale" in params:
                 raise ValueError(
@@ -94,6 +102,42 @@ class SearchConfig(Section):
         if both:
             raise ValueError(f"{sorted(both)[0]!r} is an objective and a limit; choose one")
         return self
+
+    def _check_fitness(self) -> None:
+        """The fitness is an objective, and the one that has weights."""
+        if "fitness" in self.limits:
+            raise ValueError("limits: fitness is an objective only; limit its axes instead")
+        for name, objective in self.objectives.items():
+            if name == "fitness" and not objective.weights:
+                raise ValueError(
+                    "objectives.fitness has no weights; write, for example, "
+                    "fitness = { weights = { harmless = 1.0, domain = 0.3 } }"
+                )
+            if name != "fitness" and objective.weights:
+                raise ValueError(
+                    f"objectives.{name} has weights, which only fitness has; remove them"
+                )
+            for axis, weight in objective.weights.items():
+                if axis not in AXES:
+                    raise ValueError(
+                        f"objectives.fitness.weights: unknown {axis!r}; {near_names(axis, AXES)}"
+                    )
+                if not weight > 0.0:
+                    raise ValueError(
+                        f"objectives.fitness.weights.{axis} is {weight}; give a number above 0, or "
+                        "leave it out"
+                    )
+
+    @property
+    def fitness(self) -> dict[str, float]:
+        """`{axis: weight}` of the fitness; empty where it is no objective."""
+        objective = self.objectives.get("fitness")
+        return {} if objective is None else objective.weights
+
+    @property
+    def objective_axes(self) -> tuple[str, ...]:
+        """The probe axes that the objectives speak of, each once."""
+        return tuple(dict.fromkeys((*probe_axes(self.objective_names), *self.fitness)))
 
     @property
     def objective_names(self) -> tuple[Metric, ...]:

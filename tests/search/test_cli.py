@@ -420,7 +420,9 @@ def test_probes_are_counted_with_what_was_rejected(record: dict[str, Any], tmp_p
 def test_search_status_front_export_eval(record: dict[str, Any], tmp_path: Path) -> None:
     config, home, out = tmp_path / "run.toml", tmp_path / "run", tmp_path / "merged"
     config.write_text(tomli_w.dumps(record))
-    done = safemerge("search", config, "--run", home, "--baselines")
+    refused(safemerge("search", config, "--run", home, "--baseline", "evom"), "mean evomm?")
+    assert not home.exists()
+    done = safemerge("search", config, "--run", home, "--baseline", "without_safety")
     assert done.returncode == 0, done.stderr
     assert "search without safety" in done.stdout
     assert "One judge, phrases, read the replies" in done.stderr

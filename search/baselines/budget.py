@@ -1,0 +1,38 @@
+"""What a baseline may spend: as many evaluations as the search that it is compared with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from search.config import StopConfig, StudyConfig, WarmStartConfig
+from search.warmstart import STEP_COST
+
+
+def charged(study: StudyConfig, complete: int) -> int:
+    """Evaluations that a search was charged.
+
+    Args:
+        study: its budget.
+        complete: trials that it has completed; a stop rule may have left some of its budget.
+    """
+    return complete + STEP_COST * study.warm_start.steps
+
+
+def plain_study(study: StudyConfig, trials: int, sampler: str, **options: Any) -> StudyConfig:
+    """The same storage and workers, with another sampler, no warm start and no stop rule.
+
+    Args:
+        study: of the search.
+        trials: that it takes.
+        sampler: its name.
+        options: `sampler_options`.
+    """
+    return study.model_copy(
+        update={
+            "sampler": sampler,
+            "sampler_options": options,
+            "stop": StopConfig(),
+            "trials": trials,
+            "warm_start": WarmStartConfig(steps=0),
+        }
+    )

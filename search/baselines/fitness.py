@@ -1,0 +1,80 @@
+"""What paper B's baselines have in common: runs that go by its one fitness, without limits.
+
+Source: Hammoud et al. 2406.14563, eq. 4 and 5 (methods.md 2.2):
+
+    L_merge = L_safety + alpha L_expert,   alpha = 0.3
+
+with L the mean log-likelihood of an answer's tokens, averaged over the probes: harmless ones for
+safety, domain ones for the expert. Without the safety term L_expert is left. The objective
+`fitness` is exp of it over the sum of the weights: in [0, 1], and in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from safemerge.recipe import Recipe
+from search.baselines.ablations import SAFETY
+from search.config import MergeConfig, ObjectiveConfig, SearchConfig, SpaceConfig, StudyConfig
+from search.setup import Workbench
+
+ALPHA = 0.3  # the paper's, chosen for accuracy
+EXPERT = "domain"
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """A run to compare a search with.
+
+    Args:
+        config: of the run.
+        first: given its open workbench, the recipes that it begins with; None lets the sampler.
+    """
+
+    config: SearchConfig
+    first: Callable[[Workbench], Sequence[Recipe]] | None = None
+
+
+def fitness_weights(safety: bool, alpha: float = ALPHA) -> dict[str, float]:
+    """`{axis: weight}` of the fitness, with the safety term or without it.
+
+    Args:
+        safety: whether it counts.
+        alpha: weight of the expert's term beside it, above 0.
+    """
+    return {SAFETY: 1.0, EXPERT: alpha} if safety else {EXPERT: 1.0}
+
+
+def by_fitness(
+    config: SearchConfig,
+    method: str,
+    space: SpaceConfig,
+    study: StudyConfig,
+    weights: dict[str, float],
+) -> SearchConfig:
+    """The same models and probes, searched for the fitness alone.
+
+    Args:
+        config: of the search.
+        method: of the merge. Under TIES the sum of what agrees is not divided by the weights, as
+            in the paper's code, so that their size matters.
+        space: what may change.
+        study: budget and sampler.
+        weights: of the fitness.
+    """
+    merge = MergeConfig(
+        method=method,
+        params={"normalize": False} if method == "ties" else {},
+        dtype=config.merge.dtype,
+        tokenizer=config.merge.tokenizer,
+    )
+    return config.model_copy(
+        update={
+            "merge": merge,
+            "space": space,
+            "objectives": {"fitness": ObjectiveConfig(weights=weights)},
+            "limits": {},
+            "search": study,
+        }
+    )

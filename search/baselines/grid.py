@@ -1,0 +1,66 @@
+"""Paper B's grid search: one density and one weight for all models, or one t; the best by fitness.
+
+Source: 2406.14563, appendix B (methods.md 2.2). The paper reports the grid's best domain accuracy
+on its test sets; here the fitness on the search probes chooses, so that nothing is chosen on
+held-out ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+
+from safemerge.methods import get_method
+from safemerge.recipe import Recipe
+from search.baselines.budget import plain_study
+from search.baselines.fitness import Baseline, by_fitness
+from search.config import NumberConfig, SearchConfig, SpaceConfig
+from search.setup import Workbench
+
+DENSITIES = (0.25, 0.5, 1.0)
+WEIGHTS_OF_TWO = (0.25, 0.5, 1.0)
+WEIGHTS_OF_MORE = (0.1, 0.25, 0.33, 0.5, 1.0)
+SHARES = tuple(round(0.1 * step, 1) for step in range(1, 11))  # t of SLERP
+
+
+def grid(config: SearchConfig, method: str, weights: dict[str, float]) -> Baseline:
+    """Every point of the grid of one method: 9 for two sources, 15 for more, 10 of SLERP.
+
+    Args:
+        config: of the search; SLERP needs one of two sources.
+        method: `ties`, `dare_ties` or `slerp`.
+        weights: `{axis: weight}` of the fitness.
+    """
+    thinned = bool(get_method(method).per_source)
+    space = SpaceConfig(
+        places="global",
+        weight=(0.0, 1.0),
+        scale=(1.0, 1.0),
+        per_source={"density": NumberConfig(range=(0.0, 1.0))} if thinned else {},
+    )
+    names = [source.name for source in config.models.sources]
+    points = _thinned(names) if thinned else _between(names)
+    study = plain_study(config.search, len(points), "random")
+    # No random draw may stand in for a point that fails.
+    study = study.model_copy(update={"failed_frac": 0.0})
+
+    def recipes(bench: Workbench) -> Sequence[Recipe]:
+        return [bench.space.template.model_copy(update=point) for point in points]
+
+    return Baseline(by_fitness(config, method, space, study, weights), recipes)
+
+
+def _thinned(names: Sequence[str]) -> list[dict[str, object]]:
+    levels = WEIGHTS_OF_TWO if len(names) <= 2 else WEIGHTS_OF_MORE
+    return [
+        {
+            "weights": {"default": dict.fromkeys(names, weight)},
+            "per_source": {"density": {"default": dict.fromkeys(names, density)}},
+        }
+        for density, weight in product(DENSITIES, levels)
+    ]
+
+
+def _between(names: Sequence[str]) -> list[dict[str, object]]:
+    first, second = names
+    return [{"weights": {"default": {first: 1.0 - t, second: t}}} for t in SHARES]
