@@ -187,6 +187,7 @@ def search(
     from search.display import progress_bar, say
     from search.display_heldout import heldout_report
     from search.pipeline import search_and_measure
+    from search.shortfalls import shortfalls
 
     given = {"search.trials": trials, "search.workers": workers}
     overrides = [f"{key}={value}" for key, value in given.items() if value is not None]
@@ -197,16 +198,8 @@ def search(
     pick = measured.run.pick()
     stopped = measured.run.dir.require("front/search.json", made_by="safemerge search")["stopped"]
     say(f"the search is over: {stopped}. With more --trials or looser [search.stop] it goes on.")
-    failures = list(measured.run.failures().values())
-    if failures:
-        say(
-            f"{len(failures)} trials failed, most of them with: {max(failures, key=failures.count)}"
-        )
-    if not pick.feasible:
-        say(
-            f"no recipe within the limits was found; trial {pick.number} is nearest, "
-            f"{pick.violation:.3f} outside. Loosen [limits] or raise search.trials."
-        )
+    for told in shortfalls(measured.run):
+        say(told)
     heldout_report(measured.heldout)
     say(f"pick: trial {pick.number}. Next: safemerge front {home}; safemerge export {home}")
 
@@ -214,8 +207,9 @@ def search(
 @app.command()
 def status(run: RunArg, json_: Json = False) -> None:
     """Show how far a run is."""
-    from search.display import emit_json
+    from search.display import emit_json, say
     from search.run import Run
+    from search.shortfalls import shortfalls
 
     found = Run.load(run)
     front = found.front()
@@ -241,6 +235,8 @@ def status(run: RunArg, json_: Json = False) -> None:
     else:
         for key, value in record.items():
             typer.echo(f"{key.replace('_', ' '):>17}  {value}")
+        for told in shortfalls(found):
+            say(told)
 
 
 @app.command()
@@ -250,13 +246,16 @@ def front(
     csv_: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
 ) -> None:
     """Show the Pareto front, best first objective first."""
-    from search.display import emit_json, front_rows, print_csv, score_table
+    from search.display import emit_json, front_rows, print_csv, say, score_table
     from search.display_heldout import difference_table, gap_table, say_statements
     from search.run import Run
     from search.rundir import scores_from
+    from search.shortfalls import shortfalls
 
     found = Run.load(run)
     rows = front_rows(found)
+    for told in shortfalls(found):
+        say(told)
     if json_:
         emit_json(rows)
     elif csv_:

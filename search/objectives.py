@@ -6,6 +6,7 @@ without a sound.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -61,8 +62,8 @@ Scores = Mapping[str, Score]
 class Limit(BaseModel):
     """A constraint on one metric: exactly one of the two bounds.
 
-    A bound is a number, or "base + x", "base - x" relative to the base's score, or "best - x"
-    relative to the best of base and sources.
+    A bound is a number in [0, 1], or "base + x", "base - x" relative to the base's score, or
+    "best - x" relative to the best of base and sources.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -74,6 +75,10 @@ class Limit(BaseModel):
     def _one_bound(self) -> Limit:
         if (self.at_least is None) == (self.at_most is None):
             raise ValueError("give exactly one of at_least and at_most")
+        if not isinstance(self.bound, str) and not 0.0 <= self.bound <= 1.0:
+            raise ValueError(
+                f"the bound {self.bound:g} is no score, which are shares in [0, 1]; 5 % is 0.05"
+            )
         if isinstance(self.bound, str) and _BOUND.match(self.bound) is None:
             raise ValueError(
                 f"cannot read the bound {self.bound!r}; write a number, 'base + 0.03' or "
@@ -87,6 +92,12 @@ class Limit(BaseModel):
         bound = self.at_least if self.at_least is not None else self.at_most
         assert bound is not None  # the validator saw to it
         return bound
+
+    @property
+    def text(self) -> str:
+        """As it is written in a config."""
+        side = "at_least" if self.at_least is not None else "at_most"
+        return f"{side} = {json.dumps(self.bound)}"
 
     def violation(
         self, metric: str, scores: Scores, base: Scores, sources: Mapping[str, Scores]

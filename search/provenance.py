@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import platform
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 
 import tomli_w
 
-from safemerge.errors import OutputError, RunError
+from safemerge.errors import ConfigError, OutputError, RunError
 from search.config import SearchConfig
+from search.objectives import Scores
+from search.run import read_baseline
 from search.rundir import RunDir, scores_record
 from search.setup import Workbench
 
@@ -25,23 +28,31 @@ def check_resumable(home: RunDir, config: SearchConfig) -> None:
     """Refuse to go on with a run under another configuration.
 
     Raises:
-        RunError: naming the first key that differs, with both values.
+        RunError: another process holds the run; or what differs, the first key with both values.
     """
     check_fresh(home.path)
+    home.check_free()
     if not (home.path / "config.toml").exists():
         return
     before, now = (
         _flat(SearchConfig.from_toml(home.path / "config.toml").record()),
         _flat(config.record()),
     )
-    for key in sorted(before.keys() | now.keys()):
-        if key in MAY_CHANGE or key.startswith(MAY_CHANGE_IN):
-            continue
-        if before.get(key) != now.get(key):
-            raise RunError(
-                f"{home.path} was started with {key} = {before.get(key)!r}, and now it is "
-                f"{now.get(key)!r}; restore it, or start a new run with --run NAME"
-            )
+    differ = [
+        key
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+        and key not in MAY_CHANGE
+        and not key.startswith(MAY_CHANGE_IN)
+    ]
+    if differ:
+        first, *others = differ
+        was, is_ = (repr(flat[first]) if first in flat else "not set" for flat in (before, now))
+        more = f" (also different: {', '.join(others)})" if others else ""
+        raise RunError(
+            f"{home.path} was started with {first} = {was}, and now it is {is_}{more}; restore "
+            "it, or start a new run with --run NAME"
+        )
 
 
 def check_fresh(folder: Path) -> None:
@@ -68,7 +79,34 @@ def check_fresh(folder: Path) -> None:
         )
 
 
-def record_start(home: RunDir, config: SearchConfig, bench: Workbench) -> None:
+def measure_baseline(
+    home: RunDir, config: SearchConfig, bench: Workbench
+) -> tuple[Scores, Mapping[str, Scores]]:
+    """Scores of base and sources on the search probes: those recorded, else measured now.
+
+    Raises:
+        ConfigError: a limit that no recipe can be within, since scores lie in [0, 1].
+    """
+    if home.read("baseline.json") is not None:
+        return read_baseline(home)
+    base, sources = bench.baseline()
+    for metric, limit in config.limits.items():
+        bound = limit.resolve(metric, base, sources)
+        if bound > 1.0 if limit.at_least is not None else bound < 0.0:
+            raise ConfigError(
+                f"limits.{metric} {limit.text} is {bound:.3f} on these probes, and scores lie in "
+                "[0, 1]: no recipe can be within it; loosen it"
+            )
+    return base, sources
+
+
+def record_start(
+    home: RunDir,
+    config: SearchConfig,
+    bench: Workbench,
+    base: Scores,
+    sources: Mapping[str, Scores],
+) -> None:
     """Record config, versions, input hashes and baseline scores; on resuming, check the hashes.
 
     Raises:
@@ -109,7 +147,6 @@ def record_start(home: RunDir, config: SearchConfig, bench: Workbench) -> None:
         }
         home.write("lock.json", record)
     if home.read("baseline.json") is None:
-        base, sources = bench.baseline()
         home.write(
             "baseline.json",
             {
@@ -127,7 +164,9 @@ def _study_name(home: RunDir, config: SearchConfig) -> str:
 
 
 def _flat(record: object, prefix: str = "") -> dict[str, object]:
-    """`{"a.b": value}` of a nested record; list entries are kept whole."""
+    """`{"a.b": value}` of a nested record; tables in a list by their names, other lists whole."""
+    if isinstance(record, list) and record and all(isinstance(entry, dict) for entry in record):
+        record = {entry.get("name", str(i)): entry for i, entry in enumerate(record)}
     if not isinstance(record, dict):
         return {prefix: record}
     flat: dict[str, object] = {}

@@ -42,9 +42,7 @@ class Run:
         """
         run_dir = RunDir(path)
         config = read_config(run_dir)
-        baseline = run_dir.require("baseline.json", made_by="safemerge search CONFIG")
-        base = scores_from(baseline["base"])
-        sources = {name: scores_from(scores) for name, scores in baseline["sources"].items()}
+        base, sources = read_baseline(run_dir)
         numbers = sorted(
             int(file.parent.name) for file in (run_dir.path / "trials").glob("*/scores.json")
         )
@@ -111,6 +109,18 @@ def violations(
     return {
         metric: limit.violation(metric, scores, base, sources)
         for metric, limit in config.limits.items()
+    }
+
+
+def read_baseline(run_dir: RunDir) -> tuple[Scores, Mapping[str, Scores]]:
+    """Scores of the base, and `{source: scores}`, on the search probes.
+
+    Raises:
+        RunError: where the run has none yet, saying which command measures them.
+    """
+    record = run_dir.require("baseline.json", made_by="safemerge search CONFIG")
+    return scores_from(record["base"]), {
+        name: scores_from(scores) for name, scores in record["sources"].items()
     }
 
 

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -53,15 +55,15 @@ class RunDir:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            handle = (self.path / ".lock").open("w")
+            handle = (self.path / ".lock").open("a+")
         except OSError as error:
             raise OutputError(f"cannot write the run directory {self.path}: {error}") from error
         with handle:
             if not _flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB):
-                raise RunError(
-                    f"{self.path} is in use by another process; wait for it, stop it, or name "
-                    "another run with --run"
-                )
+                raise self._in_use(handle)
+            handle.truncate(0)
+            handle.write(f"process {os.getpid()} on {socket.gethostname()}")
+            handle.flush()
             with (self.path / ".workers").open("w") as workers:
                 if not _flock(workers, fcntl.LOCK_EX | fcntl.LOCK_NB, wait_s=_ORPHANS_S):
                     raise RunError(
@@ -69,6 +71,28 @@ class RunDir:
                         "and try again"
                     )
             yield
+
+    def check_free(self) -> None:
+        """Refuse a run that another process holds, before models are opened beside its own.
+
+        Raises:
+            RunError: naming the process.
+        """
+        try:
+            handle = (self.path / ".lock").open()
+        except FileNotFoundError:
+            return
+        with handle:
+            if not _flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB):
+                raise self._in_use(handle)
+
+    def _in_use(self, handle: IO[str]) -> RunError:
+        handle.seek(0)
+        holder = handle.read() or "another process"
+        return RunError(
+            f"{self.path} is in use by {holder}; wait for it, stop it, or name another run with "
+            "--run (for several processes on one run, start it with --workers N)"
+        )
 
     @contextmanager
     def joined(self) -> Iterator[None]:

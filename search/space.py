@@ -77,7 +77,8 @@ class Space:
         self.dimensions = self._dimensions()
         if all(dimension.fixed for dimension in self.dimensions.values()):
             raise ConfigError(
-                "the space has nothing to search: every range in [space] is a single value"
+                "the space has nothing to search: every range in [space] is a single value; give "
+                "one two ends, such as weight = [0.0, 1.5], or merge once with `safemerge merge`"
             )
 
     def _lay_out(self, tensors: tuple[str, ...]) -> None:

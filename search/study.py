@@ -19,7 +19,7 @@ from search.interrupts import uninterrupted
 from search.objectives import Scores, probe_axes
 from search.pareto import Front
 from search.progress import Report, silent
-from search.provenance import check_resumable, record_start
+from search.provenance import check_resumable, measure_baseline, record_start
 from search.run import Run
 from search.rundir import RunDir, scores_record
 from search.samplers import check_sampler
@@ -64,9 +64,10 @@ def run_search(
     check_storage(config)
     report("prepare", 0, 1, "")
     bench = open_workbench(config)
+    base, sources = measure_baseline(home, config, bench)
     report("prepare", 1, 1, "")
     with home.locked():
-        record_start(home, config, bench)
+        record_start(home, config, bench, base, sources)
         with uninterrupted():
             study = open_study(home, config)
             recover(home, study, config)
@@ -102,7 +103,7 @@ def _run_alone(
             return run_trials(home, study, config, bench, report, first=first)
     except KeyboardInterrupt:
         with uninterrupted():
-            recover(home, study, config)
+            recover(home, study, config, stopped=True)
         raise
 
 

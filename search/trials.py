@@ -2,7 +2,8 @@
 
 Order within a trial: the recipe is merged and scored, the trial folder is written (scores.json
 last), then Optuna is told. A kill in between leaves a RUNNING trial, which is either told from its
-complete folder or failed and enqueued again with the same parameters.
+complete folder or failed and enqueued again with the same parameters, unless its process has died
+with it so often that it must be the cause.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from search.config import SearchConfig
 from search.interrupts import uninterrupted
 from search.objectives import Score
 from search.progress import Report
-from search.run import violations
-from search.rundir import RunDir, scores_from
+from search.run import read_baseline, violations
+from search.rundir import RunDir
 from search.setup import Workbench
 from search.stopping import SECONDS, reason_to_stop
 
@@ -27,8 +28,11 @@ if TYPE_CHECKING:
 
 # User attributes of a trial.
 WORKER = "worker"  # number of the process that runs it
-ERROR = "error"  # why it failed; a trial whose process was killed has none
+ERROR = "error"  # why it failed; a trial that was enqueued again has none
 _AGAIN = "again"  # number of the unfinished trial that it repeats
+_KILLED = "killed"  # how often its process has been killed before, with the same parameters
+
+KILLS = 3  # of its process with which a trial counts as failed
 
 _TURN_S = 0.2  # between looks at whether others have left something to do
 
@@ -77,7 +81,9 @@ def run_trials(
             _check_measured(scores)
         # One broken trial (out of memory, NaN, a refused recipe) must not end the study.
         except (RuntimeError, ValueError, MemoryError, SafemergeError) as error:
-            _fail(home, study, trial, recipe, error, time.monotonic() - start)
+            with uninterrupted(), home.turn():
+                trial.set_user_attr(SECONDS, time.monotonic() - start)
+                _fail(home, trial, recipe, f"{type(error).__name__}: {error}")
             continue
         with uninterrupted(), home.turn():
             home.write_trial(trial.number, recipe, scores)
@@ -89,7 +95,12 @@ def run_trials(
 
 
 def recover(
-    home: RunDir, study: optuna.Study, config: SearchConfig, *, worker: int | None = None
+    home: RunDir,
+    study: optuna.Study,
+    config: SearchConfig,
+    *,
+    worker: int | None = None,
+    stopped: bool = False,
 ) -> None:
     """Settle the trials that were left running.
 
@@ -99,6 +110,7 @@ def recover(
         config: its configuration.
         worker: whose; also those without a mark, asked for by a process that died before it could
             set one. None is everybody's.
+        stopped: they were stopped on purpose, which does not count as a kill of their process.
     """
     import optuna
     from optuna.trial import TrialState
@@ -111,7 +123,17 @@ def recover(
             if scores is not None:
                 _tell(home, study, optuna.Trial(study, frozen._trial_id), scores, config)
             else:
-                _enqueue_again(study, frozen)
+                kills = frozen.user_attrs.get(_KILLED, 0) + (not stopped)
+                if kills < KILLS:
+                    _enqueue_again(study, frozen, kills)
+                else:
+                    _fail(
+                        home,
+                        optuna.Trial(study, frozen._trial_id),
+                        None,
+                        f"its process was killed while it ran, {kills} times, as happens where "
+                        "memory runs out",
+                    )
 
 
 def check_failures(study: optuna.Study, config: SearchConfig, first: int) -> None:
@@ -158,9 +180,7 @@ def _tell(
     config: SearchConfig,
 ) -> None:
     """Report a finished trial: constraints first, all of them, then the objectives."""
-    baseline = home.require("baseline.json", made_by="safemerge search CONFIG")
-    base = scores_from(baseline["base"])
-    sources = {name: scores_from(record) for name, record in baseline["sources"].items()}
+    base, sources = read_baseline(home)
     known = trial.study.get_trials(deepcopy=False)[trial.number].constraints  # set before a kill
     for metric, value in violations(config, scores, base, sources).items():
         if metric not in known:
@@ -168,26 +188,16 @@ def _tell(
     study.tell(trial, [scores[name].value for name in config.objective_names])
 
 
-def _fail(
-    home: RunDir,
-    study: optuna.Study,
-    trial: optuna.Trial,
-    recipe: Recipe | None,
-    error: Exception,
-    seconds: float,
-) -> None:
+def _fail(home: RunDir, trial: optuna.Trial, recipe: Recipe | None, reason: str) -> None:
     """Record a broken trial with its reason."""
     from optuna.trial import TrialState
 
-    reason = f"{type(error).__name__}: {error}"
-    with uninterrupted(), home.turn():
-        home.write_failure(trial.number, recipe, reason)
-        trial.set_user_attr(SECONDS, seconds)
-        trial.set_user_attr(ERROR, reason.splitlines()[0][:300])
-        study.tell(trial, state=TrialState.FAIL)
+    home.write_failure(trial.number, recipe, reason)
+    trial.set_user_attr(ERROR, reason.splitlines()[0][:300])
+    trial.study.tell(trial, state=TrialState.FAIL)
 
 
-def _enqueue_again(study: optuna.Study, frozen: optuna.trial.FrozenTrial) -> None:
+def _enqueue_again(study: optuna.Study, frozen: optuna.trial.FrozenTrial, kills: int) -> None:
     """Fail an unfinished trial and put its parameters back into the queue, once."""
     from optuna.trial import TrialState
 
@@ -195,7 +205,7 @@ def _enqueue_again(study: optuna.Study, frozen: optuna.trial.FrozenTrial) -> Non
     marks = (trial.user_attrs.get(_AGAIN) for trial in study.get_trials(deepcopy=False))
     params = {**frozen.system_attrs.get("fixed_params", {}), **frozen.params}
     if params and frozen.number not in marks:
-        study.enqueue_trial(params, user_attrs={_AGAIN: frozen.number})
+        study.enqueue_trial(params, user_attrs={_AGAIN: frozen.number, _KILLED: kills})
     study.tell(frozen.number, state=TrialState.FAIL)
 
 

@@ -27,14 +27,16 @@ from search.interrupts import uninterrupted
 from search.progress import Report
 from search.rundir import RunDir
 from search.stopping import reason_to_stop
-from search.trials import ERROR, WORKER, check_failures, recover
+from search.trials import ERROR, KILLS, WORKER, check_failures, recover
 
 if TYPE_CHECKING:
     import optuna
 
 _WATCH_S = 0.2  # between looks at the workers
 _STOP_S = 10.0  # that a worker has to end by itself after Ctrl-C
-_DEATHS = 3  # in a row at one place, none of which finished a trial
+# In a row at one place, none of which finished a trial: one more than a trial that kills its worker
+# each time is given, so that it does not end the search by itself.
+_DEATHS = KILLS + 1
 
 
 @dataclass(slots=True)
@@ -108,17 +110,18 @@ class _Team:
                 deadline = time.monotonic() + _STOP_S
                 for place in places:
                     _end(place.process, deadline - time.monotonic())
-                recover(self._home, self._study, self._config)
+                recover(self._home, self._study, self._config, stopped=True)
 
     def replace(self, place: _Place) -> None:
         """Settle what a dead worker left, and start another one in its place."""
         with uninterrupted():
-            recover(self._home, self._study, self._config, worker=place.number)
+            # Asked first: what is settled as the death of this worker was not finished by it.
             finished = any(
                 trial.user_attrs.get(WORKER) == place.number
                 and (trial.values is not None or ERROR in trial.user_attrs)
                 for trial in self._study.get_trials(deepcopy=False)
             )
+            recover(self._home, self._study, self._config, worker=place.number)
             place.deaths = 1 if finished else place.deaths + 1
             if place.deaths >= _DEATHS:
                 raise SafemergeError(
@@ -190,8 +193,8 @@ def _report(study: optuna.Study, config: SearchConfig, report: Report) -> None:
     from optuna.trial import TrialState
 
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    last = max(complete, key=lambda trial: trial.datetime_complete, default=None)
-    values = zip(config.objective_names, last.values if last is not None else (), strict=False)
+    # The highest number, not the latest by the clock, which may be set back.
+    values = zip(config.objective_names, complete[-1].values if complete else (), strict=False)
     note = "  ".join(f"{name} {value:.3f}" for name, value in values)
     report("trials", len(complete), config.search.trials, note)
 

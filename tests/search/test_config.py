@@ -98,6 +98,8 @@ def test_objectives_have_one_order_whatever_the_file_says() -> None:
         ("limits.harmless.at_least=0.9", "'harmless' is an objective and a limit"),
         ("limits.honest.at_least='base ~ 1'", "cannot read the bound 'base ~ 1'"),
         ("limits.honest={}", "exactly one of at_least and at_most"),
+        ("limits.honest.at_least=90", r"limits.honest: the bound 90 is no score.*5 % is 0.05"),
+        ("limits.degenerate.at_most=-0.1", "the bound -0.1 is no score"),
         ("objectives.over_refusal.maximise=true", "over_refusal is better lower; leave it out"),
         ("merge.params.scale=0.9", r"the scale is searched.*space.scale = \[x, x\]"),
         ("space.weight=[0.0, inf]", "space.weight"),

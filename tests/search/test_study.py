@@ -100,7 +100,7 @@ def test_changed_probes_are_refused(record: dict[str, Any], tmp_path: Path) -> N
 def test_a_second_runner_is_refused(config: SearchConfig, tmp_path: Path) -> None:
     from search.rundir import RunDir
 
-    with RunDir(tmp_path / "run").locked(), pytest.raises(RunError, match="in use by another"):
+    with RunDir(tmp_path / "run").locked(), pytest.raises(RunError, match="in use by process"):
         run_search(config, tmp_path / "run")
 
 

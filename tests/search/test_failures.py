@@ -1,0 +1,200 @@
+"""A search in which things go wrong: failing and deadly trials, hopeless limits, a wrong clock."""
+
+import datetime
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+import torch
+
+from safemerge.errors import ConfigError, EngineError, RunError
+from safemerge.recipe import Recipe
+from search import cli
+from search.config import SearchConfig
+from search.evaluate import LikelihoodEvaluator
+from search.objectives import Score
+from search.run import Run
+from search.rundir import RunDir
+from search.shortfalls import failed
+from search.study import run_search
+
+Scores = dict[str, Score]
+
+
+def watched(monkeypatch: pytest.MonkeyPatch, before: Callable[[int, Recipe], None]) -> None:
+    """Call `before(number of the call, recipe)` ahead of every scoring of a trial."""
+    real, calls = LikelihoodEvaluator.score, iter(range(1000))
+
+    def score(self: LikelihoodEvaluator, recipe: Recipe, *args: Any) -> Scores:
+        before(next(calls), recipe)
+        return real(self, recipe, *args)
+
+    monkeypatch.setattr(LikelihoodEvaluator, "score", score)
+
+
+def overflowing(record: dict[str, Any], *, trials: int) -> dict[str, Any]:
+    """One weight, which is 0 with probability 0.75 and else so large that the merge overflows."""
+    models = record["models"] | {"sources": record["models"]["sources"][:1]}
+    return record | {
+        "models": models,
+        "merge": {"method": "task_arithmetic"},
+        "space": {"places": "global", "weight": [0.0, 3e38], "off": 0.75, "scale": [10.0, 10.0]},
+        "search": record["search"] | {"trials": trials, "sampler": "random"},
+    }
+
+
+def test_a_search_with_a_third_of_its_trials_failing_completes_and_reports_them(
+    record: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """NaN scores from real merges; running out of memory and a dead engine are simulated."""
+
+    def sometimes(call: int, recipe: Recipe) -> None:
+        if call == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 9 GiB")
+        if call == 7:
+            raise EngineError("the server at http://localhost went down")
+
+    watched(monkeypatch, sometimes)
+    file, home = tmp_path / "run.toml", tmp_path / "run"
+    limits = {"honest": {"at_least": 0.9}}
+    file.write_text(tomli_w.dumps(overflowing(record, trials=14) | {"limits": limits}))
+    told = said(monkeypatch, capsys, "search", file, "--run", home)
+
+    run = Run.load(home)
+    failures = run.failures()
+    assert len(run.candidates) == 14
+    assert {recipe.recipe.weights["all"]["domain"] for recipe in run.candidates} == {0.0}
+    nan = sum("the score of" in reason and "is nan" in reason for reason in failures.values())
+    assert nan >= 3
+    assert len(failures) == nan + 2
+    assert 0.2 < len(failures) / (14 + len(failures)) < 0.5
+    assert f"{len(failures)} of {14 + len(failures)} trials failed: {nan} with ValueError" in told
+    assert "1 with OutOfMemoryError: CUDA out of memory.; " in told
+    assert "1 with EngineError: the server at http://localhost went down. Each" in told
+    assert "trials/NUMBER/error.txt" in told
+    assert "none of 14 trials is within all limits; the nearest is trial" in told
+
+    assert f"{len(failures)} of " in said(monkeypatch, capsys, "status", home)
+
+
+def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *args: object) -> str:
+    """What a command that is done says on stderr, as one line."""
+    monkeypatch.setattr(sys, "argv", ["safemerge", *(str(arg) for arg in args)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert not end.value.code
+    return " ".join(capsys.readouterr().err.split())
+
+
+class Killed(BaseException):
+    """Ends the process's work as a kill would: nothing that handles errors sees it."""
+
+
+def deadly(monkeypatch: pytest.MonkeyPatch, end: type[BaseException]) -> list[int]:
+    """The first recipe that is scored ends its process, then and always; numbers of the calls."""
+    poison: list[Recipe] = []
+    deaths: list[int] = []
+
+    def before(call: int, recipe: Recipe) -> None:
+        if not poison:
+            poison.append(recipe)
+        if recipe == poison[0] and len(deaths) < 6:
+            deaths.append(call)
+            raise end
+
+    watched(monkeypatch, before)
+    return deaths
+
+
+def test_a_trial_that_kills_its_process_three_times_counts_as_failed(
+    config: SearchConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deaths = deadly(monkeypatch, Killed)
+    for _ in range(3):
+        with pytest.raises(Killed):
+            run_search(config, tmp_path / "run")
+    run = run_search(config, tmp_path / "run")
+    assert len(deaths) == 3
+    assert len(run.candidates) == 4
+    (reason,) = run.failures().values()
+    assert "its process was killed while it ran, 3 times" in reason
+    assert str(failed(run)).startswith("1 of 5 trials failed: 1 with its process was killed")
+
+
+def test_a_trial_that_was_stopped_by_its_user_never_counts_as_failed(
+    config: SearchConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deaths = deadly(monkeypatch, KeyboardInterrupt)
+    for _ in range(6):
+        with pytest.raises(KeyboardInterrupt):
+            run_search(config, tmp_path / "run")
+    run = run_search(config, tmp_path / "run")
+    assert len(deaths) == 6
+    assert len(run.candidates) == 4
+    assert run.failures() == {}
+
+
+def test_a_clock_that_runs_backwards_changes_nothing(
+    record: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = SearchConfig.from_record(record | {"search": record["search"] | {"trials": 2}})
+    config = SearchConfig.from_record(record)
+
+    def both(home: Path) -> Run:
+        run_search(short, home)
+        return run_search(config, home)
+
+    steady = both(tmp_path / "steady")
+    real, readings = time.time(), iter(range(10**9))
+
+    def earlier() -> float:
+        return real - 3600.0 * next(readings)
+
+    class Backwards(datetime.datetime):
+        @classmethod
+        def now(cls, tz: datetime.tzinfo | None = None) -> "Backwards":
+            return cls.fromtimestamp(earlier(), tz)
+
+    monkeypatch.setattr("optuna.storages.journal._storage.datetime", Backwards)
+    monkeypatch.setattr(time, "time", earlier)
+    monkeypatch.setattr(time, "time_ns", lambda: int(1e9 * earlier()))
+    backwards = both(tmp_path / "backwards")
+    assert backwards.candidates == steady.candidates
+    assert backwards.pick().number == steady.pick().number
+    stamps = [
+        json.loads(line)["datetime_complete"]
+        for line in backwards.dir.journal.read_text().splitlines()
+        if "datetime_complete" in line
+    ]
+    assert len(stamps) == 4
+    assert stamps == sorted(stamps, reverse=True)
+
+
+@pytest.mark.parametrize("bound", ["best + 1", "base + 0.9999"])
+def test_a_limit_beyond_every_score_is_refused_before_anything_is_written(
+    record: dict[str, Any], tmp_path: Path, bound: str
+) -> None:
+    changed = record | {"limits": {"honest": {"at_least": bound}}}
+    with pytest.raises(
+        ConfigError, match=rf"limits.honest at_least = \"{bound[:4]}.*no recipe can"
+    ):
+        run_search(SearchConfig.from_record(changed), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_second_runner_is_told_who_holds_the_run_before_models_are_opened(
+    config: SearchConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("search.study.open_workbench")
+    held = RunDir(tmp_path / "run").locked()
+    with held, pytest.raises(RunError, match=rf"by process {os.getpid()} on .*--workers N"):
+        run_search(config, tmp_path / "run")
