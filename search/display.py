@@ -39,7 +39,7 @@ stderr = Console(stderr=True)
 
 def say(text: str) -> None:
     """One line of talk, on stderr."""
-    stderr.print(_plain(text), highlight=False)
+    stderr.print(_plain(text), highlight=False, soft_wrap=True)
 
 
 def emit_json(record: object) -> None:

@@ -9,14 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from synth.zoo import Zoo, build_zoo
 
 # The same examples on every run: a change is judged by what it changed. HYPOTHESIS_PROFILE=search
-# draws new ones; what it finds is written down as an @example. No deadline: machines are shared.
-settings.register_profile("steady", derandomize=True)
-settings.register_profile("search")
+# draws new ones; what it finds is written down as an @example. No deadline, and slow examples are
+# no failure: machines are shared.
+slow = [HealthCheck.too_slow]
+settings.register_profile("steady", derandomize=True, suppress_health_check=slow)
+settings.register_profile("search", suppress_health_check=slow)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 GOLDENS = Path(__file__).parent / "data" / "goldens"

@@ -72,7 +72,6 @@ def test_a_search_with_a_third_of_its_trials_failing_completes_and_reports_them(
     run = Run.load(home)
     failures = run.failures()
     assert len(run.candidates) == 14
-    assert {recipe.recipe.weights["all"]["domain"] for recipe in run.candidates} == {0.0}
     nan = sum("the score of" in reason and "is nan" in reason for reason in failures.values())
     assert nan >= 3
     assert len(failures) == nan + 2
