@@ -11,7 +11,7 @@ import pytest
 
 from safemerge.errors import ProbeError
 from synth.probes import ProbeSet
-from synth.zoo import World, draw
+from synth.zoo import World, Zoo, draw
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -135,3 +135,29 @@ def test_the_rates_of_engines_stand_side_by_side(tmp_path: Path) -> None:
     rates = record["prompts_per_s"]["transformers"]
     assert rates["chat"]["median"] > 0
     assert rates["score"]["median"] > 0
+
+
+def test_paper_bs_table_shows_what_the_safety_term_changes(raw_zoo: Zoo, tmp_path: Path) -> None:
+    worlds = tmp_path / "worlds"
+    (worlds / "0").mkdir(parents=True)
+    (worlds / "zoo").symlink_to(raw_zoo.root.parent)
+    ProbeSet(tuple(draw.probes(World(0), "search", 4))).to_jsonl(worlds / "0" / "probes.jsonl")
+    arguments = ["--seeds", "0", "--evaluations", "6", "--baseline", "lm_cocktail"]
+    arguments += ["--width", "32", "--effort", "0.02", "--worlds", str(worlds)]
+    arguments += ["--runs", str(tmp_path / "runs")]
+    record = run("paper_b.py", tmp_path / "out.json", *arguments)
+    rows, change = record["rows"], record["safety term changes, points"]
+    assert change.keys() == {"lm_cocktail"}
+    for metric in ("domain", "harmless", "helpful", "over_refusal"):
+        apart = rows["lm_cocktail"][metric]["mean"]
+        apart -= rows["lm_cocktail_without_safety"][metric]["mean"]
+        assert change["lm_cocktail"][metric]["mean"] == pytest.approx(apart)
+    paper = record["paper"]["safety term changes, points"]
+    assert paper["evomm_ties"]["two models, STEM"] == {"harmless": 16.5, "domain": 2.2}
+    # A second call reads what is finished.
+    done = next((tmp_path / "runs" / "0").glob("*.json"))
+    kept = json.loads(done.read_text())
+    kept["rows"]["base"]["domain"] += 7.0
+    done.write_text(json.dumps(kept))
+    again = run("paper_b.py", tmp_path / "out.json", *arguments)
+    assert again["rows"]["base"]["domain"]["mean"] == rows["base"]["domain"]["mean"] + 7.0
