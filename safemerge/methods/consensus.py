@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+_SIGN_BIT, _ONE = -(2**31), 0x3F800000  # of float32, as int32
+
 
 def agreeing(kept: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor]:
     """The majority sign, and how much each source adds in its direction.
@@ -21,8 +23,7 @@ def agreeing(kept: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor]:
         The sign (...), 1 or -1, and |c_i kept_i| (n_sources, ...) where source i has that sign,
         else 0. Gradients hold the sign fixed.
     """
-    total = torch.tensordot(coefficients.detach(), kept, dims=1)
-    sign = torch.copysign(torch.ones_like(total), total)
+    sign = _signs(torch.tensordot(coefficients.detach(), kept, dims=1))
     by_source = coefficients.reshape(-1, *[1] * sign.dim())
     # In place on a buffer made here. Comparing would cost more: torch writes booleans one by one.
     return sign, (kept * by_source).mul_(sign).relu_()
@@ -52,9 +53,15 @@ def add_consensus(base: Tensor, kept: Tensor, coefficients: Tensor, normalize: b
         # Of the sum of magnitudes, those that agree hold half of it and half of the total.
         total = torch.tensordot(coefficients[0], kept, dims=1)
         size = torch.tensordot(coefficients[0].abs(), kept.abs(), dims=1)
-        return base.float().add(total + torch.copysign(size, total), alpha=0.5)
+        return base.float().add(total + size * _signs(total), alpha=0.5)
     sign, agree = agreeing(kept, coefficients[0])
     divisor = torch.tensordot(coefficients[1], agree.sign(), dims=1)
     merged = sign * agree.sum(dim=0) / (divisor + (1 - divisor.abs().sign()))  # 1 in place of 0
     result: Tensor = base.float() + merged
     return result
+
+
+def _signs(total: Tensor) -> Tensor:
+    """1 or -1 (...), float32, as the sign bits say; `copysign` takes four times as long."""
+    bits = total.detach().view(torch.int32) & _SIGN_BIT
+    return bits.bitwise_or_(_ONE).view(torch.float32)
