@@ -17,8 +17,8 @@ from synth.zoo import Zoo, build_zoo
 # draws new ones; what it finds is written down as an @example. No deadline, and slow examples are
 # no failure: machines are shared.
 slow = [HealthCheck.too_slow]
-settings.register_profile("steady", derandomize=True, suppress_health_check=slow)
-settings.register_profile("search", suppress_health_check=slow)
+settings.register_profile("steady", deadline=None, derandomize=True, suppress_health_check=slow)
+settings.register_profile("search", deadline=None, suppress_health_check=slow)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 GOLDENS = Path(__file__).parent / "data" / "goldens"

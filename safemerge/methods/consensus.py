@@ -63,5 +63,5 @@ def add_consensus(base: Tensor, kept: Tensor, coefficients: Tensor, normalize: b
 
 def _signs(total: Tensor) -> Tensor:
     """1 or -1 (...), float32, as the sign bits say; `copysign` takes four times as long."""
-    bits = total.detach().view(torch.int32) & _SIGN_BIT
+    bits = total.detach().float().view(torch.int32) & _SIGN_BIT
     return bits.bitwise_or_(_ONE).view(torch.float32)
