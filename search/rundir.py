@@ -2,6 +2,7 @@
 
     config.toml  lock.json  baseline.json  study.journal  warmstart.json
     trials/00042/  recipe.json  scores.json  error.txt (only if failed)
+                   same_as.json (only where an earlier trial has the same recipe and was scored)
     front/search.json  front/heldout.json  logs/worker-0.log (only with several workers)
 
 Every file is written beside its place and renamed over it, so a kill leaves the old one or the
@@ -150,6 +151,10 @@ class RunDir:
         """Record a finished trial; scores.json, which makes it complete, comes last."""
         self.write_text(f"{_trial(number)}/recipe.json", recipe.canonical_json() + "\n")
         self.write(f"{_trial(number)}/scores.json", scores_record(scores))
+
+    def write_same(self, number: int, other: int) -> None:
+        """Record that a trial has the recipe, and therefore the scores, of an earlier one."""
+        self.write(f"{_trial(number)}/same_as.json", {"trial": other})
 
     def write_failure(self, number: int, recipe: Recipe | None, reason: str) -> None:
         """Record why a trial failed."""

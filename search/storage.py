@@ -13,6 +13,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -99,14 +100,49 @@ def _open_database(url: str) -> optuna.storages.BaseStorage:
 
 
 class Journal(JournalFileBackend):  # type: ignore[misc]  # Optuna has no types
-    """Optuna's journal file, with a lock of the kernel and whole lines only."""
+    """Optuna's journal file, with a lock of the kernel and whole lines only.
+
+    A trial's parameters are a line each, a hundred of them. They are held back until the next line
+    of another kind, and written with it: to lock, write and read the file for each of 143 took 24
+    of the 62 CPU milliseconds that a trial of random search needs besides its scoring.
+    """
+
+    def __init__(self, file_path: str) -> None:
+        super().__init__(file_path)
+        self._held: list[dict[str, Any]] = []  # lines that are not written yet
+        self._told = 0  # how many of them Optuna has read back
+        self._read = 0  # lines of the file that Optuna has read,
+        self._size = 0  # and the size of the file then
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Add lines; on return those that begin or end a trial, and all before them, are on disk.
 
-        Optuna waits for the disk after every parameter, a hundred times a trial. What a kill
-        finds written stays written; this is about a loss of power.
+        Optuna waits for the disk after every line. What a kill finds written stays written; this
+        is about a loss of power.
         """
+        self._held += logs
+        if all("param_name" in log for log in logs):
+            return
+        self._append(self._held)
+        known, self._held, self._told = self._told, [], 0
+        # What was told already is read past, so that the next read begins behind it.
+        for _ in islice(super().read_logs(self._read), known):
+            self._read += 1
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        """Lines of the file from a number on, then those that are held back."""
+        self._read = log_number_from - self._told
+        size = os.stat(self._file_path).st_size
+        if not self._held or size != self._size:
+            for log in super().read_logs(self._read):
+                self._read += 1
+                yield log
+            self._size = size
+        for log in self._held[self._told :]:
+            self._told += 1
+            yield log
+
+    def _append(self, logs: list[dict[str, Any]]) -> None:
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
         with open(self._file_path, "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)

@@ -8,6 +8,7 @@ with it so often that it must be the cause.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 # User attributes of a trial.
 WORKER = "worker"  # number of the process that runs it
 ERROR = "error"  # why it failed; a trial that was enqueued again has none
+_RECIPE = "recipe"  # SHA-256 of its recipe
 _AGAIN = "again"  # number of the unfinished trial that it repeats
 _KILLED = "killed"  # how often its process has been killed before, with the same parameters
 
@@ -77,8 +79,12 @@ def run_trials(
         try:
             with uninterrupted(), home.turn():
                 recipe = bench.space.suggest(trial)
-            scores = bench.evaluator.score(recipe, bench.resident(recipe))
-            _check_measured(scores)
+                known = _same_recipe(home, trial, recipe)
+            if known is None:
+                scores = bench.evaluator.score(recipe, bench.resident(recipe))
+                _check_measured(scores)
+            else:
+                scores = known
         # One broken trial (out of memory, NaN, a refused recipe) must not end the study.
         except (RuntimeError, ValueError, MemoryError, SafemergeError) as error:
             with uninterrupted(), home.turn():
@@ -170,6 +176,19 @@ def _ask(study: optuna.Study, config: SearchConfig, worker: int) -> optuna.Trial
     trial = study.ask()
     trial.set_user_attr(WORKER, worker)
     return trial
+
+
+def _same_recipe(home: RunDir, trial: optuna.Trial, recipe: Recipe) -> dict[str, Score] | None:
+    """Scores of a finished trial with the same recipe, whose number is then recorded; else None."""
+    from optuna.trial import TrialState
+
+    digest = hashlib.sha256(recipe.canonical_json().encode("utf-8")).hexdigest()
+    trial.set_user_attr(_RECIPE, digest)
+    for other in trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        if other.user_attrs.get(_RECIPE) == digest:
+            home.write_same(trial.number, other.number)
+            return home.trial_scores(other.number)
+    return None
 
 
 def _tell(

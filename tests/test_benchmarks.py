@@ -161,3 +161,16 @@ def test_paper_bs_table_shows_what_the_safety_term_changes(raw_zoo: Zoo, tmp_pat
     done.write_text(json.dumps(kept))
     again = run("paper_b.py", tmp_path / "out.json", *arguments)
     assert again["rows"]["base"]["domain"]["mean"] == rows["base"]["domain"]["mean"] + 7.0
+
+
+def test_the_overhead_of_a_search_is_measured_beside_what_scoring_costs(
+    raw_zoo: Zoo, tmp_path: Path
+) -> None:
+    size = ("--width", "32", "--models", str(raw_zoo.base.parents[1]), "--measured", "1")
+    record = run("search_overhead.py", tmp_path / "out.json", "--trials", "2", "3", *size)
+    assert record["numbers"] > 100
+    assert record["scoring_cpu_s"] > 0.0
+    for trials in (2, 3):
+        found = record[f"{trials}_trials"]
+        assert 0.0 < found["share_of_a_trial"] < 1.0
+        assert found["mean_cpu_s"] > 0.0

@@ -49,6 +49,41 @@ def test_a_torn_line_of_the_journal_is_cut_off(make: Make, tmp_path: Path) -> No
         assert begun(home, config).user_attrs == {"next": True}
 
 
+def test_parameters_are_on_disk_with_the_next_line_and_read_as_they_were_set(
+    make: Make, tmp_path: Path
+) -> None:
+    home, config = RunDir(tmp_path), make()
+    ours, theirs = begun(home, config), begun(home, config)
+    for study, other in ((ours, theirs), (theirs, ours), (ours, theirs)):
+        trial = study.ask()
+        before = home.journal.read_bytes()
+        drawn = {name: trial.suggest_float(name, 0.0, 1.0) for name in "xyz"}
+        assert home.journal.read_bytes() == before
+        assert study.get_trials()[-1].params == drawn
+        trial.set_user_attr("drawn", True)
+        assert other.get_trials()[-1].params == drawn
+        study.tell(trial, [0.5, 0.5])
+    for study in (ours, theirs, begun(home, config)):
+        assert study.get_trials() == ours.get_trials()
+        assert [trial.state.name for trial in study.get_trials()] == ["COMPLETE"] * 3
+
+
+def test_lines_that_another_adds_meanwhile_are_read_too(make: Make, tmp_path: Path) -> None:
+    home, config = RunDir(tmp_path), make()
+    ours, theirs = begun(home, config), begun(home, config)
+    trial = ours.ask()
+    x = trial.suggest_float("x", 0.0, 1.0)
+    theirs.set_user_attr("met", "in between")
+    y = trial.suggest_float("y", 0.0, 1.0)
+    trial.set_user_attr("drawn", True)
+    theirs.set_user_attr("met", "after")
+    for study in (ours, theirs, begun(home, config)):
+        assert study.user_attrs == {"met": "after"}
+        (found,) = study.get_trials()
+        assert found.params == {"x": x, "y": y}
+        assert found.user_attrs == {"drawn": True}
+
+
 def test_only_what_a_dead_worker_left_is_settled(make: Make, tmp_path: Path) -> None:
     home, config = RunDir(tmp_path), make()
     study = begun(home, config)

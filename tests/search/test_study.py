@@ -353,6 +353,33 @@ def test_a_search_stops_at_its_target_says_so_and_goes_on_when_it_is_raised(
     assert on.dir.read("front/search.json")["stopped"] == "4 trials are complete"
 
 
+def test_a_recipe_that_was_scored_before_is_not_scored_again(
+    record: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, scored = LikelihoodEvaluator.score, []
+
+    def count(self: LikelihoodEvaluator, *args: Any) -> dict[str, Score]:
+        scored.append(args[0])
+        return real(self, *args)
+
+    monkeypatch.setattr(LikelihoodEvaluator, "score", count)
+    # Every weight is off but once in a thousand draws.
+    changed = record | {
+        "merge": {"method": "task_arithmetic"},
+        "space": {"places": "global", "weight": [0.0, 1e-9], "off": 0.999, "scale": [1.0, 1.0]},
+        "limits": {},
+        "search": record["search"] | {"trials": 5, "sampler": "random"},
+        "probes": record["probes"] | {"validation_frac": 0.0},
+    }
+    run = run_search(SearchConfig.from_record(changed), tmp_path / "run")
+    first, *others = run.candidates
+    assert scored == [first.recipe]
+    assert all(c.recipe == first.recipe and c.scores == first.scores for c in others)
+    same = [run.dir.read(f"trials/{number:05d}/same_as.json") for number in range(5)]
+    assert same == [None] + [{"trial": 0}] * 4
+    assert [point.number for point in run.front().points] == [0]
+
+
 def test_random_search_gets_the_evaluations_that_the_search_used(record: dict[str, Any]) -> None:
     stopped_early = with_search(record, trials=50, warm_start={"steps": 4})
     plan = random_search(stopped_early, complete=7).search

@@ -1,0 +1,124 @@
+"""What a trial of a search costs besides its merge and forward passes: sampler, study, records.
+
+    python benchmarks/search_overhead.py --trials 60 300 --out overhead.json
+
+CPU seconds of this process over a real study in a journal with every record on disk, at the demo's
+numbers, two objectives and three limits. The first trials are merged and scored on the small
+world for what that costs; all scores that the sampler sees are a smooth function of the recipe, so
+that hundreds of trials take minutes. The small world's models are the cheapest there are to score:
+the share falls with every parameter of a larger one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import itertools
+import json
+import pstats
+import tempfile
+import time
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+from safemerge.recipe import Recipe
+from safemerge.resident import ResidentMerge
+from search.config import SearchConfig
+from search.demo import demo_config
+from search.evaluate import LikelihoodEvaluator
+from search.objectives import Score
+from search.progress import silent
+from search.provenance import measure_baseline, record_start
+from search.rundir import RunDir
+from search.setup import open_workbench
+from search.storage import open_study, quiet_optuna
+from search.trials import run_trials
+from synth.probes import ProbeSet
+from synth.zoo import World, build_zoo, probes
+
+METRICS = ("domain", "harmless", "helpful", "honest", "over_refusal", "degenerate")
+
+
+class Invented:
+    """Scores that cost nothing: each metric falls with the distance of the weights from a point."""
+
+    def __init__(self, real: LikelihoodEvaluator, measured: int) -> None:
+        self.real, self.measured = real, measured
+        self.scored: list[float] = []  # CPU seconds of a real merge and its forward passes
+        self.seconds = 0.0  # that scoring has taken altogether
+        self.starts: list[float] = []
+
+    def score(self, recipe: Recipe, resident: ResidentMerge) -> dict[str, Score]:
+        start = time.process_time()
+        self.starts.append(start - self.seconds)
+        if len(self.scored) < self.measured:
+            self.real.score(recipe, resident)
+            self.scored.append(time.process_time() - start)
+        weights = [w for row in recipe.weights.values() for w in row.values()]
+        found = {}
+        for i, metric in enumerate(METRICS):
+            best = 5.0 * (i + 1) / (len(METRICS) + 1)
+            value = fmean(1.0 / (1.0 + (w - best) ** 2) for w in weights[i :: len(METRICS)])
+            low = metric in ("over_refusal", "degenerate")
+            found[metric] = Score(0.1 * (1.0 - value) if low else value, 0.02, 100)
+        self.seconds += time.process_time() - start
+        return found
+
+
+def overhead(config: SearchConfig, home: RunDir, measured: int, profile: Path | None) -> Any:
+    """CPU seconds of every trial besides scoring, and of scoring a real one."""
+    bench = open_workbench(config)
+    base, sources = measure_baseline(home, config, bench)
+    with home.locked():
+        record_start(home, config, bench, base, sources)
+        study = open_study(home, config)
+        evaluator = Invented(bench.evaluator, measured)
+        object.__setattr__(bench, "evaluator", evaluator)
+        with cProfile.Profile() as profiler, quiet_optuna():
+            if profile is None:
+                profiler.disable()
+            run_trials(home, study, config, bench, silent, first=0)
+    if profile is not None:
+        pstats.Stats(profiler).dump_stats(profile)
+    end = time.process_time() - evaluator.seconds
+    marks = [*evaluator.starts, end]
+    own = [after - before for before, after in itertools.pairwise(marks)]
+    return own, evaluator.scored, len(bench.space.dimensions)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--trials", type=int, nargs="+", default=[60, 300])
+    parser.add_argument("--sampler", default="tpe")
+    parser.add_argument("--measured", type=int, default=5, help="trials that are really scored")
+    parser.add_argument("--width", type=int, default=128, help="hidden size of the small world")
+    parser.add_argument("--models", type=Path, help="folder to keep the small world in")
+    parser.add_argument("--profile", type=Path, help="file for cProfile's figures")
+    parser.add_argument("--out", type=Path, default=Path("runs/search_overhead.json"))
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        zoo = build_zoo(args.models or folder / "zoo", width=args.width, effort=0.02, processes=1)
+        ProbeSet(tuple(probes(World(0), "search", 128))).to_jsonl(folder / "probes.jsonl")
+        most = max(args.trials)
+        record = demo_config(zoo, folder, seed=0, device="cpu", trials=most).record()
+        record["search"] |= {"sampler": args.sampler, "warm_start": {"steps": 0}}
+        config = SearchConfig.from_record(record)
+        own, scored, numbers = overhead(config, RunDir(folder / "run"), args.measured, args.profile)
+    cost = median(scored)
+    result: dict[str, Any] = {"sampler": args.sampler, "numbers": numbers, "scoring_cpu_s": cost}
+    for trials in args.trials:
+        mean, last = fmean(own[:trials]), fmean(own[max(0, trials - 20) : trials])
+        result[f"{trials}_trials"] = {
+            "mean_cpu_s": mean,
+            "last_20_cpu_s": last,
+            "share_of_a_trial": mean / (mean + cost),
+        }
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
