@@ -24,6 +24,7 @@ from search.evaluate import LikelihoodEvaluator
 from search.run import Run
 from search.setup import Workbench, load_probes, open_workbench
 from search.study import run_search
+from search.table import measure_run
 from synth.engines.transformers import TransformersEngine
 from synth.probes import ProbeSet
 from synth.zoo import Zoo
@@ -161,8 +162,10 @@ def test_a_grid_takes_the_best_of_its_points_and_nothing_else(
     assert all(sum(pair) == pytest.approx(1) for pair in pairs)
     best = max(run.candidates, key=lambda candidate: candidate.scores["fitness"].value)
     assert run.pick() == best
-    # The search's own workbench, of three sources, serves it at the end.
+    # The search's own workbench, of three sources, serves it at the end, and does not keep it.
     bench, own = open_workbench(finished.config), open_workbench(plan.config)
+    assert "grid_slerp" in measure_run(finished, bench, {"grid_slerp": run}).rows
+    assert [merge.method.name for merge in bench.merges] == ["task_arithmetic"]
     served, alone = (dict(one.resident(best.recipe).merged(best.recipe)) for one in (bench, own))
     assert all(torch.equal(served[name], alone[name]) for name in alone)
 
