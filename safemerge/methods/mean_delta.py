@@ -5,16 +5,13 @@ What TSV-M does with everything that is not a matrix (methods.md 4.1); not a met
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 
-from safemerge.methods.base import Method, Scaled, State
-from safemerge.methods.deltas import (
-    add_deltas,
-    beside_base,
-    bytes_of_deltas,
-    keep_deltas,
-    keep_piece,
-)
+from safemerge.methods import task_arithmetic
+from safemerge.methods.base import Scaled, State
+from safemerge.methods.deltas import beside_base
 
 
 def weigh(state: State, weights: Tensor, params: Scaled) -> Tensor:
@@ -28,14 +25,9 @@ def weigh(state: State, weights: Tensor, params: Scaled) -> Tensor:
     return beside_base(params.scale / weights.numel() * weights)
 
 
-METHOD = Method(
+METHOD = replace(
+    task_arithmetic.METHOD,
     name="mean_delta",
     source="2412.00081, treatment of one-dimensional tensors; methods.md 4.1",
-    params=Scaled,
-    prepare=keep_deltas,
-    in_pieces=keep_piece,
     weigh=weigh,
-    combine=add_deltas,
-    entrywise=("deltas",),
-    footprint=bytes_of_deltas,
 )

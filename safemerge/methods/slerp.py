@@ -11,18 +11,15 @@ base to a model, name the base as a source too.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
-from safemerge.methods.base import Method, Params, State
-from safemerge.methods.deltas import (
-    add_deltas,
-    bytes_of_deltas,
-    keep_deltas_and,
-    keep_piece,
-    of_sources,
-)
-from safemerge.methods.gram import gram_of_sources, norms
+from safemerge.methods import karcher
+from safemerge.methods.base import Params, State
+from safemerge.methods.deltas import of_sources
+from safemerge.methods.gram import norms
 from safemerge.methods.linear import positive_sum
 
 _LINEAR = 0.9995  # mergekit's: beyond it the sine is too small to divide by
@@ -50,19 +47,11 @@ def weigh(state: State, weights: Tensor, params: Params) -> Tensor:
     return of_sources(share)
 
 
-METHOD = Method(
+METHOD = replace(  # another way to walk the same sphere, from the same inner products
+    karcher.METHOD,
     name="slerp",
-    source="methods.md 4.10",
     params=Params,
-    prepare=keep_deltas_and(gram_of_sources),
-    in_pieces=keep_piece,
-    gather=gram_of_sources,
     weigh=weigh,
-    combine=add_deltas,
-    entrywise=("deltas",),
-    footprint=bytes_of_deltas,
     least_sources=2,
     most_sources=2,
-    needs_base=False,
-    zero_is_base=False,
 )
