@@ -9,13 +9,20 @@ Ours.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from safemerge.errors import CheckpointError, near_names
+
+if TYPE_CHECKING:
+    from safemerge.recipe import Recipe
+    from safemerge.resident import ResidentMerge
+
+_RECOMPUTED_FROM = 2**28  # parameters; below, keeping the activations costs little and is faster
 
 
 class _View(Tensor):
@@ -59,34 +66,110 @@ def stored_views(model: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
     return views
 
 
-def live_parameters(
-    model: nn.Module, views: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """Stored tensors put together as the parameters of a live model, differentiably.
+class LiveGradient:
+    """Gradient of a live model's loss with respect to the merge weights that made it.
 
-    Args:
-        model: where `views` lead.
-        views: what `stored_views` returned.
-        tensors: `{name: tensor}` of the views' shapes, for some of the names; what they leave out
-            of a parameter keeps the model's values.
+    The merged tensors are written into the model, as for any trial. While the backward pass runs,
+    each parameter's gradient is projected onto the weights and dropped as soon as it is there,
 
-    Returns:
-        `{parameter name: tensor}` for `torch.func.functional_call`.
+        d loss / d w[g, s] = sum over tensors of group g of <d loss / d W, d W / d w[s]>,
+
+    so beside the model, the merge and the activations no more than one parameter's gradient and
+    one tensor's delta are in memory at a time. Ours.
     """
-    parts: dict[int, list[str]] = defaultdict(list)
-    for name in tensors:
-        parts[views[name].untyped_storage().data_ptr()].append(name)
-    parameters = {}
-    for parameter_name, parameter in (*model.named_parameters(), *model.named_buffers()):
-        names = parts.get(parameter.untyped_storage().data_ptr(), [])
-        if len(names) == 1 and views[names[0]].shape == parameter.shape:
-            parameters[parameter_name] = tensors[names[0]]
-        elif names:
-            places = [_place(views[name], parameter) for name in names]
-            parameters[parameter_name] = _Assembled.apply(  # type: ignore[no-untyped-call]  # torch has no types for it
-                parameter.detach(), places, *(tensors[name] for name in names)
-            )
-    return parameters
+
+    def __init__(self, model: Any, resident: ResidentMerge) -> None:
+        """Find the parameters.
+
+        Args:
+            model: the live model, a transformers one where its layers are to be recomputed.
+            resident: the merge that is written into it.
+
+        Raises:
+            CheckpointError: as `stored_views`.
+        """
+        self._model = model
+        self._resident = resident
+        self._views = stored_views(model, resident.names)
+        owners: dict[int, list[str]] = defaultdict(list)
+        for name, view in self._views.items():
+            owners[view.untyped_storage().data_ptr()].append(name)
+        self._parts = [
+            (parameter, names)
+            for parameter in (*model.parameters(), *model.buffers())
+            if (names := owners.get(parameter.untyped_storage().data_ptr()))
+        ]
+
+    @contextmanager
+    def at(self, recipe: Recipe) -> Iterator[Tensor]:
+        """Write a recipe's merge into the model and collect the gradient of what runs inside.
+
+        Args:
+            recipe: over the inputs, method and profile of the merge.
+
+        Yields:
+            (n_groups, n_sources), float32, zero at first; every backward pass adds to it.
+        """
+        self._resident.apply(recipe, self._views)
+        shape = (len(self._resident.groups), len(self._resident.source_names))
+        found = torch.zeros(shape, device=self._parts[0][0].device)
+        hooks = []
+        needed = {parameter: parameter.requires_grad for parameter in self._model.parameters()}
+        self._model.requires_grad_(False)
+        for parameter, names in self._parts:
+            parameter.requires_grad_()
+            hook = self._projection(recipe, names, found)
+            hooks.append(parameter.register_post_accumulate_grad_hook(hook))
+        try:
+            with _recomputed(self._model):
+                yield found
+        finally:
+            for hook in hooks:
+                hook.remove()
+            for parameter, _ in self._parts:
+                parameter.requires_grad_(False)
+            for parameter, before in needed.items():
+                parameter.requires_grad_(before)
+
+    def _projection(
+        self, recipe: Recipe, names: list[str], found: Tensor
+    ) -> Callable[[Tensor], None]:
+        """What to do with a parameter's gradient: add its share to `found`, and drop it."""
+
+        def project(parameter: Tensor) -> None:
+            assert parameter.grad is not None  # that is when it is called
+            gradient = parameter.grad.contiguous()
+            parameter.grad = None
+            for name in names:
+                part = gradient.as_strided(*_place(self._views[name], parameter))
+                row, share = self._resident.weight_gradient(name, recipe, part)
+                found[row] += share
+
+        return project
+
+
+@contextmanager
+def _recomputed(model: Any) -> Iterator[None]:
+    """Activations inside a large model's layers are computed again, not kept, where it can do so.
+
+    transformers does this for models in training alone, so its layers are said to be: not what is
+    inside of them, where dropout would draw.
+    """
+    layers = [module for module in model.modules() if hasattr(module, "gradient_checkpointing")]
+    size = sum(parameter.numel() for parameter in model.parameters())
+    if size < _RECOMPUTED_FROM or not getattr(model, "supports_gradient_checkpointing", False):
+        yield
+        return
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    before = [module.training for module in layers]
+    for module in layers:
+        module.training = True
+    try:
+        yield
+    finally:
+        for module, training in zip(layers, before, strict=True):
+            module.training = training
+        model.gradient_checkpointing_disable()
 
 
 def _as_stored(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -106,23 +189,3 @@ _Place = tuple[torch.Size, tuple[int, ...], int]  # size, stride, offset within 
 def _place(view: Tensor, parameter: Tensor) -> _Place:
     offset = int(view.storage_offset()) - int(parameter.storage_offset())
     return view.size(), view.stride(), offset
-
-
-class _Assembled(torch.autograd.Function):
-    """Parts written into their places of one tensor.
-
-    Assigning to slices would do the same, and copy the whole gradient once for every part.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, whole: Tensor, places: list[_Place], *parts: Tensor) -> Tensor:
-        ctx.places = places
-        result = whole.to(parts[0].dtype, memory_format=torch.contiguous_format, copy=True)
-        for part, place in zip(parts, places, strict=True):
-            result.as_strided(*place).copy_(part)
-        return result
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        gradient = gradients[0].contiguous()
-        return (None, None, *(gradient.as_strided(*place) for place in ctx.places))

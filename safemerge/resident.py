@@ -1,8 +1,8 @@
 """ResidentMerge: everything a search needs to re-merge a live model, held on one device.
 
 Built once for base, sources, method and place profile; `apply(recipe)` then rewrites live
-parameters in place with no file access and no SVD, and `differentiable` returns the merged tensors
-as functions of the weights, for gradients of a loss with respect to the recipe's numbers.
+parameters in place with no file access and no SVD, and `weight_gradient` projects a merged tensor's
+gradient onto the weights (`live.LiveGradient` does so for a whole model).
 """
 
 from __future__ import annotations
@@ -76,6 +76,7 @@ class ResidentMerge:
             self._held[name] = _Held(base, state, method, group, place_of(name).module)
         self.names = tuple(self._held)
         self.groups = tuple(sorted({held.group for held in self._held.values()}, key=depth_order))
+        self._rows = {group: row for row, group in enumerate(self.groups)}
         self._peak = _peak_density(self._held)
         self._selected: dict[str, tuple[object, State]] = {}
 
@@ -133,16 +134,16 @@ class ResidentMerge:
                 self._merge_into(merged, name, held, recipe, params)
                 live[name].detach().copy_(merged)
 
-    def differentiable(
-        self,
-        weights: Tensor,  # (n_groups, n_sources)
-        recipe: Recipe,
-    ) -> dict[str, Tensor]:
-        """Merged tensors as differentiable functions of the weights, in float32.
+    def weight_gradient(self, name: str, recipe: Recipe, gradient: Tensor) -> tuple[int, Tensor]:
+        """Project a merged tensor's gradient onto the weights at its place.
 
         Args:
-            weights: (n_groups, n_sources), rows in the order of `groups`.
-            recipe: over the same inputs, method and profile; all but its weights is used.
+            name: of the tensor.
+            recipe: at whose weights; over the same inputs, method and profile.
+            gradient: (*shape), d loss / d merged tensor, any floating dtype.
+
+        Returns:
+            The index of its place group in `groups`, and d loss / d weights, (n_sources,) float32.
 
         Raises:
             RecipeError: where the method has no gradient, or the recipe does not fit.
@@ -152,14 +153,15 @@ class ResidentMerge:
                 f"method {self.method.name!r} has no gradient with respect to its weights; "
                 "search without a warm start"
             )
-        params = self._checked(recipe)
-        rows = dict(zip(self.groups, weights, strict=True))
-        return {
-            name: held.method.merged(
-                held.base, self._selection(name, held, recipe, params), rows[held.group], params
-            )
-            for name, held in self._held.items()
-        }
+        params, held = self._checked(recipe), self._held[name]
+        state = self._selection(name, held, recipe, params)
+        weights = self._weights(held, recipe).requires_grad_()
+        with torch.enable_grad():
+            merged = held.method.merged(held.base, state, weights, params)
+        (found,) = torch.autograd.grad(
+            merged, weights, gradient.to(merged.dtype), materialize_grads=True
+        )
+        return self._rows[held.group], found
 
     def _checked(self, recipe: Recipe) -> Params:
         """Parameters of a recipe over this object's inputs, method and profile."""
@@ -175,9 +177,13 @@ class ResidentMerge:
     def _merge_into(
         self, out: Tensor, name: str, held: _Held, recipe: Recipe, params: Params
     ) -> None:
-        weights = torch.tensor(recipe.weights_at(held.group), device=held.base.device)
+        weights = self._weights(held, recipe)
         state = self._selection(name, held, recipe, params)
         held.method.merge_into(out, held.base, state, weights, params)
+
+    def _weights(self, held: _Held, recipe: Recipe) -> Tensor:
+        """A recipe's weights at a tensor, (n_sources,)."""
+        return torch.tensor(recipe.weights_at(held.group), device=held.base.device)
 
     def _selection(self, name: str, held: _Held, recipe: Recipe, params: Params) -> State:
         """The state at a recipe's choice; the last one of each tensor is remembered, since a

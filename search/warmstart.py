@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from safemerge.live import live_parameters, stored_views
+from safemerge.live import LiveGradient
 from safemerge.recipe import Recipe
 from safemerge.resident import ResidentMerge
 from search.config import WarmStartConfig
@@ -60,7 +60,7 @@ def warm_start(
     """Recipes to enqueue, the balanced one first.
 
     Args:
-        engine: whose model gives the loss; its live weights are not changed.
+        engine: whose model gives the loss; merges are written into it.
         resident: the merge, over the same groups as `space`.
         space: ranges to stay in.
         probes: search probes; every axis named below must have some.
@@ -159,7 +159,7 @@ class _Descent:
     ) -> None:
         self._engine = engine
         self._resident = resident
-        self._views = stored_views(engine.model, resident.names)
+        self._live = LiveGradient(engine.model, resident)
         self._space = space
         self._minibatches = minibatches
         self._config = config
@@ -168,7 +168,6 @@ class _Descent:
         self._basis = torch.tensor(space.basis())  # (n_groups, n_knots)
         start = torch.tensor(list(space.start.values()), device=engine.device)
         self._prior = start.repeat(self._basis.shape[1], 1)  # (n_knots, n_sources)
-        self._recipe = self.recipe(torch.zeros_like(self._prior))
 
     def start(self) -> _State:
         """The prior."""
@@ -195,7 +194,7 @@ class _Descent:
         falling = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, _LAST_RATE, max(1, steps))
         for step in range(steps):
             minibatch = self._minibatches[(offset + step) % len(self._minibatches)]
-            self._differentiate(knots, minibatch, axis_weights)
+            knots.grad = self._gradient(knots.detach(), minibatch, axis_weights)
             optimiser.step()
             falling.step()
             with torch.no_grad():
@@ -203,30 +202,22 @@ class _Descent:
             on_step()
         return _State(knots.detach(), dict(optimiser.state[knots]))
 
-    def _differentiate(
+    def _gradient(
         self, knots: Tensor, minibatch: _Minibatch, axis_weights: Mapping[str, float]
-    ) -> None:
-        """Set `knots.grad`, from the weighted loss of one minibatch under noise and the pull."""
+    ) -> Tensor:
+        """Of the weighted loss of one minibatch under noise, and of the pull; like `knots`."""
         noise = torch.randn(knots.shape, generator=self._noise).to(knots)
-        weights = self._basis.to(knots) @ (knots * (1 + self._config.noise * noise))
-        tensors = self._resident.differentiable(weights, self._recipe)
-        merged = live_parameters(self._engine.model, self._views, tensors)
+        factor = 1 + self._config.noise * noise
         counts = {axis: minibatch.axes.count(axis) for axis in axis_weights}
-        loss = torch.zeros((), device=self._engine.device)
-        for batch in minibatch.batches:
-            kwargs = batch.model_kwargs()
-            logits = torch.func.functional_call(self._engine.model, merged, (), kwargs).logits
-            logprob, tokens, _ = answer_logprobs(logits, batch)
-            share = torch.tensor(
-                [
-                    axis_weights[minibatch.axes[i]] / counts[minibatch.axes[i]]
-                    for i in batch.rows.tolist()
-                ],
-                device=logprob.device,
-            )
-            loss = loss - (share * logprob / tokens).sum()
-        loss = loss + self._config.pull * (knots - self._prior).square().sum()
-        knots.grad = torch.autograd.grad(loss, knots)[0]
+        share = [axis_weights[axis] / counts[axis] for axis in minibatch.axes]
+        with self._live.at(self.recipe(knots * factor)) as by_group:
+            for batch in minibatch.batches:
+                logits = self._engine.model(**batch.model_kwargs()).logits
+                logprob, tokens, _ = answer_logprobs(logits, batch)
+                rows = torch.tensor([share[i] for i in batch.rows.tolist()]).to(logprob)
+                torch.autograd.backward(-(rows * logprob / tokens).sum())
+        pull = 2 * self._config.pull * (knots - self._prior)
+        return factor * (self._basis.to(by_group).T @ by_group) + pull
 
     def recipe(self, knots: Tensor) -> Recipe:
         """The recipe at these knots and this descent's rank ratio."""

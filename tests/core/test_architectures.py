@@ -10,13 +10,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import safemerge.live
 from safemerge import Recipe, ResidentMerge, merge, stored_views
 from safemerge.errors import CheckpointError, RecipeError
 from safemerge.inputs import open_inputs
 from safemerge.io import open_checkpoint
-from safemerge.live import live_parameters
+from safemerge.live import LiveGradient
 
 VOCABULARY = 48
+TOKENS = torch.arange(3, 15).reshape(2, 6)
 SMALL = {
     "vocab_size": VOCABULARY,
     "hidden_size": 16,
@@ -89,8 +91,7 @@ def load(folder: Path) -> Any:
 
 @torch.no_grad()
 def logits(model: Any) -> torch.Tensor:
-    tokens = torch.arange(3, 15).reshape(2, 6)
-    found: torch.Tensor = model(tokens).logits
+    found: torch.Tensor = model(TOKENS).logits
     return found
 
 
@@ -139,29 +140,34 @@ def test_the_live_merge_is_the_written_one(
     assert not torch.allclose(logits(live), before)
 
 
+@pytest.mark.parametrize("recomputed", [False, True])
 @pytest.mark.parametrize("kind", ["gpt2", "mixtral"])
-def test_gradients_reach_the_weights_through_the_live_model(kind: str, family: Family) -> None:
+def test_a_live_model_gives_the_slope_of_its_loss_in_the_weights(
+    kind: str, recomputed: bool, family: Family, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if recomputed:
+        monkeypatch.setattr(safemerge.live, "_RECOMPUTED_FROM", 0)
     one = recipe(family(kind), "task_arithmetic", places="global")
     resident = ResidentMerge(one)
-    model = load(family(kind) / "base").requires_grad_(False)
+    model = load(family(kind) / "base")
     views = stored_views(model, resident.names)
-    tokens = torch.arange(3, 15).reshape(2, 6)
+    step = {"a": 1e-2, "b": -2e-2}
 
-    def loss(weights: torch.Tensor) -> torch.Tensor:
-        tensors = resident.differentiable(weights, one)
-        merged = live_parameters(model, views, tensors)
-        found: torch.Tensor = torch.func.functional_call(model, merged, (tokens,)).logits
-        return found.square().mean()
+    def loss(share: float) -> torch.Tensor:
+        moved = {name: one.weights["default"][name] + share * step[name] for name in step}
+        resident.apply(one.model_copy(update={"weights": {"default": moved}}), views)
+        return logits(model).square().mean()
 
-    weights = torch.tensor([[0.7, 0.3]], requires_grad=True)
-    value = loss(weights)
-    (gradient,) = torch.autograd.grad(value, weights)
-    step = torch.tensor([[1e-2, -2e-2]])
-    with torch.no_grad():
-        slope = (loss(weights + step) - loss(weights - step)) / 2
-    torch.testing.assert_close((gradient * step).sum(), slope, rtol=2e-2, atol=1e-7)
-    resident.apply(one, views)
-    torch.testing.assert_close(logits(model).square().mean(), value.detach())
+    slope = (loss(1.0) - loss(-1.0)) / 2
+    with LiveGradient(model, resident).at(one) as gradient:
+        for _ in range(2):  # backward passes add up
+            model(TOKENS).logits.square().mean().backward()
+    torch.testing.assert_close(
+        gradient @ torch.tensor([step["a"], step["b"]]), 2 * slope[None], rtol=2e-2, atol=1e-7
+    )
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert not any(module.training for module in model.modules())
 
 
 def test_a_bare_decoder_with_masks_merges_live_and_on_disk(family: Family, tmp_path: Path) -> None:

@@ -1,0 +1,197 @@
+"""Hypervolume on held-out prompts against evaluations, for samplers and the gradient warm start.
+
+    python benchmarks/search_quality.py --seeds 28 29 30 31 32 --jobs 2
+
+Every search sees the same space, begins with the same prior and is charged the same: one for a
+scored merge, three for a gradient step. A gradient search plans its steps for its budget, so its
+curve is made of one search per budget; a sampler's is read off one long search. What counts at n
+evaluations is the search's front then, answered in full on held-out prompts: nothing is chosen by
+those. Objectives are domain, harmless and honest, all shares in [0, 1], hypervolume from 0; a limit
+keeps refusals of harmless prompts down. Runs are kept, so a stopped benchmark goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+AXES = ("domain", "harmless", "helpful", "honest")
+OBJECTIVES = ("domain", "harmless", "honest")
+SPACES: dict[str, dict[str, Any]] = {
+    "layers": {"places": "layers", "rank_places": "global"},
+    "modules": {"places": "modules", "rank_places": "global"},
+    "modules, density and outliers": {
+        "method": "breadcrumbs",
+        "places": "modules",
+        "per_source": {
+            "density": {"range": [0.2, 1.0], "places": "modules"},
+            "gamma": {"range": [0.0, 0.1], "places": "modules"},
+        },
+    },
+}
+SAMPLERS = ("random", "nsga2", "cmaes", "tpe")
+GRADIENT = "gradient"
+BUDGETS = (20, 30, 60, 300)  # of the gradient searches
+PER_AXIS = 64  # search and validation probes; half of the demo's, for time
+CHECKPOINTS = (20, 30, 60, 120, 200, 300)  # evaluations at which a front is answered
+STEPS_SHARE = 0.6  # of a gradient search's evaluations that go into gradient steps
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One search."""
+
+    runs: Path
+    seed: int
+    space: str
+    sampler: str
+    evaluations: int
+
+    @property
+    def folder(self) -> Path:
+        """Where it is kept."""
+        name = f"{self.sampler}-{self.evaluations}".replace(":", "-")
+        return self.runs.absolute() / str(self.seed) / self.space.replace(" ", "_") / name
+
+
+def plan(job: Job) -> Any:
+    """The configuration of a job."""
+    from benchmarks.small_worlds import small_world
+    from search.config import SearchConfig
+    from search.warmstart import STEP_COST
+
+    config = small_world(job.runs, job.seed, PER_AXIS)
+    record = config.model_dump(mode="json", by_alias=True)
+    space = dict(SPACES[job.space])
+    record["merge"]["method"] = space.pop("method", "resm")
+    record["space"] |= space
+    record["objectives"] = {name: {} for name in OBJECTIVES}
+    record["limits"] = {"over_refusal": {"at_most": "base + 0.05"}}
+    steps = 0
+    if job.sampler == GRADIENT:
+        steps = round(STEPS_SHARE * job.evaluations / STEP_COST)
+    record["search"] |= {
+        "trials": job.evaluations - STEP_COST * steps,
+        "sampler": "tpe" if job.sampler == GRADIENT else job.sampler,
+    }
+    record["search"]["warm_start"]["steps"] = steps
+    return SearchConfig.from_record(record)
+
+
+def work(job: Job) -> dict[str, Any]:
+    """Search, measure what was ever on the front, and return the curve; kept in quality.json."""
+    done = job.folder / "quality.json"
+    if done.exists():
+        found: dict[str, Any] = json.loads(done.read_text())
+        return found
+    import torch
+
+    from search.baselines.single_weight import axis_mean
+    from search.evaluate import LikelihoodEvaluator
+    from search.heldout import measure
+    from search.pareto import Front, hypervolume
+    from search.setup import open_workbench
+    from search.study import run_search
+    from search.warmstart import STEP_COST
+
+    torch.set_num_threads(1)
+    config = plan(job)
+    start = time.process_time()
+    run = run_search(config, job.folder)
+    seconds = time.process_time() - start
+    bench = open_workbench(config)
+    heldout = bench.probes.split("heldout").probes
+    likelihood = LikelihoodEvaluator(bench.engine, heldout, likelihood=config.probes.likelihood)
+    answered: dict[int, Any] = {}
+
+    def held(point: Any) -> Any:
+        if point.number not in answered:
+            bench.resident(point.recipe).apply(point.recipe, bench.live)
+            answered[point.number], _ = measure(
+                bench.engine, heldout, bench.judge, max_tokens=config.probes.max_tokens
+            )
+        return answered[point.number]
+
+    charged = STEP_COST * config.search.warm_start.steps
+    total = charged + len(run.candidates)
+    curve = []
+    for n in sorted({n for n in CHECKPOINTS if charged < n < total} | {total}):
+        front = Front.of(run.candidates[: n - charged], config.directions)
+        gains = [tuple(held(p)[name].value for name in OBJECTIVES) for p in front.points]
+        curve.append(
+            {
+                "evaluations": n,
+                "search": front.hypervolume(),
+                "heldout": hypervolume(gains, config.directions),
+                "points": len(front.points),
+            }
+        )
+    pick = run.pick()
+    bench.resident(pick.recipe).apply(pick.recipe, bench.live)
+    result = {
+        "numbers": sum(not d.fixed for d in bench.space.dimensions.values()),
+        "feasible": pick.feasible,
+        "cpu_s": seconds,
+        "curve": curve,
+        "pick": {axis: held(pick)[axis].value for axis in AXES},
+        "gap": axis_mean(pick.scores) - axis_mean(likelihood.score_live()),
+    }
+    done.write_text(json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def jobs(args: argparse.Namespace) -> Iterator[Job]:
+    """All searches, long ones first within a seed."""
+    for seed in args.seeds:
+        for space in args.spaces:
+            for sampler in args.samplers:
+                yield Job(args.runs, seed, space, sampler, args.evaluations)
+            for budget in sorted({b for b in BUDGETS if b <= args.evaluations}, reverse=True):
+                yield Job(args.runs, seed, space, GRADIENT, budget)
+
+
+def at(curve: Sequence[dict[str, float]], evaluations: int, key: str = "heldout") -> float:
+    """A curve's value after so many evaluations."""
+    values = [point[key] for point in curve if point["evaluations"] <= evaluations]
+    return values[-1] if values else 0.0
+
+
+def main() -> None:
+    """Run the jobs and write the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[28, 29, 30, 31, 32])
+    parser.add_argument("--spaces", nargs="+", choices=SPACES, default=list(SPACES))
+    parser.add_argument("--samplers", nargs="*", default=list(SAMPLERS))
+    parser.add_argument("--evaluations", type=int, default=300)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--runs", type=Path, default=Path("runs/quality"))
+    args = parser.parse_args()
+    plans = list(jobs(args))
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
+        for job, result in zip(plans, pool.map(work, plans), strict=True):
+            last = result["curve"][-1]
+            mean = sum(result["pick"].values()) / len(AXES)
+            print(
+                f"{job.seed} {job.space:30} {job.sampler:9} {job.evaluations:4} "
+                f"n={result['numbers']:3} hv search {last['search']:.3f} held-out "
+                f"{last['heldout']:.3f} pick {100 * mean:.1f} gap {100 * result['gap']:.1f} "
+                f"feasible {result['feasible']} {result['cpu_s']:.0f} s",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    main()

@@ -1,0 +1,34 @@
+"""Small worlds for the benchmarks of the search: models, probes and a run's configuration, kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from search.config import SearchConfig
+from search.demo import demo_config
+from search.write_probes import write_probes
+from synth.probes import AXES
+from synth.zoo import build_zoo
+from synth.zoo.world import World
+
+
+def small_world(runs: Path, seed: int, per_axis: int) -> SearchConfig:
+    """The demo's configuration on a world of its own, with its models and probes in place.
+
+    Args:
+        runs: folder of the benchmark; models go into `runs/zoo`, probes into `runs/SEED`.
+        seed: of the world, its probes and the search.
+        per_axis: probes written for each axis.
+    """
+    runs = runs.absolute()
+    home = runs / str(seed)
+    home.mkdir(parents=True, exist_ok=True)
+    zoo = build_zoo(runs / "zoo", width=128, device="cpu", seed=seed, effort=1.0)
+    config = demo_config(zoo, home, seed=seed, device="cpu", trials=60)
+    record = config.model_dump(mode="json", by_alias=True)
+    record["probes"]["path"] = str(home / f"probes-{per_axis}.jsonl")
+    record["probes"]["write"]["counts"] = dict.fromkeys(AXES, per_axis)
+    config = SearchConfig.from_record(record)
+    if not Path(config.probes.path).exists():
+        write_probes(config, terms=World(zoo.seed).terms)
+    return config
