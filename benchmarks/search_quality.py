@@ -27,9 +27,9 @@ from typing import Any
 AXES = ("domain", "harmless", "helpful", "honest")
 OBJECTIVES = ("domain", "harmless", "honest")
 SPACES: dict[str, dict[str, Any]] = {
-    "layers": {"places": "layers", "rank_places": "global"},
+    "blocks": {"places": "blocks(2)+kind", "rank_places": "global"},
     "modules": {"places": "modules", "rank_places": "global"},
-    "modules, density and outliers": {
+    "modules and densities": {
         "method": "breadcrumbs",
         "places": "modules",
         "per_source": {
