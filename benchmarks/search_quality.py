@@ -1,6 +1,7 @@
 """Hypervolume on held-out prompts against evaluations, for samplers and the gradient warm start.
 
     python benchmarks/search_quality.py --seeds 28 29 30 31 32 --jobs 2
+    python benchmarks/search_quality.py --samplers --budgets 120 --out ... --spaces modules layers
 
 Every search sees the same space, begins with the same prior and is charged the same: one for a
 scored merge, three for a gradient step. A gradient search plans its steps for its budget, so its
@@ -15,14 +16,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import fmean
 from typing import Any
+
+from quality_summary import draw, summary, table
 
 AXES = ("domain", "harmless", "helpful", "honest")
 OBJECTIVES = ("domain", "harmless", "honest")
@@ -38,9 +41,17 @@ SPACES: dict[str, dict[str, Any]] = {
         },
     },
 }
+# What else may be searched, for the gradient search alone: which ranks, how fine.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "task arithmetic": {"method": "task_arithmetic", "places": "modules"},
+    "no truncation": {"places": "modules", "rank_ratio": [1.0, 1.0]},
+    "rank ratio 1/T": {"places": "modules", "rank_ratio": [1 / 3, 1 / 3]},
+    "a rank ratio for each module": {"places": "modules"},
+    "one weight for each source": {"places": "global"},
+    "layers": {"places": "layers", "rank_places": "global"},
+}
 SAMPLERS = ("random", "nsga2", "cmaes", "tpe")
 GRADIENT = "gradient"
-BUDGETS = (20, 30, 60, 300)  # of the gradient searches
 PER_AXIS = 64  # search and validation probes; half of the demo's, for time
 CHECKPOINTS = (20, 30, 60, 120, 200, 300)  # evaluations at which a front is answered
 STEPS_SHARE = 0.6  # of a gradient search's evaluations that go into gradient steps
@@ -65,13 +76,14 @@ class Job:
 
 def plan(job: Job) -> Any:
     """The configuration of a job."""
-    from benchmarks.small_worlds import small_world
+    from small_worlds import small_world
+
     from search.config import SearchConfig
     from search.warmstart import STEP_COST
 
     config = small_world(job.runs, job.seed, PER_AXIS)
     record = config.model_dump(mode="json", by_alias=True)
-    space = dict(SPACES[job.space])
+    space = dict((SPACES | VARIANTS)[job.space])
     record["merge"]["method"] = space.pop("method", "resm")
     record["space"] |= space
     record["objectives"] = {name: {} for name in OBJECTIVES}
@@ -150,48 +162,48 @@ def work(job: Job) -> dict[str, Any]:
 
 
 def jobs(args: argparse.Namespace) -> Iterator[Job]:
-    """All searches, long ones first within a seed."""
-    for seed in args.seeds:
-        for space in args.spaces:
+    """All searches, space by space."""
+    for space in args.spaces:
+        for seed in args.seeds:
             for sampler in args.samplers:
                 yield Job(args.runs, seed, space, sampler, args.evaluations)
-            for budget in sorted({b for b in BUDGETS if b <= args.evaluations}, reverse=True):
+            for budget in args.budgets:
                 yield Job(args.runs, seed, space, GRADIENT, budget)
 
 
-def at(curve: Sequence[dict[str, float]], evaluations: int, key: str = "heldout") -> float:
-    """A curve's value after so many evaluations."""
-    values = [point[key] for point in curve if point["evaluations"] <= evaluations]
-    return values[-1] if values else 0.0
-
-
 def main() -> None:
-    """Run the jobs and write the table."""
+    """Run the jobs, then write the table and the picture."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[28, 29, 30, 31, 32])
-    parser.add_argument("--spaces", nargs="+", choices=SPACES, default=list(SPACES))
+    parser.add_argument("--spaces", nargs="+", choices=SPACES | VARIANTS, default=list(SPACES))
     parser.add_argument("--samplers", nargs="*", default=list(SAMPLERS))
-    parser.add_argument("--evaluations", type=int, default=300)
+    parser.add_argument("--evaluations", type=int, default=300, help="of every sampler")
+    parser.add_argument("--budgets", type=int, nargs="*", default=[20, 30, 60, 300])
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--runs", type=Path, default=Path("runs/quality"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/search_quality.json"))
     args = parser.parse_args()
     plans = list(jobs(args))
     os.environ["OMP_NUM_THREADS"] = "1"
+    found = []
     with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
         for job, result in zip(plans, pool.map(work, plans), strict=True):
+            found.append({**result, "seed": job.seed, "space": job.space, "sampler": job.sampler})
             last = result["curve"][-1]
-            mean = sum(result["pick"].values()) / len(AXES)
             print(
-                f"{job.seed} {job.space:30} {job.sampler:9} {job.evaluations:4} "
-                f"n={result['numbers']:3} hv search {last['search']:.3f} held-out "
-                f"{last['heldout']:.3f} pick {100 * mean:.1f} gap {100 * result['gap']:.1f} "
-                f"feasible {result['feasible']} {result['cpu_s']:.0f} s",
+                f"{job.seed} {job.space:22} {job.sampler:9} {last['evaluations']:4} evaluations: "
+                f"hypervolume {last['heldout']:.3f} held-out, {last['search']:.3f} search; "
+                f"pick {100 * fmean(result['pick'].values()):.1f}; {result['cpu_s']:.0f} CPU s",
                 flush=True,
             )
+    record = summary(found)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(record, indent=1) + "\n")
+    print(table(record))
+    draw(record, args.out.with_suffix(".svg"))
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     main()

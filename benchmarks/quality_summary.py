@@ -1,0 +1,147 @@
+"""What the searches of search_quality.py add up to: a record, a table, a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+GRADIENT = "gradient"
+Result = dict[str, Any]  # of one search: seed, space, sampler, curve, pick, gap, numbers, cpu_s
+
+
+def summary(results: Sequence[Result]) -> dict[str, Any]:
+    """By space: every curve, and how the gradient search compares with the best sampler.
+
+    Of each seed, `best` is the sampler whose front has the largest held-out hypervolume at its
+    end; `needed` the smallest budget with which the gradient search reaches that, or None; `ratio`
+    that of the largest budget's hypervolume to it; `ahead` the points by which its pick's held-out
+    mean of the axes is ahead of the best one of the samplers' picks.
+    """
+    record: dict[str, Any] = {}
+    for space in dict.fromkeys(result["space"] for result in results):
+        here = [result for result in results if result["space"] == space]
+        seeds = list(dict.fromkeys(result["seed"] for result in here))
+        samplers = list(dict.fromkeys(result["sampler"] for result in here))
+        record[space] = {
+            "numbers": here[0]["numbers"],
+            "curves": {
+                sampler: _curve([r for r in here if r["sampler"] == sampler])
+                for sampler in samplers
+            },
+            "ends": {sampler: _end(here, seeds, sampler) for sampler in samplers},
+            "seeds": {
+                str(seed): _compared([r for r in here if r["seed"] == seed]) for seed in seeds
+            },
+        }
+    return record
+
+
+def _curve(results: Sequence[Result]) -> dict[str, dict[str, list[float]]]:
+    """`{evaluations: {key: values over seeds}}`; a gradient search counts at its end alone."""
+    found: dict[int, dict[str, list[float]]] = {}
+    for result in results:
+        points = result["curve"]
+        for point in points[-1:] if result["sampler"] == GRADIENT else points:
+            at = found.setdefault(point["evaluations"], {"heldout": [], "search": []})
+            for key, values in at.items():
+                values.append(point[key])
+    return {str(n): found[n] for n in sorted(found)}
+
+
+def _end(results: Sequence[Result], seeds: Sequence[int], sampler: str) -> dict[str, list[float]]:
+    """Of the longest search of each seed: the pick's mean in percent, gap in points, CPU s."""
+    last = [
+        max(
+            (r for r in results if r["seed"] == seed and r["sampler"] == sampler),
+            key=lambda r: r["curve"][-1]["evaluations"],
+        )
+        for seed in seeds
+    ]
+    return {
+        "pick": [100 * fmean(result["pick"].values()) for result in last],
+        "gap": [100 * result["gap"] for result in last],
+        "cpu_s": [result["cpu_s"] for result in last],
+    }
+
+
+def _compared(results: Sequence[Result]) -> dict[str, Any]:
+    """The comparison of one seed, see `summary`."""
+    ends = {
+        (r["sampler"], r["curve"][-1]["evaluations"]): (
+            r["curve"][-1]["heldout"],
+            100 * fmean(r["pick"].values()),
+        )
+        for r in results
+    }
+    samplers = {key: end for key, end in ends.items() if key[0] != GRADIENT}
+    own = {budget: end for (name, budget), end in ends.items() if name == GRADIENT}
+    if not samplers or not own:
+        return {}
+    best = max(samplers, key=lambda key: samplers[key][0])
+    level = samplers[best][0]
+    reached = [budget for budget, (volume, _) in own.items() if volume >= level]
+    volume, pick = own[max(own)]
+    return {
+        "best": best[0],
+        "level": level,
+        "needed": min(reached, default=None),
+        "ratio": volume / level if level else None,
+        "ahead": pick - max(mean for _, mean in samplers.values()),
+    }
+
+
+def table(record: dict[str, Any]) -> str:
+    """The record as Markdown: held-out hypervolume, median (range), at every checkpoint."""
+    lines = []
+    for space, here in record.items():
+        points = sorted({int(n) for curve in here["curves"].values() for n in curve})
+        lines += [
+            "",
+            f"{space}, {here['numbers']} numbers",
+            "",
+            "| search | " + " | ".join(map(str, points)) + " | pick | gap |",
+            "| --- |" + " --- |" * (len(points) + 2),
+        ]
+        for sampler, curve in here["curves"].items():
+            cells = [
+                _spread(curve[str(n)]["heldout"], 2) if str(n) in curve else "" for n in points
+            ]
+            end = here["ends"][sampler]
+            cells += [_spread(end["pick"], 1), _spread(end["gap"], 1)]
+            lines.append(f"| {sampler} | " + " | ".join(cells) + " |")
+        for seed, compared in here["seeds"].items():
+            lines.append(f"\nseed {seed}: {compared}" if compared else "")
+    return "\n".join(lines)
+
+
+def _spread(values: Sequence[float], digits: int) -> str:
+    low, middle, high = (f"{f(values):.{digits}f}" for f in (min, median, max))
+    return f"{middle} ({low} to {high})" if len(values) > 1 else middle
+
+
+def draw(record: dict[str, Any], path: Path) -> None:
+    """Held-out hypervolume against evaluations: medians as lines, ranges as bands."""
+    try:
+        from matplotlib import pyplot
+    except ImportError:
+        print(f"no picture: {path.name} needs matplotlib")
+        return
+    pyplot.rcParams["svg.hashsalt"] = "safemerge"  # the same picture from the same numbers
+    figure, axes = pyplot.subplots(
+        1, len(record), figsize=(4.2 * len(record), 3.6), sharey=True, squeeze=False
+    )
+    for axis, (space, here) in zip(axes[0], record.items(), strict=True):
+        for sampler, curve in here["curves"].items():
+            at = [int(n) for n in curve]
+            values = [curve[str(n)]["heldout"] for n in at]
+            style = "o-" if sampler == GRADIENT else "-"
+            (line,) = axis.plot(at, [median(v) for v in values], style, label=sampler)
+            low, high = [min(v) for v in values], [max(v) for v in values]
+            axis.fill_between(at, low, high, alpha=0.15, color=line.get_color())
+        axis.set(xscale="log", xlabel="evaluations", title=f"{space}, {here['numbers']} numbers")
+    axes[0][0].set(ylabel="held-out hypervolume", ylim=(0, 1))
+    axes[0][0].legend()
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
