@@ -31,6 +31,7 @@ from synth.engines.transformers import TransformersEngine
 from synth.probes import Probe
 
 STEP_COST = 3  # evaluations that one gradient step is charged as: a forward and a backward pass
+_STEP_TOKENS = 16384  # in one backward pass: every pass projects all gradients once
 _CENTRE = 2 / 3  # share of the steps that go into the balanced recipe
 _LAST_RATE = 0.05  # learning rate at the end of a descent, as a share of the first
 _RING_RATE = 0.4  # learning rate of the ring's descents, as a share of the first one's
@@ -126,7 +127,8 @@ def _minibatches(
             for axis in axes
             for i in range(start, start + size)
         ]
-        batches = engine.encode([(probe.prompt, probe.answer) for probe in rows])
+        pairs = [(probe.prompt, probe.answer) for probe in rows]
+        batches = engine.encode(pairs, batch_tokens=_STEP_TOKENS)
         minibatches.append(_Minibatch(batches, tuple(probe.axis for probe in rows)))
     return minibatches
 

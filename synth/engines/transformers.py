@@ -125,13 +125,19 @@ class TransformersEngine:
         columns = (scores.logprob.tolist(), scores.tokens.tolist(), scores.greedy.tolist())
         return [Likelihood(*row) for row in zip(*columns, strict=True)]
 
-    def encode(self, pairs: Sequence[tuple[str, str]]) -> tuple[Batch, ...]:
+    def encode(
+        self, pairs: Sequence[tuple[str, str]], *, batch_tokens: int | None = None
+    ) -> tuple[Batch, ...]:
         """Pairs as batches on the model's device, to be scored many times.
+
+        Args:
+            pairs: prompts and answers.
+            batch_tokens: largest padded batch in tokens; None is the engine's own.
 
         Raises:
             BadInput: if a pair is longer than the model's context.
         """
-        batches = encode(self.tokenizer, pairs, batch_tokens=self._batch_tokens)
+        batches = encode(self.tokenizer, pairs, batch_tokens=batch_tokens or self._batch_tokens)
         if batches:  # sorted by length, so the last row of the last batch is the longest
             last = batches[-1]
             self._check_length(last.input_ids.shape[1], pairs[int(last.rows[-1])][0])
