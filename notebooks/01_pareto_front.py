@@ -135,8 +135,9 @@ print("\n".join(heldout.statements))
 # %% [markdown]
 # ## Pick a point
 #
-# The search picked the front point with the best mean on the validation probes. Another rule is one
-# line: `front.pick(at_least={"harmless": 0.9}, maximise="domain")`.
+# The search picked the point that answered the validation probes best, or, of several that these
+# cannot tell apart, the most balanced one. Another rule is one line:
+# `front.pick(at_least={"harmless": 0.9}, maximise="domain")`.
 
 # %%
 best = front.pick(maximise=x_name)

@@ -156,7 +156,7 @@ def front_rows(run: Run) -> list[dict[str, Any]]:
     heldout = run.heldout()
     pick = run.pick().number if run.candidates else None
     rows = []
-    for point in run.front().points:
+    for point in run.shown():
         row: dict[str, Any] = {
             "trial": point.number,
             "pick": point.number == pick,

@@ -62,6 +62,32 @@ class Front:
         ordered = sorted(kept.items(), key=lambda item: item[0], reverse=True)
         return cls(tuple(candidate for _, candidate in ordered), directions)
 
+    def joined_by(self, more: Sequence[Candidate]) -> Front:
+        """The same with more candidates, which it may dominate, sorted in."""
+        points = sorted(
+            (*self.points, *more), key=lambda c: _gains(c, self.directions), reverse=True
+        )
+        return Front(tuple(points), self.directions)
+
+    def with_near(self, candidates: Sequence[Candidate], most: int) -> Front:
+        """The same, at most `most` points of it, joined by those that cannot be told from it.
+
+        Near is a feasible candidate that no point of the front is ahead of by more than one
+        standard error, the candidate's own, in every objective; those that come first are behind
+        by least. Of candidates with equal scores only one is taken.
+        """
+        near: list[tuple[float, int, Candidate]] = []
+        seen = [point.scores for point in self.points]
+        for candidate in candidates:
+            if candidate.feasible and candidate.scores not in seen:
+                seen.append(candidate.scores)
+                behind = max(_behind(candidate, point, self.directions) for point in self.points)
+                if behind <= 1.0:
+                    near.append((behind, candidate.number, candidate))
+        points = thinned(self.points, most)
+        closest = [candidate for _, _, candidate in sorted(near, key=lambda one: one[:2])]
+        return Front(points, self.directions).joined_by(closest[: most - len(points)])
+
     def hypervolume(self) -> float:
         """Area (volume) dominated by the feasible points, reference point 0 in every objective.
 
@@ -132,6 +158,19 @@ class Front:
         return max(within, key=lambda point: sign * point.scores[maximise].value)
 
 
+def thinned(
+    points: tuple[Candidate, ...], most: int, kept: Candidate | None = None
+) -> tuple[Candidate, ...]:
+    """At most `most` of some points, evenly spread, one of them always kept."""
+    if len(points) <= most:
+        return points
+    spread = most if kept is None else most - 1
+    step = (len(points) - 1) / max(spread - 1, 1)
+    chosen = {round(i * step) for i in range(spread)}
+    chosen |= {i for i, point in enumerate(points) if point == kept}
+    return tuple(points[i] for i in sorted(chosen))
+
+
 def hypervolume(gains: Sequence[tuple[float, ...]], directions: Mapping[str, bool]) -> float:
     """`Front.hypervolume` of objective values with the sign that makes larger better."""
     import moocore
@@ -158,3 +197,11 @@ def _gains(candidate: Candidate, directions: Mapping[str, bool]) -> tuple[float,
 
 def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
     return one != other and all(a >= b for a, b in zip(one, other, strict=True))
+
+
+def _behind(candidate: Candidate, point: Candidate, directions: Mapping[str, bool]) -> float:
+    """How far a point is ahead of a candidate in every objective, in the candidate's errors."""
+    pairs = zip(_gains(candidate, directions), _gains(point, directions), directions, strict=True)
+    return min(
+        (ahead - own) / max(candidate.scores[metric].stderr, 1e-12) for own, ahead, metric in pairs
+    )

@@ -19,7 +19,7 @@ from search.setup import Workbench
 # Keys that may differ when a run goes on: they change no trial that is finished.
 MAY_CHANGE = frozenset(
     {"search.trials", "search.failed_frac", "search.workers"}
-    | {"probes.unreadable_frac", "probes.heldout_judge"}
+    | {"search.answered", "probes.unreadable_frac", "probes.heldout_judge"}
 )
 MAY_CHANGE_IN = ("search.stop.", "engine.")
 

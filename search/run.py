@@ -64,6 +64,13 @@ class Run:
         """The Pareto front of the finished trials, on the search probes."""
         return Front.of(self.candidates, self.config.directions)
 
+    def shown(self) -> tuple[Candidate, ...]:
+        """The front's points, best first objective first, and the pick where it lies beside it."""
+        front = self.front().points
+        if not front or self.pick() in front:
+            return front
+        return self.front().joined_by((self.pick(),)).points
+
     def pick(self) -> Candidate:
         """The chosen point: the one recorded when the search ended, else the knee of the front.
 

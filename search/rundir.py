@@ -3,6 +3,8 @@
     config.toml  lock.json  baseline.json  study.journal  warmstart.json
     trials/00042/  recipe.json  scores.json  error.txt (only if failed)
                    same_as.json (only where an earlier trial has the same recipe and was scored)
+                   validation.jsonl  answers.jsonl (near the front: to validation, held-out probes)
+    validation/    the same answers of base and sources
     front/search.json  front/heldout.json  logs/worker-0.log (only with several workers)
 
 Every file is written beside its place and renamed over it, so a kill leaves the old one or the

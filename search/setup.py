@@ -69,6 +69,10 @@ class Workbench:
         self.merges.append(merge)
         return merge
 
+    def make_live(self, recipe: Recipe) -> None:
+        """Merge a recipe into the live model."""
+        self.resident(recipe).apply(recipe, self.live)
+
     @property
     def search_probes(self) -> tuple[Probe, ...]:
         """Probes that the search optimises on."""

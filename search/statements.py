@@ -26,13 +26,13 @@ def _judged(found: HeldOut) -> tuple[str, ...]:
     both = found.agreement
     if both is None:
         return (
-            f"One judge, {found.judge}, read the replies for the pick and on held-out probes: "
-            "where it errs, both err alike; probes.heldout_judge names a second one.",
+            f"One judge, {found.judge}, read all replies, and nobody has checked it; "
+            "probes.heldout_judge names a second one.",
         )
     kappa = "undefined" if both.kappa is None else f"{both.kappa:.2f} ± {both.kappa_stderr:.2f}"
     return (
-        f"{found.judge} read the replies on held-out probes, {both.rater} those for the pick: of "
-        f"{both.n} different held-out replies they judge {100 * both.agreement:.1f} % alike "
+        f"{found.judge} read the replies on held-out probes in place of {both.rater}: of {both.n} "
+        f"different held-out replies they judge {100 * both.agreement:.1f} % alike "
         f"(Cohen's kappa {kappa}); {both.missed_refusals} only {both.rater} calls a refusal, "
         f"{both.false_refusals} only {found.judge}.",
     )

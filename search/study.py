@@ -6,8 +6,7 @@ What a trial is, and what a kill leaves of one, is in `trials.py`.
 from __future__ import annotations
 
 import gc
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,12 +15,12 @@ import torch
 from safemerge.recipe import Recipe
 from search.config import SearchConfig
 from search.interrupts import uninterrupted
-from search.objectives import Scores, probe_axes
-from search.pareto import Front
+from search.objectives import probe_axes
+from search.picking import record_front
 from search.progress import Report, silent
 from search.provenance import check_resumable, measure_baseline, record_start
 from search.run import Run
-from search.rundir import RunDir, scores_record
+from search.rundir import RunDir
 from search.samplers import check_sampler
 from search.setup import Workbench, open_workbench
 from search.stopping import reason_to_stop
@@ -48,7 +47,7 @@ def run_search(
             failure share, the workers and the device may differ from the recorded ones.
         run_dir: where the run lives; made if missing.
         first: given the open workbench, the recipes that are tried before the sampler draws any.
-        report: called at every step of the stages prepare, warm start and trials.
+        report: called at every step of the stages prepare, warm start, trials and answers.
 
     Returns:
         The run, with front and pick recorded.
@@ -86,7 +85,7 @@ def run_search(
                 stopped = run_workers(home, study, config, report, first=start)
             bench = open_workbench(config)
         run = Run.load(home.path)
-        _record_front(run, bench, stopped)
+        record_front(run, bench, stopped, report)
     return Run.load(home.path)
 
 
@@ -160,45 +159,3 @@ def _enqueue_warm_start(
         for point in record["points"]:
             study.enqueue_trial(point, skip_if_exists=True)
         study.set_user_attr("warm_started", True)
-
-
-def _record_front(run: Run, bench: Workbench, stopped: str) -> None:
-    """Write front/search.json with the pick, and why the search ended.
-
-    The pick is the knee among the points whose sum of objectives on the validation probes is
-    within one standard error of the best: closer than that they cannot be told apart.
-    """
-    front = run.front()
-    validation = {
-        point.number: bench.validation.score(point.recipe, bench.resident(point.recipe))
-        for point in front.points
-        if bench.validation is not None
-    }
-    pick = front.knee(_within_one_error(validation, front) if validation else None).number
-    record = {
-        "pick": pick,
-        "stopped": stopped,
-        "feasible": all(point.feasible for point in front.points),
-        "hypervolume": front.hypervolume(),
-        "points": [
-            {
-                "trial": point.number,
-                "violation": point.violation,
-                "scores": scores_record(point.scores),
-                "validation": scores_record(validation.get(point.number, {})),
-            }
-            for point in front.points
-        ],
-    }
-    run.dir.write("front/search.json", record)
-
-
-def _within_one_error(validation: Mapping[int, Scores], front: Front) -> set[int]:
-    """Trials whose sum of objectives is within one standard error of the best one's."""
-    total = {
-        number: sum(scores[m].value * (1.0 if up else -1.0) for m, up in front.directions.items())
-        for number, scores in validation.items()
-    }
-    best = max(total, key=lambda number: total[number])
-    error = math.hypot(*(validation[best][metric].stderr for metric in front.directions))
-    return {number for number, value in total.items() if value >= total[best] - error}

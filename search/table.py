@@ -7,11 +7,10 @@ The front is also scored by likelihood, as the search scores it, for the gap bet
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
 
 from safemerge.resident import ResidentMerge
+from search.answering import write_answers
 from search.baselines.single_weight import best_single_weight, single_weight, uniform
 from search.bootstrap import paired_differences
 from search.config import ProbesConfig
@@ -20,7 +19,7 @@ from search.gap import Gap, gaps
 from search.heldout import JUDGED, Answer, measure
 from search.heldout_record import HeldOut
 from search.objectives import Score
-from search.pareto import Candidate
+from search.pareto import Candidate, thinned
 from search.progress import Report, silent
 from search.run import Run
 from search.setup import Workbench, heldout_judge, load_live
@@ -53,8 +52,8 @@ def measure_run(
     section = run.config.probes
     likelihood = LikelihoodEvaluator(bench.engine, probes, likelihood=section.likelihood)
     other = heldout_judge(run.config)
-    front = run.front().points
-    points = _thinned(front, run.pick())
+    front = run.shown()
+    points = thinned(front, FRONT_POINTS, run.pick())
     total = 3 + len(bench.inputs.sources) + len(baselines) + len(points)
     rows: dict[str, dict[str, Score]] = {}
     measured: dict[int, dict[str, Score]] = {}
@@ -77,8 +76,7 @@ def measure_run(
         number = point.number
         measured[number], replies[number] = scores, answers
         gap[number] = gaps(point.scores, likelihood.score_live())
-        record = "".join(_line(asdict(answer)) for answer in answers)
-        run.dir.write_text(f"trials/{number:05d}/answers.jsonl", record)
+        write_answers(run.dir, f"trials/{number:05d}/answers.jsonl", answers)
     report("held-out", total, total, "")
     pick = run.pick().number
     found = HeldOut(
@@ -118,12 +116,11 @@ def _live_rows(
     yield "best_single_weight", None
     held = len(bench.merges)
     for name, other in baselines.items():
-        best = other.pick().recipe
-        bench.resident(best).apply(best, bench.live)
+        bench.make_live(other.pick().recipe)
         del bench.merges[held:]  # those of several methods may not fit into memory together
         yield name, None
     for point in points:
-        bench.resident(point.recipe).apply(point.recipe, bench.live)
+        bench.make_live(point.recipe)
         yield f"trial {point.number}", point
 
 
@@ -142,17 +139,3 @@ def _agreement(said: Iterable[Answer], section: ProbesConfig) -> Agreement | Non
     ours, theirs = zip(*read.values(), strict=True)
     names = (" and ".join(section.judges), " and ".join(section.heldout_judges))
     return compare(ours, theirs, rater=names[0], judge=names[1])
-
-
-def _thinned(points: tuple[Candidate, ...], pick: Candidate) -> tuple[Candidate, ...]:
-    """At most FRONT_POINTS of the front, evenly spread, the pick always among them."""
-    if len(points) <= FRONT_POINTS:
-        return points
-    last = len(points) - 1
-    chosen = {round(i * last / (FRONT_POINTS - 2)) for i in range(FRONT_POINTS - 1)}
-    chosen |= {i for i, point in enumerate(points) if point.number == pick.number}
-    return tuple(points[i] for i in sorted(chosen))
-
-
-def _line(record: Mapping[str, object]) -> str:
-    return json.dumps(record, ensure_ascii=False, sort_keys=True) + "\n"

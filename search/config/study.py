@@ -62,6 +62,8 @@ class StudyConfig(Section):
         warm_start: the gradient warm start.
         failed_frac: the search stops when more than this share of at least ten trials, or of all
             where there are fewer, failed.
+        answered: most trials near the front that answer the validation probes after the search, for
+            a judge to read, before one is picked; 0 picks by likelihood alone.
         storage: of the study: "journal", a file in the run directory, or the URL of a database,
             sqlite:///file or postgresql://user@host/name.
         workers: processes that run trials, on one machine. Those on CPUs share the cores; with
@@ -74,6 +76,7 @@ class StudyConfig(Section):
     sampler_options: dict[str, Any] = Field(default={})
     warm_start: WarmStartConfig = WarmStartConfig()
     failed_frac: float = Field(default=0.5, ge=0.0, lt=1.0)
+    answered: int = Field(default=16, ge=0)
     storage: str = "journal"
     workers: int = Field(default=1, ge=1, le=256)
 

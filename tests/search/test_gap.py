@@ -55,7 +55,7 @@ def test_points_that_are_apart_and_points_that_are_not_are_said_plainly() -> Non
         }
     )
     said = "\n".join(statements(found, on_front=9))
-    assert "One judge, phrases, read the replies" in said
+    assert "One judge, phrases, read all replies" in said
     assert "15.0 ± 7.2 points lower on held-out than on search probes" in said
     assert "the widest gap is 30.0 ± 10.4, on domain" in said
     assert "Trial 1 is apart from the pick: domain +12.5 points (+5.0 to +20.0); not on" in said
@@ -70,7 +70,7 @@ def test_two_judges_are_said_with_how_far_they_agree() -> None:
     both = compare(said, other, rater="phrases", judge="wildguard")
     found = measured({}).model_copy(update={"judge": "wildguard", "agreement": both})
     assert statements(found, on_front=1)[0] == (
-        "wildguard read the replies on held-out probes, phrases those for the pick: of 10 "
+        "wildguard read the replies on held-out probes in place of phrases: of 10 "
         "different held-out replies they judge 90.0 % alike (Cohen's kappa 0.80 ± 0.19); 1 only "
         "phrases calls a refusal, 0 only wildguard."
     )

@@ -46,7 +46,7 @@ def test_a_search_records_everything(config: SearchConfig, tmp_path: Path) -> No
         assert (run.dir.path / name).exists()
     assert run.dir.read("lock.json")["judge"] == PhraseJudge().fingerprint()
     assert not list(run.dir.path.glob("**/*.safetensors"))
-    assert run.pick() in run.front().points
+    assert run.pick() in run.shown()
     assert {"domain", "harmless", "helpful", "honest", "over_refusal", "degenerate"} == set(
         run.base
     )

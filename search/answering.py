@@ -1,0 +1,96 @@
+"""Answers to the validation probes, by generation, graded and kept in the run.
+
+A likelihood cannot show a model that says the right thing less often than it finds it likely, that
+refuses what is harmless, or that babbles. Answers can, but cost a generation each, so only the
+trials near the front give them, and base and sources, to which limits may be relative. A file of
+answers is whole or not there: after a kill no model is asked twice. Ours.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+
+from search.heldout import Answer, answer_scores, measure
+from search.objectives import Scores
+from search.pareto import Candidate
+from search.progress import Report
+from search.rundir import RunDir
+from search.setup import Workbench, load_live
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """Scores by generation and judge, all on the same probes.
+
+    Args:
+        base: of the base.
+        sources: `{source: scores}`.
+        trials: `{trial: scores}`.
+    """
+
+    base: Scores
+    sources: Mapping[str, Scores]
+    trials: Mapping[int, Scores]
+
+
+def answer(
+    home: RunDir, bench: Workbench, trials: Sequence[Candidate], *, max_tokens: int, report: Report
+) -> Answered:
+    """Let base, sources and trials answer the validation probes, or the search probes without any.
+
+    Args:
+        home: where answers are kept: validation/ for base and sources, else the trial's folder.
+        bench: the live engine and the judge.
+        trials: what is asked.
+        max_tokens: length of a reply.
+        report: called for every model.
+    """
+    scores = []
+    models = list(_models(bench, trials))
+    for done, (file, make_live) in enumerate(models):
+        report("answers", done, len(models), "")
+        scores.append(answer_scores(_kept(home, file, bench, make_live, max_tokens)))
+    report("answers", len(models), len(models), "")
+    names = [ref.name for ref in bench.inputs.refs[1:]]
+    numbers = [trial.number for trial in trials]
+    return Answered(
+        base=scores[0],
+        sources=dict(zip(names, scores[1:], strict=False)),
+        trials=dict(zip(numbers, scores[1 + len(names) :], strict=True)),
+    )
+
+
+def _models(
+    bench: Workbench, trials: Sequence[Candidate]
+) -> Iterator[tuple[str, Callable[[], None]]]:
+    """Base, sources and trials: where its answers are kept, and what makes its weights live."""
+    yield "validation/base.jsonl", partial(load_live, bench.live, bench.inputs)
+    for index in range(len(bench.inputs.sources)):
+        file = f"validation/source-{index}.jsonl"  # a name may be no file name
+        yield file, partial(load_live, bench.live, bench.inputs, index)
+    for trial in trials:
+        file = f"trials/{trial.number:05d}/validation.jsonl"
+        yield file, partial(bench.make_live, trial.recipe)
+
+
+def _kept(
+    home: RunDir, file: str, bench: Workbench, make_live: Callable[[], None], max_tokens: int
+) -> list[Answer]:
+    """The answers of a file; asked for and written where there is none."""
+    if (home.path / file).exists():
+        lines = (home.path / file).read_text(encoding="utf-8").splitlines()
+        return [Answer(**json.loads(line)) for line in lines]
+    make_live()
+    probes = bench.search_probes if bench.validation is None else bench.validation.probes
+    _, answers = measure(bench.engine, probes, bench.judge, max_tokens=max_tokens)
+    write_answers(home, file, answers)
+    return answers
+
+
+def write_answers(home: RunDir, file: str, answers: Sequence[Answer]) -> None:
+    """Answers as JSON Lines, in their order, atomically."""
+    lines = (json.dumps(asdict(one), ensure_ascii=False, sort_keys=True) for one in answers)
+    home.write_text(file, "".join(f"{line}\n" for line in lines))
