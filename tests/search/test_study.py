@@ -1,6 +1,7 @@
 """run_search: budget, resuming, kills, refusals. Real models and probes, a real journal."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -95,6 +96,20 @@ def test_changed_probes_are_refused(record: dict[str, Any], tmp_path: Path) -> N
     own.write_text("\n".join(lines[:-1]) + "\n")
     with pytest.raises(RunError, match="other content of the probes"):
         run_search(with_search(changed, trials=1), tmp_path / "run")
+
+
+def test_a_source_that_was_changed_is_refused_and_named(
+    record: dict[str, Any], tmp_path: Path
+) -> None:
+    first, *others = record["models"]["sources"]
+    own = shutil.copytree(first["path"], tmp_path / "own")
+    sources = [{"name": first["name"], "path": str(own)}, *others]
+    record["models"] = record["models"] | {"sources": sources}
+    config = with_search(record, trials=1)
+    run_search(config, tmp_path / "run")
+    shutil.copy(Path(others[0]["path"]) / "model.safetensors", own / "model.safetensors")
+    with pytest.raises(RunError, match=f"other content of {first['name']} .*new run with --run"):
+        run_search(config, tmp_path / "run")
 
 
 def test_a_second_runner_is_refused(config: SearchConfig, tmp_path: Path) -> None:
