@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from safemerge.errors import ProbeError
-from synth.probes import ProbeSet
+from synth.probes import AXES, ProbeSet
 from synth.zoo import World, Zoo, draw
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -100,6 +100,16 @@ def test_wrong_answers_repeats_and_leaks_among_probes_are_found(
     assert (found["duplicates"], found["leaks"]) == (1, 1)
     assert found["right"]["domain"]["all"]["share"] == pytest.approx(12 / 13)
     assert found["right"]["harmless"]["all"]["share"] == pytest.approx(12 / 13)
+
+
+def test_fewer_probes_are_the_first_of_every_axis(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    subset = importlib.import_module("probes_needed").subset
+    whole = ProbeSet(tuple(draw.probes(World(0), "search", 12)))
+    fewer = subset(whole, 5)
+    for axis in AXES:
+        assert fewer.axis(axis).probes == whole.axis(axis).probes[:5]
+    assert len(subset(whole, 99)) == len(whole)
 
 
 def test_a_device_is_measured_against_its_own_floor(tmp_path: Path) -> None:
