@@ -82,7 +82,7 @@ def plan(job: Job) -> Any:
     from search.warmstart import STEP_COST
 
     config = small_world(job.runs, job.seed, PER_AXIS)
-    record = config.model_dump(mode="json", by_alias=True)
+    record = config.record()
     space = dict((SPACES | VARIANTS)[job.space])
     record["merge"]["method"] = space.pop("method", "resm")
     record["space"] |= space

@@ -25,7 +25,7 @@ def small_world(runs: Path, seed: int, per_axis: int) -> SearchConfig:
     home.mkdir(parents=True, exist_ok=True)
     zoo = build_zoo(runs / "zoo", width=128, device="cpu", seed=seed, effort=1.0)
     config = demo_config(zoo, home, seed=seed, device="cpu", trials=60)
-    record = config.model_dump(mode="json", by_alias=True)
+    record = config.record()
     record["probes"]["path"] = str(home / f"probes-{per_axis}.jsonl")
     record["probes"]["write"]["counts"] = dict.fromkeys(AXES, per_axis)
     config = SearchConfig.from_record(record)
