@@ -26,6 +26,7 @@ def summary(results: Sequence[Result]) -> dict[str, Any]:
         samplers = list(dict.fromkeys(result["sampler"] for result in here))
         record[space] = {
             "numbers": here[0]["numbers"],
+            "per_axis": here[0]["per_axis"],
             "curves": {
                 sampler: _curve([r for r in here if r["sampler"] == sampler])
                 for sampler in samplers
@@ -52,13 +53,8 @@ def _curve(results: Sequence[Result]) -> dict[str, dict[str, list[float]]]:
 
 def _end(results: Sequence[Result], seeds: Sequence[int], sampler: str) -> dict[str, list[float]]:
     """Of the longest search of each seed: the pick's mean in percent, gap in points, CPU s."""
-    last = [
-        max(
-            (r for r in results if r["seed"] == seed and r["sampler"] == sampler),
-            key=lambda r: r["curve"][-1]["evaluations"],
-        )
-        for seed in seeds
-    ]
+    own = [[r for r in results if r["seed"] == seed and r["sampler"] == sampler] for seed in seeds]
+    last = [max(one, key=lambda r: r["curve"][-1]["evaluations"]) for one in own if one]
     return {
         "pick": [100 * fmean(result["pick"].values()) for result in last],
         "gap": [100 * result["gap"] for result in last],
@@ -99,17 +95,17 @@ def table(record: dict[str, Any]) -> str:
         points = sorted({int(n) for curve in here["curves"].values() for n in curve})
         lines += [
             "",
-            f"{space}, {here['numbers']} numbers",
+            f"{space}, {here['numbers']} numbers, {here['per_axis']} probes for each axis",
             "",
-            "| search | " + " | ".join(map(str, points)) + " | pick | gap |",
-            "| --- |" + " --- |" * (len(points) + 2),
+            "| search | " + " | ".join(map(str, points)) + " | pick | gap | CPU s |",
+            "| --- |" + " --- |" * (len(points) + 3),
         ]
         for sampler, curve in here["curves"].items():
             cells = [
                 _spread(curve[str(n)]["heldout"], 2) if str(n) in curve else "" for n in points
             ]
             end = here["ends"][sampler]
-            cells += [_spread(end["pick"], 1), _spread(end["gap"], 1)]
+            cells += [_spread(end["pick"], 1), _spread(end["gap"], 1), _spread(end["cpu_s"], 0)]
             lines.append(f"| {sampler} | " + " | ".join(cells) + " |")
         for seed, compared in here["seeds"].items():
             lines.append(f"\nseed {seed}: {compared}" if compared else "")

@@ -8,7 +8,8 @@ scored merge, three for a gradient step. A gradient search plans its steps for i
 curve is made of one search per budget; a sampler's is read off one long search. What counts at n
 evaluations is the search's front then, answered in full on held-out prompts: nothing is chosen by
 those. Objectives are domain, harmless and honest, all shares in [0, 1], hypervolume from 0; a limit
-keeps refusals of harmless prompts down. Runs are kept, so a stopped benchmark goes on.
+keeps refusals of harmless prompts down. Runs are kept, so a stopped benchmark goes on; spaces that
+are in the file already stay there.
 """
 
 from __future__ import annotations
@@ -25,9 +26,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from measure import machine, write_json
 from quality_summary import draw, summary, table
+from small_worlds import small_world
 
 AXES = ("domain", "harmless", "helpful", "honest")
+KEYS = ("seed", "space", "sampler", "per_axis")
 OBJECTIVES = ("domain", "harmless", "honest")
 SPACES: dict[str, dict[str, Any]] = {
     "blocks": {"places": "blocks(2)+kind", "rank_places": "global"},
@@ -52,7 +56,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 SAMPLERS = ("random", "nsga2", "cmaes", "tpe")
 GRADIENT = "gradient"
-PER_AXIS = 64  # search and validation probes; half of the demo's, for time
 CHECKPOINTS = (20, 30, 60, 120, 200, 300)  # evaluations at which a front is answered
 STEPS_SHARE = 0.6  # of a gradient search's evaluations that go into gradient steps
 
@@ -66,22 +69,21 @@ class Job:
     space: str
     sampler: str
     evaluations: int
+    per_axis: int
 
     @property
     def folder(self) -> Path:
         """Where it is kept."""
-        name = f"{self.sampler}-{self.evaluations}".replace(":", "-")
+        name = f"{self.sampler}-{self.evaluations}-{self.per_axis}".replace(":", "-")
         return self.runs.absolute() / str(self.seed) / self.space.replace(" ", "_") / name
 
 
 def plan(job: Job) -> Any:
     """The configuration of a job."""
-    from small_worlds import small_world
-
     from search.config import SearchConfig
     from search.warmstart import STEP_COST
 
-    config = small_world(job.runs, job.seed, PER_AXIS)
+    config = small_world(job.runs, job.seed, job.per_axis)
     record = config.record()
     space = dict((SPACES | VARIANTS)[job.space])
     record["merge"]["method"] = space.pop("method", "resm")
@@ -166,9 +168,9 @@ def jobs(args: argparse.Namespace) -> Iterator[Job]:
     for space in args.spaces:
         for seed in args.seeds:
             for sampler in args.samplers:
-                yield Job(args.runs, seed, space, sampler, args.evaluations)
+                yield Job(args.runs, seed, space, sampler, args.evaluations, args.per_axis)
             for budget in args.budgets:
-                yield Job(args.runs, seed, space, GRADIENT, budget)
+                yield Job(args.runs, seed, space, GRADIENT, budget, args.per_axis)
 
 
 def main() -> None:
@@ -181,16 +183,19 @@ def main() -> None:
     parser.add_argument("--samplers", nargs="*", default=list(SAMPLERS))
     parser.add_argument("--evaluations", type=int, default=300, help="of every sampler")
     parser.add_argument("--budgets", type=int, nargs="*", default=[20, 30, 60, 300])
+    parser.add_argument("--per-axis", type=int, default=64, help="probes; the demo has 128")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--runs", type=Path, default=Path("runs/quality"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/search_quality.json"))
     args = parser.parse_args()
     plans = list(jobs(args))
+    for seed in args.seeds:  # here, where no other process is building the same one
+        small_world(args.runs, seed, args.per_axis)
     os.environ["OMP_NUM_THREADS"] = "1"
     found = []
     with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
         for job, result in zip(plans, pool.map(work, plans), strict=True):
-            found.append({**result, "seed": job.seed, "space": job.space, "sampler": job.sampler})
+            found.append({**result, **{key: getattr(job, key) for key in KEYS}})
             last = result["curve"][-1]
             print(
                 f"{job.seed} {job.space:22} {job.sampler:9} {last['evaluations']:4} evaluations: "
@@ -198,11 +203,11 @@ def main() -> None:
                 f"pick {100 * fmean(result['pick'].values()):.1f}; {result['cpu_s']:.0f} CPU s",
                 flush=True,
             )
-    record = summary(found)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(record, indent=1) + "\n")
-    print(table(record))
-    draw(record, args.out.with_suffix(".svg"))
+    before = json.loads(args.out.read_text())["spaces"] if args.out.exists() else {}
+    spaces = {**before, **summary(found)}
+    write_json(args.out, {"machine": machine(), "spaces": spaces})
+    print(table(spaces))
+    draw(spaces, args.out.with_suffix(".svg"))
 
 
 if __name__ == "__main__":

@@ -184,3 +184,42 @@ def test_the_overhead_of_a_search_is_measured_beside_what_scoring_costs(
         found = record[f"{trials}_trials"]
         assert 0.0 < found["share_of_a_trial"] < 1.0
         assert found["mean_cpu_s"] > 0.0
+
+
+def test_a_gradient_search_is_set_against_the_best_sampler_of_each_seed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    module = importlib.import_module("quality_summary")
+
+    def result(seed: int, sampler: str, pick: float, *volumes: tuple[int, float]) -> dict[str, Any]:
+        return {
+            "seed": seed,
+            "space": "modules",
+            "sampler": sampler,
+            "per_axis": 64,
+            "numbers": 116,
+            "cpu_s": 10.0,
+            "gap": 0.01,
+            "pick": {"domain": pick, "harmless": pick},
+            "curve": [{"evaluations": n, "search": v, "heldout": v} for n, v in volumes],
+        }
+
+    results = [
+        result(1, "tpe", 0.5, (60, 0.2), (300, 0.4)),
+        result(1, "random", 0.6, (60, 0.1), (300, 0.3)),
+        result(1, "gradient", 0.7, (20, 0.3)),
+        result(1, "gradient", 0.8, (30, 0.4)),
+        result(1, "gradient", 0.9, (300, 0.8)),
+        result(2, "tpe", 0.5, (60, 0.2), (300, 0.9)),
+        result(2, "gradient", 0.4, (300, 0.6)),
+    ]
+    record = module.summary(results)
+    here = record["modules"]
+    one, other = here["seeds"]["1"], here["seeds"]["2"]
+    assert (one["best"], one["level"], one["needed"]) == ("tpe", 0.4, 30)
+    assert (one["ratio"], one["ahead"]) == (2.0, pytest.approx(30.0))
+    assert (other["needed"], other["ahead"]) == (None, pytest.approx(-10.0))
+    assert here["curves"]["tpe"]["300"]["heldout"] == [0.4, 0.9]
+    assert here["curves"]["gradient"].keys() == {"20", "30", "300"}
+    assert "| tpe |  |  | 0.20 (0.20 to 0.20) | 0.65 (0.40 to 0.90) |" in module.table(record)
