@@ -95,7 +95,7 @@ def plan(job: Job) -> Any:
         steps = round(STEPS_SHARE * job.evaluations / STEP_COST)
     record["search"] |= {
         "trials": job.evaluations - STEP_COST * steps,
-        "sampler": "tpe" if job.sampler == GRADIENT else job.sampler,
+        "sampler": "blend" if job.sampler == GRADIENT else job.sampler,
     }
     record["search"]["warm_start"]["steps"] = steps
     return SearchConfig.from_record(record)

@@ -20,14 +20,14 @@ from typing import Any
 import cmaes
 import numpy as np
 import optuna
-from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution, IntDistribution
+from optuna.distributions import BaseDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from search.units import ENQUEUED, from_unit, to_unit
+
 _AUGMENTED = 0.05  # share of the sum, which tells weakly dominated points from the others
 _BROKEN = 2.0  # above every goal within the limits, which is at most 1.05
-_ENQUEUED = "fixed_params"  # Optuna's system attribute of trials whose numbers were given
 _RESAMPLED = 10  # draws until one lies in the ranges; then what lies outside is clipped
 
 
@@ -79,7 +79,7 @@ class ChebyshevCmaEs(optuna.samplers.BaseSampler):  # type: ignore[misc]  # Optu
     ) -> dict[str, Any]:
         """A draw from the distribution that the finished trials have led to."""
         goal = _Goal(study.directions, self._weights)
-        if not search_space or _ENQUEUED in trial.system_attrs:
+        if not search_space or ENQUEUED in trial.system_attrs:
             return {}
         trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         if self._strategy is None:
@@ -87,7 +87,7 @@ class ChebyshevCmaEs(optuna.samplers.BaseSampler):  # type: ignore[misc]  # Optu
         assert self._strategy is not None  # _begin has just made it
         self._learn(trials, search_space, goal)
         self._strategy.reseed_rng(self._rng.randint(2**31))
-        return _from_unit(self._strategy.ask(), search_space)
+        return from_unit(self._strategy.ask(), search_space)
 
     def sample_independent(
         self,
@@ -107,13 +107,13 @@ class ChebyshevCmaEs(optuna.samplers.BaseSampler):  # type: ignore[misc]  # Optu
     ) -> None:
         enqueued = []
         for trial in trials:
-            if _ENQUEUED not in trial.system_attrs:
+            if ENQUEUED not in trial.system_attrs:
                 break
             enqueued.append(trial)
         self._told = {trial.number for trial in enqueued}
         mean = np.full(len(space), 0.5)
         if enqueued:
-            mean = _to_unit(min(enqueued, key=goal), space)
+            mean = to_unit(min(enqueued, key=goal), space)
         self._strategy = cmaes.CMA(
             mean,
             self._sigma,
@@ -133,7 +133,7 @@ class ChebyshevCmaEs(optuna.samplers.BaseSampler):  # type: ignore[misc]  # Optu
         size = self._strategy.population_size
         for first in range(0, len(fresh) - size + 1, size):
             generation = fresh[first : first + size]
-            self._strategy.tell([(_to_unit(trial, space), goal(trial)) for trial in generation])
+            self._strategy.tell([(to_unit(trial, space), goal(trial)) for trial in generation])
             self._told |= {trial.number for trial in generation}
 
 
@@ -159,33 +159,3 @@ class _Goal:
         ]
         goal: float = max(losses) + _AUGMENTED * math.fsum(losses)
         return goal
-
-
-def _ends(kind: BaseDistribution) -> tuple[float, float]:
-    """The interval that the unit interval stands for; a whole number owns what rounds to it."""
-    half = 0.5 if isinstance(kind, IntDistribution) else 0.0
-    low, high = kind.low - half, kind.high + half
-    return (math.log(low), math.log(high)) if kind.log else (low, high)
-
-
-def _to_unit(trial: FrozenTrial, space: Mapping[str, BaseDistribution]) -> NDArray[np.float64]:
-    unit = []
-    for name, kind in space.items():
-        low, high = _ends(kind)
-        value = float(trial.params[name])
-        unit.append(((math.log(value) if kind.log else value) - low) / (high - low))
-    return np.asarray(np.clip(unit, 0.0, 1.0), dtype=np.float64)
-
-
-def _from_unit(
-    unit: NDArray[np.float64], space: Mapping[str, BaseDistribution]
-) -> dict[str, float]:
-    params: dict[str, float] = {}
-    for share, (name, kind) in zip(unit.tolist(), space.items(), strict=True):
-        low, high = _ends(kind)
-        value = low + share * (high - low)
-        value = math.exp(value) if kind.log else value
-        if isinstance(kind, IntDistribution):
-            value = round(value)
-        params[name] = min(max(value, kind.low), kind.high)
-    return params

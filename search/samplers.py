@@ -35,6 +35,9 @@ def make_sampler(
     # After a warm start the random trials that model-based samplers begin with would be wasted.
     startup = study.warm_start.ring if study.warm_start.steps else 10
     match study.sampler:
+        case "blend":
+            kind = importlib.import_module("search.blend").FrontBlend
+            own |= {"n_startup_trials": startup}
         case "tpe":
             kind = samplers.TPESampler
             # With others at work, what they are trying counts as bad: nobody draws beside them.

@@ -34,6 +34,7 @@ STEP_COST = 3  # evaluations that one gradient step is charged as: a forward and
 _STEP_TOKENS = 16384  # in one backward pass: every pass projects all gradients once
 _CENTRE = 2 / 3  # share of the steps that go into the balanced recipe
 _LAST_RATE = 0.05  # learning rate at the end of a descent, as a share of the first
+_REACH = 0.25  # share of the range of weights that the first descent can cross
 _RING_RATE = 0.4  # learning rate of the ring's descents, as a share of the first one's
 _EMPHASIS = 0.5  # factor on the other objectives of a ring point; its powers go further out
 
@@ -79,8 +80,9 @@ def warm_start(
     ring = _ring(tuple(objectives), config.ring)
     first = config.steps if len(ring) == 1 else max(1, round(_CENTRE * config.steps))
     rest = (config.steps - first) // max(1, len(ring) - 1)
-    low, high = space.ranges.rank_ratio
-    ratio = config.rank_ratio or (low * high) ** 0.5
+    least, most = space.ranges.rank_ratio
+    ratio = config.rank_ratio or (least * most) ** 0.5
+    low, high = space.ranges.weight
     descent = _Descent(engine, resident, space, minibatches, config, ratio, seed)
     done = 0
 
@@ -91,12 +93,29 @@ def warm_start(
             progress(done, config.steps)
 
     limits = dict.fromkeys(limited, 1.0)
-    centre = descent.run(descent.start(), {**limits, **ring[0]}, first, 0, 1.0, on_step)
+    rate = _first_rate(config.learning_rate, first, high - low)
+    centre = descent.run(descent.start(), {**limits, **ring[0]}, first, 0, rate, on_step)
     found = [centre]
     for i, emphasis in enumerate(ring[1:]):
         offset = first + i * rest
-        found.append(descent.run(centre, {**limits, **emphasis}, rest, offset, _RING_RATE, on_step))
+        weights = {**limits, **emphasis}
+        rate = _RING_RATE * config.learning_rate
+        found.append(descent.run(centre, weights, rest, offset, rate, on_step))
     return [descent.recipe(state.knots) for state in found]
+
+
+def _first_rate(wanted: float, steps: int, width: float) -> float:
+    """Learning rate with which a descent of few steps still gets somewhere.
+
+    Adam moves a weight by at most its rate in a step, so a rate that falls to a twentieth over n
+    steps leads no further than 0.525 n times the first one.
+
+    Args:
+        wanted: as configured; larger ones are kept.
+        steps: of the descent.
+        width: of the range of weights, a quarter of which should be in reach.
+    """
+    return max(wanted, _REACH * width / ((1 + _LAST_RATE) / 2 * max(1, steps)))
 
 
 def _ring(objectives: tuple[str, ...], size: int) -> list[dict[str, float]]:
@@ -184,14 +203,14 @@ class _Descent:
         rate: float,
         on_step: Callable[[], None],
     ) -> _State:
-        """The state after some steps, which go on with the moments of `start`.
+        """The state after some steps at a falling rate, which go on with the moments of `start`.
 
         Without them, Adam's first steps change every knot by the whole rate: from a good recipe
         that is a jump at random.
         """
         low, high = self._space.ranges.weight
         knots = start.knots.clone().requires_grad_()
-        optimiser = torch.optim.Adam([knots], lr=rate * self._config.learning_rate)
+        optimiser = torch.optim.Adam([knots], lr=rate)
         optimiser.state[knots].update(copy.deepcopy(dict(start.moments)))
         falling = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, _LAST_RATE, max(1, steps))
         for step in range(steps):

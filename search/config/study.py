@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from safemerge.errors import near_names
 from search.config.section import Section
 
-SAMPLERS = ("tpe", "gp", "nsga2", "nsga3", "cmaes", "random")
+SAMPLERS = ("blend", "tpe", "gp", "nsga2", "nsga3", "cmaes", "random")
 DATABASES = ("sqlite", "postgresql")
 
 
@@ -20,6 +20,8 @@ class WarmStartConfig(Section):
         steps: gradient steps in all, each charged as three evaluations; 0 turns it off.
         ring: scalarisations of the objectives, each of which enqueues its recipes.
         learning_rate: of Adam at the start of a descent, in weight units; it falls to nearly zero.
+            Where the first descent has few steps it is as large as it takes to cross a quarter of
+            the weights' range.
         batch: probes of each axis in one step.
         noise: standard deviation of the factor on every weight in a step, around 1.
         pull: of the weights towards the prior, as a factor on their squared distance in the loss.

@@ -65,7 +65,7 @@ def best(study: optuna.Study, weights: Sequence[float]) -> list[float]:
     ]
 
 
-NAMES = ("tpe", "gp", "nsga2", "nsga3", "cmaes", "random", "optuna.samplers:TPESampler")
+NAMES = ("blend", "tpe", "gp", "nsga2", "nsga3", "cmaes", "random", "optuna.samplers:TPESampler")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -73,3 +73,11 @@ def test_the_ring_goes_on_with_the_moments_of_the_balanced_descent(bench: Workbe
         for source, weight in weights.items()
     ]
     assert 0.0 < min(moved) < 0.95 * max(moved)
+
+
+def test_a_descent_of_few_steps_still_crosses_a_quarter_of_the_range(bench: Workbench) -> None:
+    low, high = bench.space.ranges.weight
+    reach = 0.25 * (high - low)
+    for steps in (4, 8):
+        (found,) = descend(bench, steps=steps, learning_rate=1e-6, noise=0.0, pull=0.0)
+        assert 0.5 * reach < distance(bench, found) <= 1.3 * reach

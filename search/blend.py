@@ -1,0 +1,112 @@
+"""A sampler that goes on from a front: it blends two of its points, and adds a little noise.
+
+    x = a + t (b - a) + noise,   t ~ U(-0.2, 1.2),   noise_i ~ N(0, (0.2 |b_i - a_i| + 0.01)^2)
+
+in coordinates scaled to [0, 1]. What lies between two good merges of the same sources is mostly a
+good merge too, with scores in between, so blends fill the gaps of a front that a gradient warm
+start has laid out, and a little beyond its ends. The first point is drawn evenly from the front,
+the second in proportion to how far its scores are from the first one's. A choice is taken from
+either. Without a warm start there is nothing to go on from: take another sampler then. Ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import moocore
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from search.units import ENQUEUED, from_unit, to_unit
+
+_BEYOND = 0.2  # how far a blend may go past either point, as a share of their distance
+_SHARE, _FLOOR = 0.2, 0.01  # of the noise
+_POOL = 4  # points to blend at least; where the front has fewer, the next fronts lend theirs
+
+
+class FrontBlend(optuna.samplers.BaseSampler):  # type: ignore[misc]  # Optuna has no types
+    """See the top of this file.
+
+    Args:
+        seed: of the draws.
+        n_startup_trials: drawn evenly before there is a front to go on from.
+    """
+
+    def __init__(self, *, seed: int | None = None, n_startup_trials: int = 10) -> None:
+        self._startup = max(2, n_startup_trials)
+        self._rng = np.random.default_rng(seed)
+        self._random = optuna.samplers.RandomSampler(seed=seed)
+        self._space = optuna.search_space.IntersectionSearchSpace()
+
+    def reseed_rng(self) -> None:
+        """Draw on from a random seed, for parallel workers."""
+        self._rng = np.random.default_rng()
+        self._random.reseed_rng()
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """What the finished trials have in common and is not fixed; nothing before the first."""
+        found = self._space.calculate(study)
+        return {name: kind for name, kind in found.items() if not kind.single()}
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """A blend of two points of the front."""
+        trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if not search_space or ENQUEUED in trial.system_attrs or len(trials) < self._startup:
+            return {}
+        pool, scores = _front(trials, study.directions)
+        first = int(self._rng.integers(len(pool)))
+        away = np.linalg.norm(scores - scores[first], axis=1)
+        away[first] = 0.0
+        if away.sum() == 0.0:
+            away = np.arange(len(pool)) != first
+        second = int(self._rng.choice(len(pool), p=away / away.sum()))
+        numbers = {
+            name: kind
+            for name, kind in search_space.items()
+            if not isinstance(kind, CategoricalDistribution)
+        }
+        a, b = to_unit(pool[first], numbers), to_unit(pool[second], numbers)
+        share = self._rng.uniform(-_BEYOND, 1.0 + _BEYOND)
+        noise = self._rng.normal(size=len(a)) * (_SHARE * np.abs(b - a) + _FLOOR)
+        drawn: dict[str, Any] = from_unit(np.clip(a + share * (b - a) + noise, 0.0, 1.0), numbers)
+        for name in search_space.keys() - numbers.keys():
+            drawn[name] = pool[first if self._rng.random() < 0.5 else second].params[name]
+        return drawn
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """An even draw: for the first trials, and for what is fixed."""
+        return self._random.sample_independent(study, trial, param_name, param_distribution)
+
+
+def _front(
+    trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]
+) -> tuple[list[FrozenTrial], NDArray[np.float64]]:
+    """Trials to blend and their scores, (n, n_objectives): the best fronts within the limits.
+
+    Where too few are within the limits, those that break them least.
+    """
+    broken = [sum(max(value, 0.0) for value in trial.constraints.values()) for trial in trials]
+    order = sorted(range(len(trials)), key=lambda i: (broken[i], i))
+    within = [i for i in order if broken[i] == 0.0]
+    chosen = within if len(within) >= 2 else order[:_POOL]
+    signs = [-1.0 if d == StudyDirection.MAXIMIZE else 1.0 for d in directions]
+    losses = np.asarray([trials[i].values for i in chosen]) * signs
+    rank = moocore.pareto_rank(losses)
+    last = int(np.sort(rank)[min(_POOL, len(chosen)) - 1])
+    kept = np.flatnonzero(rank <= last)
+    return [trials[chosen[i]] for i in kept], losses[kept]
