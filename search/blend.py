@@ -62,24 +62,24 @@ class FrontBlend(optuna.samplers.BaseSampler):  # type: ignore[misc]  # Optuna h
         trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         if not search_space or ENQUEUED in trial.system_attrs or len(trials) < self._startup:
             return {}
-        pool, scores = _front(trials, study.directions)
-        first = int(self._rng.integers(len(pool)))
-        away = np.linalg.norm(scores - scores[first], axis=1)
-        away[first] = 0.0
+        losses = _losses(trials, study.directions)
+        firsts, seconds = _parents(trials, losses)
+        first = int(self._rng.choice(firsts))
+        away = np.linalg.norm(losses[seconds] - losses[first], axis=1)
         if away.sum() == 0.0:
-            away = np.arange(len(pool)) != first
-        second = int(self._rng.choice(len(pool), p=away / away.sum()))
+            away = (seconds != first).astype(float)
+        second = int(self._rng.choice(seconds, p=away / away.sum()))
         numbers = {
             name: kind
             for name, kind in search_space.items()
             if not isinstance(kind, CategoricalDistribution)
         }
-        a, b = to_unit(pool[first], numbers), to_unit(pool[second], numbers)
+        a, b = to_unit(trials[first], numbers), to_unit(trials[second], numbers)
         share = self._rng.uniform(-_BEYOND, 1.0 + _BEYOND)
         noise = self._rng.normal(size=len(a)) * (_SHARE * np.abs(b - a) + _FLOOR)
         drawn: dict[str, Any] = from_unit(np.clip(a + share * (b - a) + noise, 0.0, 1.0), numbers)
         for name in search_space.keys() - numbers.keys():
-            drawn[name] = pool[first if self._rng.random() < 0.5 else second].params[name]
+            drawn[name] = trials[first if self._rng.random() < 0.5 else second].params[name]
         return drawn
 
     def sample_independent(
@@ -93,20 +93,28 @@ class FrontBlend(optuna.samplers.BaseSampler):  # type: ignore[misc]  # Optuna h
         return self._random.sample_independent(study, trial, param_name, param_distribution)
 
 
-def _front(
+def _losses(
     trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]
-) -> tuple[list[FrozenTrial], NDArray[np.float64]]:
-    """Trials to blend and their scores, (n, n_objectives): the best fronts within the limits.
-
-    Where too few are within the limits, those that break them least.
-    """
-    broken = [sum(max(value, 0.0) for value in trial.constraints.values()) for trial in trials]
-    order = sorted(range(len(trials)), key=lambda i: (broken[i], i))
-    within = [i for i in order if broken[i] == 0.0]
-    chosen = within if len(within) >= 2 else order[:_POOL]
+) -> NDArray[np.float64]:
+    """Scores with the sign that makes smaller better, (n_trials, n_objectives)."""
     signs = [-1.0 if d == StudyDirection.MAXIMIZE else 1.0 for d in directions]
-    losses = np.asarray([trials[i].values for i in chosen]) * signs
-    rank = moocore.pareto_rank(losses)
-    last = int(np.sort(rank)[min(_POOL, len(chosen)) - 1])
-    kept = np.flatnonzero(rank <= last)
-    return [trials[chosen[i]] for i in kept], losses[kept]
+    return np.asarray([trial.values for trial in trials]) * signs
+
+
+def _parents(
+    trials: Sequence[FrozenTrial], losses: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of the trials that a first point is drawn from, and a second one.
+
+    The first ones are the best fronts within the limits; where fewer than two trials are, those
+    that break them least.
+    """
+    broken = np.array([sum(max(v, 0.0) for v in trial.constraints.values()) for trial in trials])
+    order = np.argsort(broken, kind="stable")
+    within = order[broken[order] == 0.0]
+    chosen = within if len(within) >= 2 else order[:_POOL]
+    rank = moocore.pareto_rank(losses[chosen])
+    last = np.sort(rank)[min(_POOL, len(chosen)) - 1]
+    firsts = chosen[rank <= last]
+    free = np.flatnonzero(moocore.pareto_rank(losses) == 0)
+    return firsts, np.union1d(firsts, free)

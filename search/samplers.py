@@ -37,7 +37,7 @@ def make_sampler(
     match study.sampler:
         case "blend":
             kind = importlib.import_module("search.blend").FrontBlend
-            own |= {"n_startup_trials": startup}
+            own |= {"n_startup_trials": 2 if study.warm_start.steps else 10}
         case "tpe":
             kind = samplers.TPESampler
             # With others at work, what they are trying counts as bad: nobody draws beside them.
