@@ -22,14 +22,14 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from search.units import ENQUEUED, from_unit, to_unit
+from search.units import ENQUEUED, UnitSampler, from_unit, to_unit
 
 _BEYOND = 0.2  # how far a blend may go past either point, as a share of their distance
 _SHARE, _FLOOR = 0.2, 0.01  # of the noise
 _POOL = 4  # points to blend at least; where the front has fewer, the next fronts lend theirs
 
 
-class FrontBlend(optuna.samplers.BaseSampler):  # type: ignore[misc]  # Optuna has no types
+class FrontBlend(UnitSampler):
     """See the top of this file.
 
     Args:
@@ -39,21 +39,13 @@ class FrontBlend(optuna.samplers.BaseSampler):  # type: ignore[misc]  # Optuna h
 
     def __init__(self, *, seed: int | None = None, n_startup_trials: int = 10) -> None:
         self._startup = max(2, n_startup_trials)
+        super().__init__(seed)
         self._rng = np.random.default_rng(seed)
-        self._random = optuna.samplers.RandomSampler(seed=seed)
-        self._space = optuna.search_space.IntersectionSearchSpace()
 
     def reseed_rng(self) -> None:
         """Draw on from a random seed, for parallel workers."""
         self._rng = np.random.default_rng()
-        self._random.reseed_rng()
-
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """What the finished trials have in common and is not fixed; nothing before the first."""
-        found = self._space.calculate(study)
-        return {name: kind for name, kind in found.items() if not kind.single()}
+        super().reseed_rng()
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -81,16 +73,6 @@ class FrontBlend(optuna.samplers.BaseSampler):  # type: ignore[misc]  # Optuna h
         for name in search_space.keys() - numbers.keys():
             drawn[name] = trials[first if self._rng.random() < 0.5 else second].params[name]
         return drawn
-
-    def sample_independent(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        """An even draw: for the first trials, and for what is fixed."""
-        return self._random.sample_independent(study, trial, param_name, param_distribution)
 
 
 def _losses(

@@ -24,14 +24,14 @@ from optuna.distributions import BaseDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from search.units import ENQUEUED, from_unit, to_unit
+from search.units import ENQUEUED, UnitSampler, from_unit, to_unit
 
 _AUGMENTED = 0.05  # share of the sum, which tells weakly dominated points from the others
 _BROKEN = 2.0  # above every goal within the limits, which is at most 1.05
 _RESAMPLED = 10  # draws until one lies in the ranges; then what lies outside is clipped
 
 
-class ChebyshevCmaEs(optuna.samplers.BaseSampler):  # type: ignore[misc]  # Optuna has no types
+class ChebyshevCmaEs(UnitSampler):
     """See the top of this file.
 
     Args:
@@ -53,26 +53,18 @@ class ChebyshevCmaEs(optuna.samplers.BaseSampler):  # type: ignore[misc]  # Optu
             raise ValueError(f"weights are {list(weights)}; give numbers of at least 0, not all 0")
         if not sigma > 0.0 or (population is not None and population < 2):
             raise ValueError(f"sigma is {sigma} and population {population}; give > 0 and >= 2")
+        super().__init__(seed)
         self._weights = weights
         self._sigma = sigma
         self._population = population
         self._rng = np.random.RandomState(None if seed is None else seed % 2**32)
-        self._random = optuna.samplers.RandomSampler(seed=seed)
-        self._space = optuna.search_space.IntersectionSearchSpace()
         self._strategy: cmaes.CMA | None = None
         self._told: set[int] = set()
 
     def reseed_rng(self) -> None:
         """Draw on from a random seed, for parallel workers."""
         self._rng.seed()
-        self._random.reseed_rng()
-
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """The numbers of the finished trials that are not fixed; none before the first."""
-        found = self._space.calculate(study)
-        return {name: kind for name, kind in found.items() if not kind.single()}
+        super().reseed_rng()
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -88,16 +80,6 @@ class ChebyshevCmaEs(optuna.samplers.BaseSampler):  # type: ignore[misc]  # Optu
         self._learn(trials, search_space, goal)
         self._strategy.reseed_rng(self._rng.randint(2**31))
         return from_unit(self._strategy.ask(), search_space)
-
-    def sample_independent(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        """An even draw: for the first trial, and for what is fixed."""
-        return self._random.sample_independent(study, trial, param_name, param_distribution)
 
     def _begin(
         self,

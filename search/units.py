@@ -4,13 +4,48 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+import optuna
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
 ENQUEUED = "fixed_params"  # Optuna's system attribute of trials whose numbers were given
+
+
+class UnitSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # Optuna has no types
+    """What our samplers share: all numbers are drawn together, and evenly where nothing is known.
+
+    Args:
+        seed: of the even draws.
+    """
+
+    def __init__(self, seed: int | None) -> None:
+        self._random = optuna.samplers.RandomSampler(seed=seed)
+        self._space = optuna.search_space.IntersectionSearchSpace()
+
+    def reseed_rng(self) -> None:
+        """Draw on from a random seed, for parallel workers."""
+        self._random.reseed_rng()
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """What the finished trials have in common and is not fixed; nothing before the first."""
+        found = self._space.calculate(study)
+        return {name: kind for name, kind in found.items() if not kind.single()}
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """An even draw: for the first trials, and for what is fixed."""
+        return self._random.sample_independent(study, trial, param_name, param_distribution)
 
 
 def _ends(kind: BaseDistribution) -> tuple[float, float]:
