@@ -20,9 +20,11 @@ from safemerge.errors import CheckpointError, near_names
 
 if TYPE_CHECKING:
     from safemerge.recipe import Recipe
-    from safemerge.resident import ResidentMerge
+    from safemerge.resident import ResidentMerge, WeightGradient
 
-_RECOMPUTED_FROM = 2**28  # parameters; below, keeping the activations costs little and is faster
+# Parameters from which activations and projections are made again in every backward pass; below,
+# keeping them costs little and is faster.
+_RECOMPUTED_FROM = 2**28
 
 
 class _View(Tensor):
@@ -75,7 +77,8 @@ class LiveGradient:
         d loss / d w[g, s] = sum over tensors of group g of <d loss / d W, d W / d w[s]>,
 
     so beside the model, the merge and the activations no more than one parameter's gradient and
-    one tensor's delta are in memory at a time. Ours.
+    one tensor's delta are in memory at a time. Of small models the projections are kept from one
+    backward pass to the next. Ours.
     """
 
     def __init__(self, model: Any, resident: ResidentMerge) -> None:
@@ -113,12 +116,13 @@ class LiveGradient:
         self._resident.apply(recipe, self._views)
         shape = (len(self._resident.groups), len(self._resident.source_names))
         found = torch.zeros(shape, device=self._parts[0][0].device)
+        kept: dict[str, WeightGradient] | None = None if _is_large(self._model) else {}
         hooks = []
         needed = {parameter: parameter.requires_grad for parameter in self._model.parameters()}
         self._model.requires_grad_(False)
         for parameter, names in self._parts:
             parameter.requires_grad_()
-            hook = self._projection(recipe, names, found)
+            hook = self._projection(recipe, names, found, kept)
             hooks.append(parameter.register_post_accumulate_grad_hook(hook))
         try:
             with _recomputed(self._model):
@@ -132,9 +136,20 @@ class LiveGradient:
                 parameter.requires_grad_(before)
 
     def _projection(
-        self, recipe: Recipe, names: list[str], found: Tensor
+        self,
+        recipe: Recipe,
+        names: list[str],
+        found: Tensor,
+        kept: dict[str, WeightGradient] | None,
     ) -> Callable[[Tensor], None]:
         """What to do with a parameter's gradient: add its share to `found`, and drop it."""
+
+        def weight_gradient(name: str) -> WeightGradient:
+            if kept is None:
+                return self._resident.weight_gradient(name, recipe)
+            if name not in kept:
+                kept[name] = self._resident.weight_gradient(name, recipe)
+            return kept[name]
 
         def project(parameter: Tensor) -> None:
             assert parameter.grad is not None  # that is when it is called
@@ -142,10 +157,14 @@ class LiveGradient:
             parameter.grad = None
             for name in names:
                 part = gradient.as_strided(*_place(self._views[name], parameter))
-                row, share = self._resident.weight_gradient(name, recipe, part)
-                found[row] += share
+                project_part = weight_gradient(name)
+                found[project_part.row] += project_part(part)
 
         return project
+
+
+def _is_large(model: Any) -> bool:
+    return bool(sum(parameter.numel() for parameter in model.parameters()) >= _RECOMPUTED_FROM)
 
 
 @contextmanager
@@ -156,8 +175,7 @@ def _recomputed(model: Any) -> Iterator[None]:
     inside of them, where dropout would draw.
     """
     layers = [module for module in model.modules() if hasattr(module, "gradient_checkpointing")]
-    size = sum(parameter.numel() for parameter in model.parameters())
-    if size < _RECOMPUTED_FROM or not getattr(model, "supports_gradient_checkpointing", False):
+    if not (_is_large(model) and getattr(model, "supports_gradient_checkpointing", False)):
         yield
         return
     model.gradient_checkpointing_enable({"use_reentrant": False})

@@ -34,7 +34,6 @@ WARM_STEPS_PER_TRIAL = 1.5
 # outweigh the expert's bad manners.
 WEIGHTS = (0.0, 5.0)
 PRIOR = 1.0  # weight of every source at which the search begins
-LEARNING_RATE = 0.25  # in weight units: the range is more than twice the usual one, as is the step
 RANK_RATIO = 0.3  # of the warm start
 
 
@@ -147,7 +146,6 @@ def demo_config(zoo: Zoo, home: Path, *, seed: int, device: str, trials: int) ->
                 "trials": trials,
                 "warm_start": {
                     "steps": round(WARM_STEPS_PER_TRIAL * trials),
-                    "learning_rate": LEARNING_RATE,
                     "rank_ratio": RANK_RATIO,
                 },
             },

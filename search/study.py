@@ -147,6 +147,7 @@ def _enqueue_warm_start(
             objectives=config.objective_axes,
             limited=probe_axes(config.limits),
             config=config.search.warm_start,
+            whole=config.probes.likelihood == "answer",
             seed=config.seed,
             progress=lambda done, total: report("warm start", done, total, ""),
         )

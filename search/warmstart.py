@@ -1,22 +1,22 @@
-"""Gradient warm start: descend the probe loss with respect to the recipe's weights.
+"""Gradient warm start: a trust-region descent on a model of the probe losses, and a ring around it.
 
-The merged model is a differentiable function of its merge weights, so one backward pass gives all
-of them at once, d loss / d w[g, s] = <dL/dW_g, d W_g / d w[g, s]>. Adam descends a balanced sum of
-losses first; from its end, short descents with one objective emphasised spread a ring of recipes
-along the front. Ranks are held at one ratio. Ours (design.md, "what makes a trial cheap", 5).
+The merged model is a differentiable function of its merge weights, so one backward pass over a
+group of probes gives all of them at once, d loss / d w[g, s] = <dL/dW_g, d W_g / d w[g, s]>. A pass
+over all probes, group by group, is a linearisation (`linearised.py`): a model of every group's loss
+that is good enough to go far. A step finds the model's least loss within a radius and linearises
+there; the radius grows where the model foresaw the gain and shrinks where it did not. All that was
+ever linearised stays in the model.
 
-A hundred weights learn a few hundred probes by heart. What holds for prompts that were not searched
-on is found by a falling learning rate, noise on the weights in every step (a recipe must be good
-with its neighbours) and a slight pull back to where the search begins.
+Losses of several axes are added up; one objective emphasised at a time gives a ring of recipes
+along the front, most of which the model knows without any further gradient. Ranks are held at one
+ratio. Ours (design.md, "what makes a trial cheap", 5).
 """
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,26 +25,27 @@ from safemerge.live import LiveGradient
 from safemerge.recipe import Recipe
 from safemerge.resident import ResidentMerge
 from search.config import WarmStartConfig
+from search.linearised import Linearisation, LinearisedLosses
 from search.space import Space
 from synth.engines.batches import Batch, answer_logprobs
 from synth.engines.transformers import TransformersEngine
 from synth.probes import Probe
 
 STEP_COST = 3  # evaluations that one gradient step is charged as: a forward and a backward pass
-_STEP_TOKENS = 16384  # in one backward pass: every pass projects all gradients once
-_CENTRE = 2 / 3  # share of the steps that go into the balanced recipe
-_LAST_RATE = 0.05  # learning rate at the end of a descent, as a share of the first
-_REACH = 0.25  # share of the range of weights that the first descent can cross
-_RING_RATE = 0.4  # learning rate of the ring's descents, as a share of the first one's
+_CENTRE = 2 / 3  # share of the steps that go into the balanced recipe, at least
 _EMPHASIS = 0.5  # factor on the other objectives of a ring point; its powers go further out
+_RING_RADIUS = 0.05  # least radius around the ring's points, as a share of the range of weights
+_FORESEEN, _MISSED = 0.75, 0.25  # share of a promised gain that makes the radius grow, or shrink
+_GROW, _SHRINK = 1.5, 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class _Minibatch:
-    """A few probes of every axis, tokenised: batches and the axis of each row."""
+class _Group:
+    """Some probes of one axis, tokenised: one backward pass."""
 
+    axis: str
     batches: tuple[Batch, ...]
-    axes: tuple[str, ...]
+    size: int
 
 
 def warm_start(
@@ -56,6 +57,7 @@ def warm_start(
     objectives: Sequence[str],
     limited: Sequence[str],
     config: WarmStartConfig,
+    whole: bool,
     seed: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Recipe]:
@@ -68,22 +70,21 @@ def warm_start(
         probes: search probes; every axis named below must have some.
         objectives: probe axes of the objectives; the ring trades them against each other.
         limited: probe axes under a limit, each with weight 1 in every loss.
-        config: steps, ring, learning rate, batch.
-        seed: of the order of the probes.
+        config: steps, ring, batch, radius, noise, pull.
+        whole: the loss is of the whole answer, not the mean over its tokens.
+        seed: of the grouping of the probes, and of the noise.
         progress: called with (steps done, steps in all).
     """
     limited = [axis for axis in limited if axis not in objectives]
     axes = [*objectives, *limited]
     if config.steps == 0 or not axes:
         return []
-    minibatches = _minibatches(engine, probes, axes, config.batch, seed)
     ring = _ring(tuple(objectives), config.ring)
-    first = config.steps if len(ring) == 1 else max(1, round(_CENTRE * config.steps))
-    rest = (config.steps - first) // max(1, len(ring) - 1)
-    least, most = space.ranges.rank_ratio
-    ratio = config.rank_ratio or (least * most) ** 0.5
-    low, high = space.ranges.weight
-    descent = _Descent(engine, resident, space, minibatches, config, ratio, seed)
+    each = int((1 - _CENTRE) * config.steps) // max(1, len(ring) - 1)
+    first = config.steps - each * (len(ring) - 1)
+    descent = _Descent(
+        engine, resident, space, _groups(engine, probes, axes, config.batch, seed), config, whole
+    )
     done = 0
 
     def on_step() -> None:
@@ -92,30 +93,20 @@ def warm_start(
         if progress is not None:
             progress(done, config.steps)
 
+    low, high = space.ranges.weight
     limits = dict.fromkeys(limited, 1.0)
-    rate = _first_rate(config.learning_rate, first, high - low)
-    centre = descent.run(descent.start(), {**limits, **ring[0]}, first, 0, rate, on_step)
-    found = [centre]
-    for i, emphasis in enumerate(ring[1:]):
-        offset = first + i * rest
+    balanced = {**limits, **ring[0]}
+    begin = descent.linearise(descent.prior)
+    on_step()
+    start = _State(begin, config.radius * (high - low))
+    centre = descent.run(start, balanced, first - 1, seed, on_step)
+    found = [descent.best(centre, balanced, seed), centre.point.at]
+    wide = _State(centre.point, max(centre.radius, _RING_RADIUS * (high - low)))
+    for i, emphasis in enumerate(ring[1:], 1):
         weights = {**limits, **emphasis}
-        rate = _RING_RATE * config.learning_rate
-        found.append(descent.run(centre, weights, rest, offset, rate, on_step))
-    return [descent.recipe(state.knots) for state in found]
-
-
-def _first_rate(wanted: float, steps: int, width: float) -> float:
-    """Learning rate with which a descent of few steps still gets somewhere.
-
-    Adam moves a weight by at most its rate in a step, so a rate that falls to a twentieth over n
-    steps leads no further than 0.525 n times the first one.
-
-    Args:
-        wanted: as configured; larger ones are kept.
-        steps: of the descent.
-        width: of the range of weights, a quarter of which should be in reach.
-    """
-    return max(wanted, _REACH * width / ((1 + _LAST_RATE) / 2 * max(1, steps)))
+        place = descent.run(wide, weights, each, seed + i, on_step)
+        found.append(descent.best(place, weights, seed + i))
+    return [descent.recipe(knots) for knots in found]
 
 
 def _ring(objectives: tuple[str, ...], size: int) -> list[dict[str, float]]:
@@ -130,119 +121,124 @@ def _ring(objectives: tuple[str, ...], size: int) -> list[dict[str, float]]:
     return ring
 
 
-def _minibatches(
+def _groups(
     engine: TransformersEngine, probes: Sequence[Probe], axes: Sequence[str], size: int, seed: int
-) -> list[_Minibatch]:
-    """The probes in shuffled minibatches with `size` of every axis; short axes repeat."""
-    shuffled: dict[str, list[Probe]] = {}
+) -> list[_Group]:
+    """All probes of the axes, shuffled, in groups of `size` of one axis; the last has the rest."""
+    groups = []
     for axis in axes:
-        shuffled[axis] = [probe for probe in probes if probe.axis == axis]
-        random.Random(f"{seed}/{axis}").shuffle(shuffled[axis])
-    count = max(1, max(len(rows) for rows in shuffled.values()) // size)
-    minibatches = []
-    for start in range(0, count * size, size):
-        rows = [
-            shuffled[axis][i % len(shuffled[axis])]
-            for axis in axes
-            for i in range(start, start + size)
-        ]
-        pairs = [(probe.prompt, probe.answer) for probe in rows]
-        batches = engine.encode(pairs, batch_tokens=_STEP_TOKENS)
-        minibatches.append(_Minibatch(batches, tuple(probe.axis for probe in rows)))
-    return minibatches
+        rows = [probe for probe in probes if probe.axis == axis]
+        random.Random(f"{seed}/{axis}").shuffle(rows)
+        for start in range(0, len(rows), size):
+            pairs = [(probe.prompt, probe.answer) for probe in rows[start : start + size]]
+            groups.append(_Group(axis, engine.encode(pairs), len(pairs)))
+    return groups
 
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """Where a descent is.
+    """Where a descent is: the best linearised point so far, and how far the model is trusted.
 
     Args:
-        knots: (n_knots, n_sources), inside the range.
-        moments: Adam's means of gradients and of their squares; empty at the start.
+        point: at the knots of the weights, flattened.
+        radius: most that a step may change a knot, in weight units.
     """
 
-    knots: Tensor
-    moments: Mapping[str, Any]
+    point: Linearisation
+    radius: float
 
 
 class _Descent:
-    """Adam on the weights' knots of a space, at one rank ratio."""
+    """Trust-region steps on the weights' knots of a space, at one rank ratio."""
 
     def __init__(
         self,
         engine: TransformersEngine,
         resident: ResidentMerge,
         space: Space,
-        minibatches: list[_Minibatch],
+        groups: Sequence[_Group],
         config: WarmStartConfig,
-        rank_ratio: float,
-        seed: int,
+        whole: bool,
     ) -> None:
         self._engine = engine
         self._resident = resident
         self._live = LiveGradient(engine.model, resident)
         self._space = space
-        self._minibatches = minibatches
+        self._groups = groups
         self._config = config
-        self._rank_ratio = rank_ratio
-        self._noise = torch.Generator().manual_seed(seed)
-        self._basis = torch.tensor(space.basis())  # (n_groups, n_knots)
-        start = torch.tensor(list(space.start.values()), device=engine.device)
-        self._prior = start.repeat(self._basis.shape[1], 1)  # (n_knots, n_sources)
-
-    def start(self) -> _State:
-        """The prior."""
-        return _State(self._prior, {})
+        self._whole = whole
+        least, most = space.ranges.rank_ratio
+        self._rank_ratio = config.rank_ratio or (least * most) ** 0.5
+        self._basis = torch.tensor(space.basis(), dtype=torch.float32)  # (n_place_groups, n_knots)
+        self._losses = LinearisedLosses([group.axis for group in groups])
+        start = torch.tensor(list(space.start.values()), dtype=torch.float32)
+        self.prior = start.repeat(self._basis.shape[1])  # (n_knots * n_sources,)
 
     def run(
         self,
         start: _State,
-        axis_weights: Mapping[str, float],
+        emphasis: Mapping[str, float],
         steps: int,
-        offset: int,
-        rate: float,
+        seed: int,
         on_step: Callable[[], None],
     ) -> _State:
-        """The state after some steps at a falling rate, which go on with the moments of `start`.
-
-        Without them, Adam's first steps change every knot by the whole rate: from a good recipe
-        that is a jump at random.
-        """
-        low, high = self._space.ranges.weight
-        knots = start.knots.clone().requires_grad_()
-        optimiser = torch.optim.Adam([knots], lr=rate)
-        optimiser.state[knots].update(copy.deepcopy(dict(start.moments)))
-        falling = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, _LAST_RATE, max(1, steps))
-        for step in range(steps):
-            minibatch = self._minibatches[(offset + step) % len(self._minibatches)]
-            knots.grad = self._gradient(knots.detach(), minibatch, axis_weights)
-            optimiser.step()
-            falling.step()
-            with torch.no_grad():
-                knots.clamp_(low, high)
+        """Where some steps lead by the loss with these emphases of the axes."""
+        point, radius = start.point, start.radius
+        for _ in range(steps):
+            target = self.best(_State(point, radius), emphasis, seed)
+            now = self._losses.loss(point.margins, emphasis)
+            promised = now - self._losses.loss(self._losses.margins(target), emphasis)
+            reached = self.linearise(target)
+            gained = now - self._losses.loss(reached.margins, emphasis)
+            if gained < _MISSED * promised:
+                radius *= _SHRINK
+            elif gained > _FORESEEN * promised:
+                radius *= _GROW
+            if gained > 0.0:
+                point = reached
             on_step()
-        return _State(knots.detach(), dict(optimiser.state[knots]))
+        return _State(point, radius)
 
-    def _gradient(
-        self, knots: Tensor, minibatch: _Minibatch, axis_weights: Mapping[str, float]
-    ) -> Tensor:
-        """Of the weighted loss of one minibatch under noise, and of the pull; like `knots`."""
-        noise = torch.randn(knots.shape, generator=self._noise).to(knots)
-        factor = 1 + self._config.noise * noise
-        counts = {axis: minibatch.axes.count(axis) for axis in axis_weights}
-        share = [axis_weights[axis] / counts[axis] for axis in minibatch.axes]
-        with self._live.at(self.recipe(knots * factor)) as by_group:
-            for batch in minibatch.batches:
-                logits = self._engine.model(**batch.model_kwargs()).logits
-                logprob, tokens, _ = answer_logprobs(logits, batch)
-                rows = torch.tensor([share[i] for i in batch.rows.tolist()]).to(logprob)
-                torch.autograd.backward(-(rows * logprob / tokens).sum())
-        pull = 2 * self._config.pull * (knots - self._prior)
-        return factor * (self._basis.to(by_group).T @ by_group) + pull
+    def best(self, place: _State, emphasis: Mapping[str, float], seed: int) -> Tensor:
+        """Knots with the least modelled loss within the radius, (n_knots * n_sources,)."""
+        return self._losses.minimise(
+            emphasis,
+            centre=place.point.at,
+            radius=place.radius,
+            prior=self.prior,
+            pull=self._config.pull,
+            noise=self._config.noise,
+            bounds=self._space.ranges.weight,
+            seed=seed,
+        )
+
+    def linearise(self, knots: Tensor) -> Linearisation:
+        """Losses of all groups and their gradients at some knots; the model keeps them."""
+        losses, gradients = [], []
+        with self._live.at(self.recipe(knots)) as by_place:
+            for group in self._groups:
+                losses.append(self._backward(group))
+                own = by_place.to(self._basis)  # (n_place_groups, n_sources)
+                gradients.append((self._basis.T @ own).flatten())
+                by_place.zero_()
+        point = Linearisation.of_losses(knots, torch.tensor(losses), torch.stack(gradients))
+        self._losses.add(point)
+        return point
+
+    def _backward(self, group: _Group) -> float:
+        """The mean loss of a group; its gradient goes where `LiveGradient` collects it."""
+        total = 0.0
+        for batch in group.batches:
+            logits = self._engine.model(**batch.model_kwargs()).logits
+            logprob, tokens, _ = answer_logprobs(logits, batch)
+            loss = -(logprob if self._whole else logprob / tokens).sum() / group.size
+            torch.autograd.backward(loss)
+            total += loss.item()
+        return total
 
     def recipe(self, knots: Tensor) -> Recipe:
         """The recipe at these knots and this descent's rank ratio."""
-        rows = (self._basis.to(knots) @ knots).tolist()
+        rows = (self._basis @ knots.view(self._basis.shape[1], -1)).tolist()
         names = self._resident.source_names
         weights = {
             group: dict(zip(names, row, strict=True))

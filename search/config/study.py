@@ -14,27 +14,30 @@ DATABASES = ("sqlite", "postgresql")
 
 
 class WarmStartConfig(Section):
-    """Gradient descent on the recipe's numbers before the sampler takes over.
+    """Gradient descent on the recipe's weights before the sampler takes over.
 
     Args:
-        steps: gradient steps in all, each charged as three evaluations; 0 turns it off.
-        ring: scalarisations of the objectives, each of which enqueues its recipes.
-        learning_rate: of Adam at the start of a descent, in weight units; it falls to nearly zero.
-            Where the first descent has few steps it is as large as it takes to cross a quarter of
-            the weights' range.
-        batch: probes of each axis in one step.
-        noise: standard deviation of the factor on every weight in a step, around 1.
+        steps: gradient steps in all, each over all search probes of the axes that are searched or
+            limited, and charged as three evaluations; 0 turns it off.
+        ring: scalarisations of the objectives, each of which enqueues its recipe; the first, of all
+            equally, enqueues two.
+        batch: probes of one axis in a backward pass. Each group of them is modelled by itself, so
+            fewer say more, and take more time.
+        radius: most that the first step may change a weight, as a share of the range; what steps
+            find changes it.
+        noise: standard deviation of the factor on every weight, around 1, under which a recipe must
+            hold.
         pull: of the weights towards the prior, as a factor on their squared distance in the loss.
         rank_ratio: ratio at which the descent is run; None is the middle of the searched range
             on the log scale.
     """
 
-    steps: int = Field(default=40, ge=0)
-    ring: int = Field(default=5, ge=1)
-    learning_rate: float = Field(default=0.1, gt=0.0)
-    batch: int = Field(default=32, ge=1)
-    noise: float = Field(default=0.2, ge=0.0, lt=1.0)
-    pull: float = Field(default=0.0005, ge=0.0)
+    steps: int = Field(default=20, ge=0)
+    ring: int = Field(default=9, ge=1)
+    batch: int = Field(default=4, ge=1)
+    radius: float = Field(default=0.1, gt=0.0, le=1.0)
+    noise: float = Field(default=0.4, ge=0.0)
+    pull: float = Field(default=0.001, ge=0.0)
     rank_ratio: float | None = Field(default=None, gt=0.0, le=1.0)
 
 

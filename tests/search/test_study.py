@@ -271,7 +271,7 @@ def test_the_warm_start_is_charged_and_enqueued_first(
     warm = {"steps": 8, "ring": 3, "batch": 4}
     run = run_search(with_search(record, trials=3, warm_start=warm), tmp_path / "run")
     points = run.dir.read("warmstart.json")["points"]
-    assert len(points) == 3
+    assert len(points) == 4  # the balanced one with the point that it was modelled around
     assert run.dir.read("warmstart.json")["evaluations"] == 24
     weights = run.candidates[0].recipe.weights
     assert weights["layer.0"]["domain"] == points[0]["layer.0:domain"]
