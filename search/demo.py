@@ -29,7 +29,7 @@ from synth.zoo import Zoo, build_zoo
 from synth.zoo.world import WRITE_DOMAIN, WRITE_HARMFUL, WRITE_TWIN, WRITE_UNKNOWABLE, World
 
 PER_AXIS = 128  # probes written for each axis
-WARM_STEPS_PER_TRIAL = 1.5
+WARM_STEPS_PER_TRIAL = 0.25
 # The small world's sources are soft (synth/zoo/strength.py): it takes more than the whole of one to
 # outweigh the expert's bad manners.
 WEIGHTS = (0.0, 5.0)
@@ -147,6 +147,7 @@ def demo_config(zoo: Zoo, home: Path, *, seed: int, device: str, trials: int) ->
                 "warm_start": {
                     "steps": round(WARM_STEPS_PER_TRIAL * trials),
                     "rank_ratio": RANK_RATIO,
+                    "batch": PER_AXIS // 16,
                 },
             },
             "engine": {"device": device},

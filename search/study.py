@@ -6,6 +6,7 @@ What a trial is, and what a kill leaves of one, is in `trials.py`.
 from __future__ import annotations
 
 import gc
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ from search.setup import Workbench, open_workbench
 from search.stopping import reason_to_stop
 from search.storage import check_storage, open_study, quiet_optuna
 from search.trials import recover, run_trials
-from search.warmstart import STEP_COST, warm_start
+from search.warmstart import KEPT, STEP_COST, warm_start
 from search.workers import run_workers
 
 if TYPE_CHECKING:
@@ -149,6 +150,7 @@ def _enqueue_warm_start(
             config=config.search.warm_start,
             whole=config.probes.likelihood == "answer",
             seed=config.seed,
+            home=home,
             progress=lambda done, total: report("warm start", done, total, ""),
         )
         record = {
@@ -156,6 +158,7 @@ def _enqueue_warm_start(
             "points": [bench.space.coordinates(recipe) for recipe in recipes],
         }
         home.write("warmstart.json", record)
+        shutil.rmtree(home.path / KEPT, ignore_errors=True)
     with uninterrupted(), quiet_optuna():
         for point in record["points"]:
             study.enqueue_trial(point, skip_if_exists=True)

@@ -8,33 +8,41 @@ there; the radius grows where the model foresaw the gain and shrinks where it di
 ever linearised stays in the model.
 
 Losses of several axes are added up; one objective emphasised at a time gives a ring of recipes
-along the front, most of which the model knows without any further gradient. Ranks are held at one
-ratio. Ours (design.md, "what makes a trial cheap", 5).
+along the front, most of which the model knows without any further gradient. The descent holds ranks
+at one ratio; at the end its balanced recipe is tried at half of it and twice as much. Ours
+(design.md, "what makes a trial cheap", 5).
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from safemerge.errors import SafemergeError
 from safemerge.live import LiveGradient
 from safemerge.recipe import Recipe
 from safemerge.resident import ResidentMerge
 from search.config import WarmStartConfig
 from search.linearised import Linearisation, LinearisedLosses
+from search.rundir import RunDir
 from search.space import Space
 from synth.engines.batches import Batch, answer_logprobs
 from synth.engines.transformers import TransformersEngine
 from synth.probes import Probe
 
+KEPT = "warmstart"  # folder of a run, while its warm start is under way
 STEP_COST = 3  # evaluations that one gradient step is charged as: a forward and a backward pass
 _CENTRE = 2 / 3  # share of the steps that go into the balanced recipe, at least
 _EMPHASIS = 0.5  # factor on the other objectives of a ring point; its powers go further out
 _RING_RADIUS = 0.05  # least radius around the ring's points, as a share of the range of weights
+_RANK_STEP = 2.0
 _FORESEEN, _MISSED = 0.75, 0.25  # share of a promised gain that makes the radius grow, or shrink
 _GROW, _SHRINK = 1.5, 0.5
 
@@ -59,6 +67,7 @@ def warm_start(
     config: WarmStartConfig,
     whole: bool,
     seed: int,
+    home: RunDir | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Recipe]:
     """Recipes to enqueue, the balanced one first.
@@ -73,6 +82,7 @@ def warm_start(
         config: steps, ring, batch, radius, noise, pull.
         whole: the loss is of the whole answer, not the mean over its tokens.
         seed: of the grouping of the probes, and of the noise.
+        home: a run that keeps every linearisation, so that after a kill none is made twice.
         progress: called with (steps done, steps in all).
     """
     limited = [axis for axis in limited if axis not in objectives]
@@ -82,9 +92,8 @@ def warm_start(
     ring = _ring(tuple(objectives), config.ring)
     each = int((1 - _CENTRE) * config.steps) // max(1, len(ring) - 1)
     first = config.steps - each * (len(ring) - 1)
-    descent = _Descent(
-        engine, resident, space, _groups(engine, probes, axes, config.batch, seed), config, whole
-    )
+    groups = _groups(engine, probes, axes, config.batch, seed)
+    descent = _Descent(engine, resident, space, groups, config, whole, home)
     done = 0
 
     def on_step() -> None:
@@ -97,6 +106,11 @@ def warm_start(
     limits = dict.fromkeys(limited, 1.0)
     balanced = {**limits, **ring[0]}
     begin = descent.linearise(descent.prior)
+    if begin is None:
+        raise SafemergeError(
+            "the merge at the prior gives losses or gradients that are not finite, so a warm start "
+            "has nowhere to begin; choose another space.prior, or set search.warm_start.steps = 0"
+        )
     on_step()
     start = _State(begin, config.radius * (high - low))
     centre = descent.run(start, balanced, first - 1, seed, on_step)
@@ -106,7 +120,8 @@ def warm_start(
         weights = {**limits, **emphasis}
         place = descent.run(wide, weights, each, seed + i, on_step)
         found.append(descent.best(place, weights, seed + i))
-    return [descent.recipe(knots) for knots in found]
+    recipes = [descent.recipe(knots) for knots in found]
+    return recipes + [descent.recipe(found[0], ratio) for ratio in descent.other_ratios()]
 
 
 def _ring(objectives: tuple[str, ...], size: int) -> list[dict[str, float]]:
@@ -159,6 +174,7 @@ class _Descent:
         groups: Sequence[_Group],
         config: WarmStartConfig,
         whole: bool,
+        home: RunDir | None,
     ) -> None:
         self._engine = engine
         self._resident = resident
@@ -167,6 +183,8 @@ class _Descent:
         self._groups = groups
         self._config = config
         self._whole = whole
+        self._home = home
+        self._made = 0
         least, most = space.ranges.rank_ratio
         self._rank_ratio = config.rank_ratio or (least * most) ** 0.5
         self._basis = torch.tensor(space.basis(), dtype=torch.float32)  # (n_place_groups, n_knots)
@@ -187,14 +205,16 @@ class _Descent:
         for _ in range(steps):
             target = self.best(_State(point, radius), emphasis, seed)
             now = self._losses.loss(point.margins, emphasis)
-            promised = now - self._losses.loss(self._losses.margins(target), emphasis)
+            promised = (now - self._losses.loss(self._losses.margins(target), emphasis)).item()
             reached = self.linearise(target)
-            gained = now - self._losses.loss(reached.margins, emphasis)
+            gained = -torch.inf
+            if reached is not None:
+                gained = (now - self._losses.loss(reached.margins, emphasis)).item()
             if gained < _MISSED * promised:
                 radius *= _SHRINK
             elif gained > _FORESEEN * promised:
                 radius *= _GROW
-            if gained > 0.0:
+            if reached is not None and gained > 0.0:
                 point = reached
             on_step()
         return _State(point, radius)
@@ -212,18 +232,38 @@ class _Descent:
             seed=seed,
         )
 
-    def linearise(self, knots: Tensor) -> Linearisation:
-        """Losses of all groups and their gradients at some knots; the model keeps them."""
-        losses, gradients = [], []
+    def linearise(self, knots: Tensor) -> Linearisation | None:
+        """Losses of all groups and their gradients at some knots; the model keeps them.
+
+        None, and nothing is kept, where they are not finite: a merge that overflows.
+        """
+        name = f"{KEPT}/{self._made:03d}.json"
+        self._made += 1
+        record = None if self._home is None else self._home.read(name)
+        if record is None or record["at"] != knots.tolist():
+            record = {"at": knots.tolist(), **self._measure(knots)}
+            if self._home is not None:
+                self._home.write(name, record)
+        if record["losses"] is None:
+            return None
+        losses, gradients = (torch.tensor(record[key]) for key in ("losses", "gradients"))
+        point = Linearisation.of_losses(knots, losses, gradients)
+        self._losses.add(point)
+        return point
+
+    def _measure(self, knots: Tensor) -> dict[str, Any]:
+        """`losses` (n_groups,) and `gradients` (n_groups, n_knots * n_sources) at some knots."""
+        losses: list[float] = []
+        gradients: list[list[float]] = []
         with self._live.at(self.recipe(knots)) as by_place:
             for group in self._groups:
                 losses.append(self._backward(group))
                 own = by_place.to(self._basis)  # (n_place_groups, n_sources)
-                gradients.append((self._basis.T @ own).flatten())
+                gradients.append((self._basis.T @ own).flatten().tolist())
                 by_place.zero_()
-        point = Linearisation.of_losses(knots, torch.tensor(losses), torch.stack(gradients))
-        self._losses.add(point)
-        return point
+        if not all(map(math.isfinite, chain(losses, *gradients))):
+            return {"losses": None, "gradients": None}
+        return {"losses": losses, "gradients": gradients}
 
     def _backward(self, group: _Group) -> float:
         """The mean loss of a group; its gradient goes where `LiveGradient` collects it."""
@@ -236,12 +276,18 @@ class _Descent:
             total += loss.item()
         return total
 
-    def recipe(self, knots: Tensor) -> Recipe:
-        """The recipe at these knots and this descent's rank ratio."""
+    def other_ratios(self) -> list[float]:
+        """Half of this descent's rank ratio and twice as much, where they may be searched."""
+        low, high = self._space.ranges.rank_ratio
+        steps = (self._rank_ratio / _RANK_STEP, self._rank_ratio * _RANK_STEP)
+        return [ratio for ratio in steps if self._space.ranked and low <= ratio <= high]
+
+    def recipe(self, knots: Tensor, rank_ratio: float | None = None) -> Recipe:
+        """The recipe at these knots, at this descent's rank ratio or another."""
         rows = (self._basis @ knots.view(self._basis.shape[1], -1)).tolist()
         names = self._resident.source_names
         weights = {
             group: dict(zip(names, row, strict=True))
             for group, row in zip(self._resident.groups, rows, strict=True)
         }
-        return self._space.plain(weights, self._rank_ratio)
+        return self._space.plain(weights, rank_ratio or self._rank_ratio)

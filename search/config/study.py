@@ -20,7 +20,7 @@ class WarmStartConfig(Section):
         steps: gradient steps in all, each over all search probes of the axes that are searched or
             limited, and charged as three evaluations; 0 turns it off.
         ring: scalarisations of the objectives, each of which enqueues its recipe; the first, of all
-            equally, enqueues two.
+            equally, enqueues two, and one each at half and twice the rank ratio.
         batch: probes of one axis in a backward pass. Each group of them is modelled by itself, so
             fewer say more, and take more time.
         radius: most that the first step may change a weight, as a share of the range; what steps
@@ -77,7 +77,7 @@ class StudyConfig(Section):
 
     trials: int = Field(default=300, ge=1)
     stop: StopConfig = StopConfig()
-    sampler: str = "tpe"
+    sampler: str = "blend"
     sampler_options: dict[str, Any] = Field(default={})
     warm_start: WarmStartConfig = WarmStartConfig()
     failed_frac: float = Field(default=0.5, ge=0.0, lt=1.0)

@@ -271,7 +271,7 @@ def test_the_warm_start_is_charged_and_enqueued_first(
     warm = {"steps": 8, "ring": 3, "batch": 4}
     run = run_search(with_search(record, trials=3, warm_start=warm), tmp_path / "run")
     points = run.dir.read("warmstart.json")["points"]
-    assert len(points) == 4  # the balanced one with the point that it was modelled around
+    assert len(points) == 6  # the ring; what the balanced one was modelled around; other ranks
     assert run.dir.read("warmstart.json")["evaluations"] == 24
     weights = run.candidates[0].recipe.weights
     assert weights["layer.0"]["domain"] == points[0]["layer.0:domain"]
@@ -340,7 +340,7 @@ def test_a_search_may_choose_methods_modes_and_numbers_over_depth(
             "outliers": ["none", "clip"],
             "per_source": {"density": {"range": [0.3, 0.9]}},
         },
-        "search": {"trials": 10, "sampler": "random", "warm_start": {"steps": 2, "ring": 2}},
+        "search": {"trials": 16, "sampler": "random", "warm_start": {"steps": 2, "ring": 2}},
     }
     run = run_search(SearchConfig.from_record(changed), tmp_path / "run")
     first = run.candidates[0].recipe

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from safemerge.errors import SafemergeError
 from safemerge.recipe import Recipe
 from search.config import SearchConfig
 from search.config.study import WarmStartConfig
+from search.rundir import RunDir
 from search.setup import Workbench, open_workbench
-from search.warmstart import warm_start
+from search.warmstart import _Descent, warm_start
 
 
 @pytest.fixture
@@ -19,7 +22,9 @@ def bench(record: dict[str, Any]) -> Workbench:
     return open_workbench(SearchConfig.from_record(record))
 
 
-def descend(bench: Workbench, *, seed: int = 0, **options: Any) -> list[Recipe]:
+def descend(
+    bench: Workbench, *, seed: int = 0, home: RunDir | None = None, **options: Any
+) -> list[Recipe]:
     return warm_start(
         bench.engine,
         bench.resident(bench.space.beginning()),
@@ -30,6 +35,7 @@ def descend(bench: Workbench, *, seed: int = 0, **options: Any) -> list[Recipe]:
         config=WarmStartConfig(**{"steps": 4, "ring": 1, **options}),
         whole=False,
         seed=seed,
+        home=home,
     )
 
 
@@ -49,13 +55,13 @@ def scores(bench: Workbench, recipe: Recipe) -> dict[str, float]:
 
 def test_a_descent_makes_the_searched_answers_likelier(bench: Workbench) -> None:
     before = scores(bench, bench.space.beginning())
-    for found in descend(bench):
+    for found in descend(bench)[:2]:
         after = scores(bench, found)
         assert after["domain"] + after["harmless"] > before["domain"] + before["harmless"]
 
 
 def test_a_ring_point_favours_its_objective(bench: Workbench) -> None:
-    _, _, domain, harmless = (scores(bench, one) for one in descend(bench, ring=3))
+    _, _, domain, harmless = (scores(bench, one) for one in descend(bench, ring=3)[:4])
     assert domain["domain"] > harmless["domain"]
     assert harmless["harmless"] > domain["harmless"]
 
@@ -78,6 +84,15 @@ def test_steps_left_over_go_to_the_ring(bench: Workbench) -> None:
     assert done == [(step, 12) for step in range(1, 13)]
 
 
+def test_the_balanced_recipe_is_tried_at_other_ranks_within_the_range(bench: Workbench) -> None:
+    low, high = bench.space.ranges.rank_ratio
+    for ratio, ratios in ((0.2, [0.2, 0.2, 0.1, 0.4]), (low, [low, low, 2 * low]), (high, [0.5])):
+        found = descend(bench, steps=1, rank_ratio=ratio)
+        kept = [one.rank_ratio["layer.0"] for one in found]
+        assert kept[-len(ratios) :] == pytest.approx(ratios)
+        assert all(one.weights == found[0].weights for one in found[2:])
+
+
 def test_the_same_seed_finds_the_same_recipes(bench: Workbench) -> None:
     assert descend(bench, ring=3) == descend(bench, ring=3)
     assert descend(bench) != descend(bench, seed=1)
@@ -95,6 +110,51 @@ def test_a_strong_pull_holds_the_weights_at_the_prior(bench: Workbench) -> None:
 def test_the_first_step_goes_no_further_than_the_radius(bench: Workbench) -> None:
     low, high = bench.space.ranges.weight
     for radius in (0.02, 0.1):
-        found, prior = descend(bench, steps=1, radius=radius, noise=0.0, pull=0.0)
+        found, prior, *_ = descend(bench, steps=1, radius=radius, noise=0.0, pull=0.0)
         assert distance(bench, found) == pytest.approx(radius * (high - low), rel=1e-3)
         assert distance(bench, prior) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_after_a_stop_no_linearisation_is_made_twice(
+    bench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = descend(bench, ring=3)
+    measure, made = _Descent._measure, []
+
+    def stopping(self: _Descent, knots: torch.Tensor) -> dict[str, Any]:
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        made.append(knots)
+        return measure(self, knots)
+
+    monkeypatch.setattr(_Descent, "_measure", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        descend(bench, ring=3, home=RunDir(tmp_path))
+    made.clear()
+    assert descend(bench, ring=3, home=RunDir(tmp_path)) == expected
+    assert len(made) == 2  # of four steps
+
+
+def test_a_merge_that_overflows_is_stepped_back_from(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure, made = _Descent._measure, []
+
+    def overflowing(self: _Descent, knots: torch.Tensor) -> dict[str, Any]:
+        made.append(knots)
+        broken = {"losses": None, "gradients": None}
+        return broken if len(made) == 2 else measure(self, knots)
+
+    monkeypatch.setattr(_Descent, "_measure", overflowing)
+    descend(bench, steps=3)
+    prior, far, near = made
+    first, second = ((knots - prior).abs().max().item() for knots in (far, near))
+    assert second == pytest.approx(0.5 * first, rel=0.01)
+
+
+def test_a_prior_that_overflows_is_refused(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_Descent, "_backward", lambda self, group: float("nan"))
+    with pytest.raises(SafemergeError, match=r"not finite.*set search.warm_start.steps = 0"):
+        descend(bench)
