@@ -30,7 +30,7 @@ from torch import Tensor
 
 from safemerge.errors import RecipeError, near_names
 from safemerge.factors import Factoriser
-from safemerge.methods.blocks import blocks
+from safemerge.methods.blocks import BLOCK, blocks
 from safemerge.names import Role
 from safemerge.recipe import Recipe, first_problem
 
@@ -136,6 +136,7 @@ class Method:
             a pass of its own; `prepare` and `select` have its tensors in their states.
         entrywise: tensors of the state of shape (k, *base.shape). Where there are any, `combine`
             treats every entry by itself, given the rest of the state, and can work in blocks.
+        block: entries of such a block on a CPU.
         elsewhere: the method for each role that this one does not treat itself.
         per_source: numbers that each source has at each place, such as density.
         spectral: uses the rank ratio.
@@ -165,6 +166,7 @@ class Method:
     in_pieces: Callable[[Tensor, int, Choice, Any, Site], State] | None = None
     gather: Callable[[Tensor, State, Any], State] | None = None
     entrywise: tuple[str, ...] = ()
+    block: int = BLOCK
     elsewhere: Mapping[Role, Method] = field(default_factory=dict)
     per_source: Mapping[str, Span] = field(default_factory=dict)
     spectral: bool = False
@@ -207,7 +209,7 @@ class Method:
             return
         flat_out, flat_base = out.view(-1), base.reshape(-1)
         flat = {n: state[n].reshape(len(state[n]), base.numel()) for n in self.entrywise}
-        for entries in blocks(base.numel(), base.device, torch.get_num_threads()):
+        for entries in blocks(base.numel(), base.device, torch.get_num_threads(), self.block):
             block = {**state, **{name: tensor[:, entries] for name, tensor in flat.items()}}
             merged = self.combine(flat_base[entries], block, coefficients, params)
             flat_out[entries].copy_(merged)

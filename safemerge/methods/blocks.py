@@ -13,7 +13,9 @@ torch are few enough. Measured: half of it is slower, and a whole tensor four ti
 _DEVICE_BLOCK = 1 << 26  # elsewhere blocks only limit memory: a float32 temporary takes 256 MiB
 
 
-def blocks(count: int, device: torch.device, threads: int = 1) -> Iterator[slice]:
+def blocks(
+    count: int, device: torch.device, threads: int = 1, entries: int = BLOCK
+) -> Iterator[slice]:
     """Slices that cover `count` entries in order, small ones on a CPU.
 
     Args:
@@ -21,7 +23,8 @@ def blocks(count: int, device: torch.device, threads: int = 1) -> Iterator[slice
         device: where the tensors are.
         threads: that share a block. Sums must leave it at 1, as their last digits hang on the
             blocks, and the same recipe gives the same bytes with any number of threads.
+        entries: of a block on a CPU, for one thread.
     """
-    step = BLOCK * threads if device.type == "cpu" else _DEVICE_BLOCK
+    step = entries * threads if device.type == "cpu" else _DEVICE_BLOCK
     for start in range(0, count, step):
         yield slice(start, start + step)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from safemerge.methods.base import Method, Params, State
 from safemerge.methods.deltas import (
+    SUM_BLOCK,
     add_deltas,
     bytes_of_deltas,
     keep_deltas_and,
@@ -107,6 +108,7 @@ METHOD = Method(
     weigh=weigh,
     combine=add_deltas,
     entrywise=("deltas",),
+    block=SUM_BLOCK,
     footprint=bytes_of_deltas,
     needs_base=False,
     zero_is_base=False,

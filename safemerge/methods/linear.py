@@ -13,6 +13,7 @@ from torch import Tensor
 from safemerge.errors import RecipeError
 from safemerge.methods.base import Method, Params, State
 from safemerge.methods.deltas import (
+    SUM_BLOCK,
     add_deltas,
     beside_base,
     bytes_of_deltas,
@@ -68,6 +69,7 @@ METHOD = Method(
     weigh=weigh,
     combine=add_deltas,
     entrywise=("deltas",),
+    block=SUM_BLOCK,
     footprint=bytes_of_deltas,
     needs_base=False,
     zero_is_base=False,

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from safemerge.methods.base import Method, Scaled, State
 from safemerge.methods.deltas import (
+    SUM_BLOCK,
     add_deltas,
     beside_base,
     bytes_of_deltas,
@@ -63,6 +64,7 @@ METHOD = Method(
     weigh=weigh,
     combine=add_deltas,
     entrywise=("deltas",),
+    block=SUM_BLOCK,
     footprint=bytes_of_deltas,
     least_sources=2,
 )

@@ -23,7 +23,7 @@ from torch.nn.functional import cosine_similarity
 from safemerge.methods import task_arithmetic
 from safemerge.methods.aligned import Aligned
 from safemerge.methods.base import Method, Site, State
-from safemerge.methods.deltas import add_deltas
+from safemerge.methods.deltas import SUM_BLOCK, add_deltas
 from safemerge.methods.ranks import bytes_held
 
 
@@ -82,6 +82,7 @@ METHOD = Method(
     weigh=task_arithmetic.weigh,
     combine=add_deltas,
     entrywise=("deltas",),
+    block=SUM_BLOCK,
     elsewhere={"vector": task_arithmetic.METHOD, "embedding": task_arithmetic.METHOD},
     # Delta and projected delta of each source; P, its factors, products and the result.
     footprint=bytes_held(2, whole=9),

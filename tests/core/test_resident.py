@@ -12,6 +12,7 @@ from examples import WEIGHTS, n_sources, required, source
 from safetensors.torch import load_file, save_file
 
 import safemerge.factors
+import safemerge.resident
 from safemerge import ModelRef, Recipe, ResidentMerge, merge
 from safemerge.errors import CheckpointError, OutputError, RecipeError
 from safemerge.factors import FactorStore, factorise
@@ -93,6 +94,17 @@ def test_apply_changes_exactly_the_groups_whose_weights_changed(goldens: Path) -
     resident.apply(changed, second)
     moved = {groups[name] for name in first if not torch.equal(first[name], second[name])}
     assert moved == {"layer.1.q_proj"}
+
+
+@pytest.mark.parametrize("method", ["task_arithmetic", "resm"])
+def test_tensors_merged_in_threads_have_the_same_bytes(
+    method: str, goldens: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, plain, threaded = recipe(goldens, method), live_model(goldens), live_model(goldens)
+    ResidentMerge(one).apply(one, plain)
+    monkeypatch.setattr(safemerge.resident, "_THREADS_FROM", 0)
+    ResidentMerge(one).apply(one, threaded)
+    assert all(torch.equal(plain[name], threaded[name]) for name in plain)
 
 
 @pytest.mark.parametrize("method", [m.name for m in METHODS.values() if m.differentiable])
