@@ -80,19 +80,24 @@ class LinearisedLosses:
         names = tuple(dict.fromkeys(axes))
         owner = torch.tensor([names.index(axis) for axis in axes])
         self._rows = {axis: torch.nonzero(owner == i).flatten() for i, axis in enumerate(names)}
-        self._points: list[Linearisation] = []
+        # Of all points: (n_points, d), (n_points, n_groups), (n_points, n_groups, d).
+        self._at, self._at_zero, self._slopes = torch.empty(0), torch.empty(0), torch.empty(0)
 
     def add(self, point: Linearisation) -> None:
         """Take in one more point."""
-        self._points.append(point)
+        at_zero = point.margins - point.slopes @ point.at
+        self._at = torch.cat([self._at, point.at[None]])
+        self._at_zero = torch.cat([self._at_zero, at_zero[None]])
+        self._slopes = torch.cat([self._slopes, point.slopes[None]])
 
     def margins(self, weights: Tensor) -> Tensor:
         """Margins (..., n_groups) at weights (..., d); needs a point."""
-        at = torch.stack([point.at for point in self._points])  # (n_points, d)
-        closeness = 1.0 / ((weights[..., None, :] - at).square().sum(-1) + _NEAR)
+        closeness = 1.0 / ((weights[..., None, :] - self._at).square().sum(-1) + _NEAR)
         shares = closeness / closeness.sum(-1, keepdim=True)  # (..., n_points)
-        each = [p.margins + (weights - p.at) @ p.slopes.T for p in self._points]
-        return (shares[..., None, :] @ torch.stack(each, dim=-2)).squeeze(-2)
+        rises = weights @ self._slopes.flatten(0, 1).T
+        each = rises.view(*rises.shape[:-1], *self._at_zero.shape) + self._at_zero
+        margins: Tensor = (shares[..., None, :] @ each).squeeze(-2)
+        return margins
 
     def loss(self, margins: Tensor, emphasis: Mapping[str, float]) -> Tensor:
         """The sum over axes of an emphasis times the mean loss of the axis' groups.
