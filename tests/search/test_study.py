@@ -352,7 +352,7 @@ def test_a_search_may_choose_methods_modes_and_numbers_over_depth(
     assert {recipe.method for recipe in drawn} == {"resm", "ties"}
     assert {recipe.params.get("outliers") for recipe in drawn} == {"none", "clip", None}
     assert any(0.0 in row.values() for recipe in drawn for row in recipe.weights.values())
-    assert states(run.dir.path) == ["COMPLETE"] * 10
+    assert states(run.dir.path) == ["COMPLETE"] * 16
 
 
 def test_a_search_stops_at_its_target_says_so_and_goes_on_when_it_is_raised(
