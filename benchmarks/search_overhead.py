@@ -90,7 +90,7 @@ def overhead(config: SearchConfig, home: RunDir, measured: int, profile: Path | 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, nargs="+", default=[60, 300])
-    parser.add_argument("--sampler", default="tpe")
+    parser.add_argument("--sampler", default="blend")
     parser.add_argument("--measured", type=int, default=5, help="trials that are really scored")
     parser.add_argument("--width", type=int, default=128, help="hidden size of the small world")
     parser.add_argument("--models", type=Path, help="folder to keep the small world in")

@@ -20,11 +20,12 @@ from safemerge.errors import CheckpointError, near_names
 
 if TYPE_CHECKING:
     from safemerge.recipe import Recipe
-    from safemerge.resident import ResidentMerge, WeightGradient
+    from safemerge.resident import ResidentMerge
 
-# Parameters from which activations and projections are made again in every backward pass; below,
-# keeping them costs little and is faster.
-_RECOMPUTED_FROM = 2**28
+_RECOMPUTED_FROM = 2**28  # parameters; below, keeping the activations costs little and is faster
+# Entries of all d W / d w, up to which they are kept: a gigabyte. Where gradients are taken for a
+# few probes at a time, as on the small world, projecting them would take half the time otherwise.
+_SLOPES_KEPT = 2**28
 
 
 class _View(Tensor):
@@ -77,8 +78,8 @@ class LiveGradient:
         d loss / d w[g, s] = sum over tensors of group g of <d loss / d W, d W / d w[s]>,
 
     so beside the model, the merge and the activations no more than one parameter's gradient and
-    one tensor's delta are in memory at a time. Of small models the projections are kept from one
-    backward pass to the next. Ours.
+    one tensor's delta are in memory at a time. Of small models d W / d w is kept from one backward
+    pass to the next. Ours.
     """
 
     def __init__(self, model: Any, resident: ResidentMerge) -> None:
@@ -116,7 +117,8 @@ class LiveGradient:
         self._resident.apply(recipe, self._views)
         shape = (len(self._resident.groups), len(self._resident.source_names))
         found = torch.zeros(shape, device=self._parts[0][0].device)
-        kept: dict[str, WeightGradient] | None = None if _is_large(self._model) else {}
+        entries = shape[1] * sum(view.numel() for view in self._views.values())
+        kept: dict[str, tuple[int, Tensor]] | None = {} if entries <= _SLOPES_KEPT else None
         hooks = []
         needed = {parameter: parameter.requires_grad for parameter in self._model.parameters()}
         self._model.requires_grad_(False)
@@ -140,16 +142,17 @@ class LiveGradient:
         recipe: Recipe,
         names: list[str],
         found: Tensor,
-        kept: dict[str, WeightGradient] | None,
+        kept: dict[str, tuple[int, Tensor]] | None,
     ) -> Callable[[Tensor], None]:
         """What to do with a parameter's gradient: add its share to `found`, and drop it."""
 
-        def weight_gradient(name: str) -> WeightGradient:
+        def share(name: str, gradient: Tensor) -> tuple[int, Tensor]:
             if kept is None:
-                return self._resident.weight_gradient(name, recipe)
+                return self._resident.weight_gradient(name, recipe, gradient)
             if name not in kept:
-                kept[name] = self._resident.weight_gradient(name, recipe)
-            return kept[name]
+                kept[name] = self._resident.weight_slopes(name, recipe)
+            row, slopes = kept[name]
+            return row, slopes.flatten(1) @ gradient.flatten().to(slopes.dtype)
 
         def project(parameter: Tensor) -> None:
             assert parameter.grad is not None  # that is when it is called
@@ -157,14 +160,10 @@ class LiveGradient:
             parameter.grad = None
             for name in names:
                 part = gradient.as_strided(*_place(self._views[name], parameter))
-                project_part = weight_gradient(name)
-                found[project_part.row] += project_part(part)
+                row, projected = share(name, part)
+                found[row] += projected
 
         return project
-
-
-def _is_large(model: Any) -> bool:
-    return bool(sum(parameter.numel() for parameter in model.parameters()) >= _RECOMPUTED_FROM)
 
 
 @contextmanager
@@ -175,7 +174,8 @@ def _recomputed(model: Any) -> Iterator[None]:
     inside of them, where dropout would draw.
     """
     layers = [module for module in model.modules() if hasattr(module, "gradient_checkpointing")]
-    if not (_is_large(model) and getattr(model, "supports_gradient_checkpointing", False)):
+    size = sum(parameter.numel() for parameter in model.parameters())
+    if size < _RECOMPUTED_FROM or not getattr(model, "supports_gradient_checkpointing", False):
         yield
         return
     model.gradient_checkpointing_enable({"use_reentrant": False})

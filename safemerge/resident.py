@@ -1,8 +1,8 @@
 """ResidentMerge: everything a search needs to re-merge a live model, held on one device.
 
 Built once for base, sources, method and place profile; `apply(recipe)` then rewrites live
-parameters in place with no file access and no SVD, and `weight_gradient` says how a merged tensor's
-gradient is projected onto the weights (`live.LiveGradient` does so for a whole model).
+parameters in place with no file access and no SVD, and `weight_gradient` projects a merged tensor's
+gradient onto the weights (`live.LiveGradient` does so for a whole model).
 """
 
 from __future__ import annotations
@@ -37,38 +37,6 @@ class _Held:
     method: Method
     group: str
     module: str
-
-
-@dataclass(frozen=True, slots=True)
-class WeightGradient:
-    """The projection of one merged tensor's gradient onto its weights; see `ResidentMerge`.
-
-    Args:
-        row: index of its place group in `ResidentMerge.groups`.
-        weights: (n_sources,), at which it holds.
-        edge: of the merged tensor in autograd's graph.
-        dtype: of the merged tensor in that graph.
-    """
-
-    row: int
-    weights: Tensor
-    edge: torch.autograd.graph.GradientEdge
-    dtype: torch.dtype
-
-    def __call__(self, gradient: Tensor) -> Tensor:
-        """d loss / d weights, (n_sources,) float32.
-
-        Args:
-            gradient: (*shape), d loss / d merged tensor, any floating dtype.
-        """
-        (found,) = torch.autograd.grad(
-            self.edge,
-            self.weights,
-            gradient.to(self.dtype),
-            retain_graph=True,
-            materialize_grads=True,
-        )
-        return found
 
 
 class ResidentMerge:
@@ -181,16 +149,54 @@ class ResidentMerge:
             for name in self._held:
                 rewrite(name)
 
-    def weight_gradient(self, name: str, recipe: Recipe) -> WeightGradient:
-        """How a merged tensor's gradient is projected onto the weights at its place.
+    def weight_gradient(self, name: str, recipe: Recipe, gradient: Tensor) -> tuple[int, Tensor]:
+        """Project a merged tensor's gradient onto the weights at its place.
+
+        Args:
+            name: of the tensor.
+            recipe: at whose weights; over the same inputs, method and profile.
+            gradient: (*shape), d loss / d merged tensor, any floating dtype.
+
+        Returns:
+            The index of its place group in `groups`, and d loss / d weights, (n_sources,) float32.
+
+        Raises:
+            RecipeError: where the method has no gradient, or the recipe does not fit.
+        """
+        row, weights, merged = self._differentiable(name, recipe)
+        (found,) = torch.autograd.grad(
+            merged, weights, gradient.to(merged.dtype), materialize_grads=True
+        )
+        return row, found
+
+    def weight_slopes(self, name: str, recipe: Recipe) -> tuple[int, Tensor]:
+        """What each weight at its place does to a merged tensor, for many gradients at one recipe.
 
         Args:
             name: of the tensor.
             recipe: at whose weights; over the same inputs, method and profile.
 
+        Returns:
+            The index of its place group in `groups`, and d merged tensor / d weights,
+            (n_sources, *shape) float32: `weight_gradient` is its product with a gradient.
+
         Raises:
-            RecipeError: where the method has no gradient, or the recipe does not fit.
+            RecipeError: as for `weight_gradient`.
         """
+        row, weights, merged = self._differentiable(name, recipe)
+        # The projection of a gradient is linear in it, so its own derivatives are the slopes.
+        gradient = torch.zeros_like(merged).requires_grad_()
+        with torch.enable_grad():
+            (projected,) = torch.autograd.grad(merged, weights, gradient, create_graph=True)
+            by_source = projected.unbind()
+        slopes = [
+            torch.autograd.grad(one, gradient, retain_graph=True, materialize_grads=True)[0]
+            for one in by_source
+        ]
+        return row, torch.stack(slopes)
+
+    def _differentiable(self, name: str, recipe: Recipe) -> tuple[int, Tensor, Tensor]:
+        """Row of the place group, its weights, and the merged tensor as a function of them."""
         if not self.method.differentiable:
             raise RecipeError(
                 f"method {self.method.name!r} has no gradient with respect to its weights; "
@@ -201,9 +207,7 @@ class ResidentMerge:
         weights = self._weights(held, recipe).requires_grad_()
         with torch.enable_grad():
             merged = held.method.merged(held.base, state, weights, params)
-        # The edge keeps what the backward pass needs, and not the merged tensor.
-        edge = torch.autograd.graph.get_gradient_edge(merged)
-        return WeightGradient(self._rows[held.group], weights, edge, merged.dtype)
+        return self._rows[held.group], weights, merged
 
     def _checked(self, recipe: Recipe) -> Params:
         """Parameters of a recipe over this object's inputs, method and profile."""

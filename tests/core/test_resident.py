@@ -112,10 +112,14 @@ def test_a_gradient_reaches_every_weight(method: str, goldens: Path) -> None:
     one = recipe(goldens, method)
     resident = ResidentMerge(one)
     for name, tensor in resident.merged(one):
-        project = resident.weight_gradient(name, one)
-        row, found = project.row, project(tensor)
+        row, found = resident.weight_gradient(name, one, tensor)
         assert row in range(len(resident.groups))
         assert bool((found != 0).all() and found.isfinite().all()), name
+        again, slopes = resident.weight_slopes(name, one)
+        assert again == row
+        torch.testing.assert_close(
+            slopes.flatten(1) @ tensor.flatten(), found, rtol=1e-4, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("method", ["task_arithmetic", "resm", "breadcrumbs", "iso_c"])
@@ -135,7 +139,7 @@ def test_the_projected_gradient_is_the_slope_of_the_merge(method: str, goldens: 
         return sum(tensor.double().square().sum().item() for _, tensor in resident.merged(moved))
 
     merged = dict(resident.merged(one))
-    slope = sum(resident.weight_gradient(name, one)(t) @ shift for name, t in merged.items())
+    slope = sum(resident.weight_gradient(name, one, t)[1] @ shift for name, t in merged.items())
     assert float(slope) == pytest.approx((loss(1) - loss(-1)) / 4, rel=2e-2)
 
 
