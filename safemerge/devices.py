@@ -15,7 +15,8 @@ def check_device(name: str) -> None:
 
     try:
         torch.zeros(1, device=name)
-    # torch answers AssertionError where it was built without CUDA, RuntimeError otherwise.
+    # torch answers AssertionError where it was built without CUDA, NotImplementedError for a device
+    # without kernels, and RuntimeError otherwise; each is told as the wrong choice of device it is.
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(

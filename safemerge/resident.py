@@ -24,7 +24,7 @@ from safemerge.recipe import Recipe
 from safemerge.streaming import work_through
 
 # Entries from which a CPU merges several tensors at once, each in a thread: of large tensors that
-# is several times as fast as threads inside one operation, and of small ones slower than none.
+# is nearly twice as fast as threads inside one operation; small ones are done before threads begin.
 _THREADS_FROM = 2**24
 
 

@@ -62,11 +62,6 @@ class Linearisation:
         slopes = gradients / torch.expm1(-losses)[:, None]
         return cls(at, margins, slopes)
 
-    @property
-    def losses(self) -> Tensor:
-        """(n_groups,), at the point itself."""
-        return softplus(-self.margins)
-
 
 class LinearisedLosses:
     """The model of the losses; see the top of this file."""

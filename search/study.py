@@ -27,7 +27,7 @@ from search.setup import Workbench, open_workbench
 from search.stopping import reason_to_stop
 from search.storage import check_storage, open_study, quiet_optuna
 from search.trials import recover, run_trials
-from search.warmstart import KEPT, STEP_COST, warm_start
+from search.warmstart import LINEARISATIONS, STEP_COST, warm_start
 from search.workers import run_workers
 
 if TYPE_CHECKING:
@@ -158,7 +158,8 @@ def _enqueue_warm_start(
             "points": [bench.space.coordinates(recipe) for recipe in recipes],
         }
         home.write("warmstart.json", record)
-        shutil.rmtree(home.path / KEPT, ignore_errors=True)
+        # The points are written: a folder that cannot be removed is in nobody's way.
+        shutil.rmtree(home.path / LINEARISATIONS, ignore_errors=True)
     with uninterrupted(), quiet_optuna():
         for point in record["points"]:
             study.enqueue_trial(point, skip_if_exists=True)

@@ -37,7 +37,7 @@ from synth.engines.batches import Batch, answer_logprobs
 from synth.engines.transformers import TransformersEngine
 from synth.probes import Probe
 
-KEPT = "warmstart"  # folder of a run, while its warm start is under way
+LINEARISATIONS = "warmstart"  # folder of a run, while its warm start is under way
 STEP_COST = 3  # evaluations that one gradient step is charged as: a forward and a backward pass
 _CENTRE = 2 / 3  # share of the steps that go into the balanced recipe, at least
 _EMPHASIS = 0.5  # factor on the other objectives of a ring point; its powers go further out
@@ -118,8 +118,8 @@ def warm_start(
     wide = _State(centre.point, max(centre.radius, _RING_RADIUS * (high - low)))
     for i, emphasis in enumerate(ring[1:], 1):
         weights = {**limits, **emphasis}
-        place = descent.run(wide, weights, each, seed + i, on_step)
-        found.append(descent.best(place, weights, seed + i))
+        end = descent.run(wide, weights, each, seed + i, on_step)
+        found.append(descent.best(end, weights, seed + i))
     recipes = [descent.recipe(knots) for knots in found]
     return recipes + [descent.recipe(found[0], ratio) for ratio in descent.other_ratios()]
 
@@ -219,12 +219,12 @@ class _Descent:
             on_step()
         return _State(point, radius)
 
-    def best(self, place: _State, emphasis: Mapping[str, float], seed: int) -> Tensor:
+    def best(self, state: _State, emphasis: Mapping[str, float], seed: int) -> Tensor:
         """Knots with the least modelled loss within the radius, (n_knots * n_sources,)."""
         return self._losses.minimise(
             emphasis,
-            centre=place.point.at,
-            radius=place.radius,
+            centre=state.point.at,
+            radius=state.radius,
             prior=self.prior,
             pull=self._config.pull,
             noise=self._config.noise,
@@ -237,7 +237,7 @@ class _Descent:
 
         None, and nothing is kept, where they are not finite: a merge that overflows.
         """
-        name = f"{KEPT}/{self._made:03d}.json"
+        name = f"{LINEARISATIONS}/{self._made:03d}.json"
         self._made += 1
         record = None if self._home is None else self._home.read(name)
         if record is None or record["at"] != knots.tolist():

@@ -46,7 +46,8 @@ def check_output(out: Path, needed: int = 0) -> None:
     parent = _existing_parent(out)
     if not parent.is_dir():
         raise OutputError(f"{parent} is a file, so {out} cannot be made; choose another folder")
-    if not os.access(parent, os.W_OK | os.X_OK):
+    effective = os.access in os.supports_effective_ids  # who writes, not who logged in
+    if not os.access(parent, os.W_OK | os.X_OK, effective_ids=effective):
         raise OutputError(f"{parent} is not writable, so {out} cannot be made; choose another")
     free = free_bytes(out)
     if needed > free:

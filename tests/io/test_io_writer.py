@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -370,11 +371,26 @@ def test_a_read_only_disk_is_refused(small_disk: Path) -> None:
         write(small_disk / "out", some_tensors())
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write anywhere")
-def test_a_parent_that_is_not_writable_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "locked").mkdir(mode=0o555)
+@pytest.fixture
+def nobodys_folder() -> Iterator[Path]:
+    """A folder for a user who is not the superuser, who may write anywhere: root becomes nobody."""
+    folder = Path(tempfile.mkdtemp())  # pytest's own may be entered by its owner only
+    folder.chmod(0o755)
+    root = os.geteuid() == 0
+    (folder / "locked").mkdir(mode=0o555)
+    if root:
+        os.seteuid(65534)
+    try:
+        yield folder
+    finally:
+        if root:
+            os.seteuid(0)
+        shutil.rmtree(folder)
+
+
+def test_a_parent_that_is_not_writable_is_refused(nobodys_folder: Path) -> None:
     with pytest.raises(OutputError, match="locked is not writable"):
-        write(tmp_path / "locked" / "out", some_tensors())
+        write(nobodys_folder / "locked" / "out", some_tensors())
 
 
 STREAMED = """
