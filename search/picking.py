@@ -21,7 +21,7 @@ from search.objectives import Scores
 from search.pareto import Front
 from search.progress import Report
 from search.run import Run
-from search.rundir import scores_record
+from search.rundir import scores_from, scores_record
 from search.setup import Workbench
 
 
@@ -40,8 +40,11 @@ def record_front(run: Run, bench: Workbench, stopped: str, report: Report) -> No
         tried = front.with_near(run.candidates, most)
         tokens = run.config.probes.max_tokens
         answered = answer(run.dir, bench, tried.points, max_tokens=tokens, report=report)
+    before = run.dir.read("front/search.json") or {"points": []}
+    known = {point["trial"]: scores_from(point["validation"]) for point in before["points"]}
     validation = {
-        point.number: bench.validation.score(point.recipe, bench.resident(point.recipe))
+        point.number: known.get(point.number)
+        or bench.validation.score(point.recipe, bench.resident(point.recipe))
         for point in tried.points
         if bench.validation is not None
     }

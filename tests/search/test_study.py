@@ -368,6 +368,20 @@ def test_a_search_stops_at_its_target_says_so_and_goes_on_when_it_is_raised(
     assert on.dir.read("front/search.json")["stopped"] == "4 trials are complete"
 
 
+def test_a_finished_search_scores_nothing_again(
+    record: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_search(SearchConfig.from_record(record), tmp_path / "run")
+    front = (run.dir.path / "front/search.json").read_bytes()
+
+    def again(*args: object) -> dict[str, Score]:
+        raise AssertionError("scored again")
+
+    monkeypatch.setattr(LikelihoodEvaluator, "score", again)
+    run_search(SearchConfig.from_record(record), tmp_path / "run")
+    assert (run.dir.path / "front/search.json").read_bytes() == front
+
+
 def test_a_recipe_that_was_scored_before_is_not_scored_again(
     record: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
