@@ -46,10 +46,10 @@ _SLACK = 64 * 2**20
 # that what one operation writes the next one finds in the cache.
 _PIECE = 2**19
 _DEVICE_PIECE = 2**26  # elsewhere: pieces only limit memory there, and each costs a few launches
-# Working memory up to which a tensor is held whole where its pieces would be gone through twice.
+# Working memory up to which the pieces of a tensor are kept where they are gone through twice.
 # Reading it and forming its deltas once saves a quarter of the CPU time of model_stock and of
 # dare_ties (measured); three tensors of that size are in progress at once.
-_HELD_WHOLE = _BUDGET // 3
+_KEPT_PIECES = _BUDGET // 3
 
 _DTYPES = {
     "float32": torch.float32,
@@ -216,9 +216,12 @@ class _Job:
         part = self._part(name)
         together, one_by_one = self.inputs.held_bytes(name)
         written = math.prod(info.shape) * _out_dtype(self.recipe, info.dtype, True).itemsize
-        if self._by_pieces(part, info.shape):
-            return together + written + part.footprint((_PIECE,), len(self.inputs.sources))
-        return one_by_one + written + part.footprint(info.shape, len(self.inputs.sources))
+        count = len(self.inputs.sources)
+        if part.in_pieces is None:
+            return one_by_one + written + part.footprint(info.shape, count)
+        if self._keeps_pieces(part, info.shape):
+            return together + written + info.nbytes + part.footprint(info.shape, count)
+        return together + written + part.footprint((_PIECE,), count)
 
     def merged(self, spec: TensorSpec, peak: Mapping[str, float]) -> Tensor:
         """One tensor of the result, in the type that is written, on the CPU."""
@@ -227,21 +230,21 @@ class _Job:
             return self.inputs.base.load(name).to(spec.dtype)
         part = self._part(name)
         merged = torch.empty(spec.shape, dtype=spec.dtype)
-        if not self._by_pieces(part, spec.shape):
+        if part.in_pieces is None:
             base, deltas = self.inputs.load(name, self.device)
             self._merge_into(merged, part, name, base, deltas, peak)
-            return merged
-        self._merge_pieces(merged.view(-1), part, name)
+        else:
+            self._merge_pieces(merged, part, name)
         return merged
 
     def _part(self, name: str) -> Method:
         """The method for a tensor's role and layout."""
         return laid_out(self.method.for_role(self.inputs.role(name)), self.inputs.layout(name))
 
-    def _by_pieces(self, part: Method, shape: tuple[int, ...]) -> bool:
-        """Whether a tensor is merged without being held whole."""
-        small = part.footprint(shape, len(self.inputs.sources)) <= _HELD_WHOLE
-        return part.in_pieces is not None and not (part.gather is not None and small)
+    def _keeps_pieces(self, part: Method, shape: tuple[int, ...]) -> bool:
+        """Whether the pieces of a tensor, which are gone through twice, are small enough to keep."""
+        small = part.footprint(shape, len(self.inputs.sources)) <= _KEPT_PIECES
+        return part.gather is not None and small
 
     def _merge_into(
         self,
@@ -262,7 +265,7 @@ class _Job:
         part.merge_into(out, base, state, weights, self.params)
 
     def _merge_pieces(self, out: Tensor, part: Method, name: str) -> None:
-        """`_merge_into` without the whole tensor in memory; `out` is flat."""
+        """`_merge_into` piece by piece: what one operation writes the next finds in the cache."""
         device, group = torch.device(self.device), self.groups[name]
         choice, site = self.method.choice(self.recipe, group), self._site(name)
 
@@ -273,16 +276,21 @@ class _Job:
                 yield piece, base, part.in_pieces(deltas, piece.start, choice, self.params, site)
 
         sums: dict[str, Tensor] = {}
+        kept: list[tuple[slice, Tensor, State]] = []
         if part.gather is not None:
-            for _, base, state in pieces():
+            keeps = self._keeps_pieces(part, out.shape)
+            for piece in pieces():
+                _, base, state = piece
                 found = part.gather(base, state, self.params)
                 if not found:  # nothing, with these parameters
                     break
                 for key, value in found.items():
                     sums[key] = sums[key] + value if key in sums else value
-        weights = torch.tensor(self.recipe.weights_at(group), device=device)
-        for piece, base, state in pieces():
-            part.merge_into(out[piece], base, {**state, **sums}, weights, self.params)
+                if keeps:
+                    kept.append(piece)
+        weights, flat = torch.tensor(self.recipe.weights_at(group), device=device), out.view(-1)
+        for entries, base, state in kept or pieces():
+            part.merge_into(flat[entries], base, {**state, **sums}, weights, self.params)
 
     def _site(self, name: str, importance: Tensor | None = None) -> Site:
         sources = tuple(source.name for source in self.recipe.sources)

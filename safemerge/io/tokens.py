@@ -11,6 +11,7 @@ weights alone, and the vocabulary's size is checked with the shapes.
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import json
 from collections.abc import Sequence
@@ -50,18 +51,28 @@ def check_tokenizers(base: Path, sources: Sequence[Path]) -> None:
     Raises:
         CheckpointError: with an example of a differing token, or a tokenizer that cannot be read.
     """
-    found = [(f, t) for f in (base, *sources) if (t := read_tokenizer(f)) is not None]
-    if len(found) < 2:
-        return
-    (first, reference), *others = found
-    for other, tokenizer in others:
-        difference = _difference(reference, tokenizer)
-        if difference:
+    first: Path | None = None
+    reference: Tokenizer | None = None
+    for other in (base, *sources):
+        if first is not None and _same_file(first, other):
+            continue
+        tokenizer = read_tokenizer(other)
+        if tokenizer is None:
+            continue
+        if reference is None:
+            first, reference = other, tokenizer
+        elif difference := _difference(reference, tokenizer):
             raise CheckpointError(
                 f"the tokenizers of {first} and {other} differ: {difference}; "
                 "their weights give different meanings to the same ids, use sources that share "
                 "the base's tokenizer, or tokenizer = 'base' to map their rows to it"
             )
+
+
+def _same_file(folder: Path, other: Path) -> bool:
+    """Whether both have the same tokenizer.json, to the byte: then nothing has to be parsed."""
+    paths = [inside(place, "tokenizer.json") for place in (folder, other)]
+    return all(path.exists() for path in paths) and filecmp.cmp(*paths, shallow=False)
 
 
 def _difference(ours: Tokenizer, theirs: Tokenizer) -> str:

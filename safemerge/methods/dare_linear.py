@@ -89,8 +89,8 @@ def gather(base: Tensor, state: State, params: DropParams) -> State:
     """`sizes` as L1 norms, where that is how to rescale."""
     if params.rescale != "l1":
         return {}
-    deltas, keep = (state[name].reshape(len(state[name]), -1) for name in ("deltas", "keep"))
-    return {"sizes": l1_sizes(deltas, lambda part: masked(deltas[:, part], keep[:, part]))}
+    keep = state["keep"].reshape(len(state["keep"]), -1)
+    return {"sizes": l1_sizes(state["deltas"], lambda sizes, part: masked(sizes, keep[:, part]))}
 
 
 def weigh(state: State, weights: Tensor, params: DropParams) -> Tensor:

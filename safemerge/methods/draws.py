@@ -1,13 +1,15 @@
 """Random masks from a seed, the same on every machine and device. Ours.
 
 Numbers are drawn by numpy's SFC64 on the CPU, whose stream numpy keeps stable, and which is ten
-times as fast there as torch's generator. Of a draw 16 bits are kept: enough for a probability.
-Every half a million entries have a stream of their own, so that a piece can be drawn by itself.
+times as fast there as torch's generator. A draw has 16 bits: enough for a probability. Every half a
+million entries have a stream of their own, so that a piece can be drawn by itself.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +38,9 @@ def keep_evenly(seed: int, density: float, delta: Tensor, begin: int = 0) -> Ten
     limit = round(probability(density) * _STEPS)
     if limit in (0, _STEPS):
         return torch.full_like(delta, limit // _STEPS, dtype=torch.uint8)
-    kept = _draw(seed, begin, delta.numel()) < np.uint16(limit)
+    kept = np.empty(delta.numel(), np.bool_)
+    for stream, inside, outside in _streams(begin, delta.numel()):
+        kept[outside] = _below(seed, stream, inside.stop, limit)[inside]
     return torch.from_numpy(kept.view(np.uint8)).reshape(delta.shape).to(delta.device)
 
 
@@ -66,7 +70,7 @@ def keep_by_rank(seed: int, density: float, epsilon: float, delta: Tensor) -> Te
     # an entry has it: ranks themselves would take an argsort, three times as slow.
     per_rank = (columns - 1) / (2.0 * half)
     rows = delta.reshape(-1, columns)
-    drawn = _draw(seed, 0, delta.numel()).reshape(rows.shape)
+    drawn = _draw(seed, delta.numel()).reshape(rows.shape)
     keep = torch.empty(rows.shape, dtype=torch.uint8, device=delta.device)
     step = max(1, BLOCK // columns) if delta.device.type == "cpu" else len(rows)
     for start in range(0, len(rows), step):
@@ -108,13 +112,40 @@ def _ascending(size: Tensor) -> Tensor:
     return torch.from_numpy(ordered)
 
 
-def _draw(seed: int, begin: int, count: int) -> NDArray[np.uint16]:
-    """Uniform integers in [0, _STEPS), (count,): those of entries from `begin` on."""
-    drawn = np.empty(count, np.uint16)
+def _streams(begin: int, count: int) -> Iterator[tuple[int, slice, slice]]:
+    """Which streams some consecutive entries draw from: its number, the entries in it, and where
+    they lie among all."""
     for stream in range(begin // _STREAM, -(-(begin + count) // _STREAM)):
         first = stream * _STREAM
         start, stop = max(begin, first), min(begin + count, first + _STREAM)
-        random = np.random.SFC64(np.random.SeedSequence(seed, spawn_key=(stream,)))
-        raw = np.asarray(random.random_raw(-(-(stop - first) // 4)), "<u8").view("<u2")
-        drawn[start - begin : stop - begin] = raw[start - first : stop - first]
+        yield stream, slice(start - first, stop - first), slice(start - begin, stop - begin)
+
+
+def _below(seed: int, stream: int, count: int, limit: int) -> NDArray[np.bool_]:
+    """Whether the first draws of a stream are below `limit`, in [0, _STEPS); (count,).
+
+    A draw's upper byte decides nearly always, so its lower one is drawn where they are equal alone:
+    half the time.
+    """
+    upper, lower = divmod(limit, 256)
+    drawn = _raw(seed, (stream, 0), count, "u1")
+    below: NDArray[np.bool_] = drawn < np.uint8(upper)
+    if lower:
+        even = np.flatnonzero(drawn == np.uint8(upper))
+        below[even] = _raw(seed, (stream, 1), even.size, "u1") < np.uint8(lower)
+    return below
+
+
+def _draw(seed: int, count: int) -> NDArray[np.uint16]:
+    """Uniform integers in [0, _STEPS), (count,)."""
+    drawn = np.empty(count, np.uint16)
+    for stream, inside, outside in _streams(0, count):
+        drawn[outside] = _raw(seed, (stream,), inside.stop, "<u2")
     return drawn
+
+
+def _raw(seed: int, stream: tuple[int, ...], count: int, dtype: str) -> NDArray[Any]:
+    """The first `count` integers of a stream."""
+    random = np.random.SFC64(np.random.SeedSequence(seed, spawn_key=stream))
+    words = -(-count * np.dtype(dtype).itemsize // 8)
+    return np.asarray(random.random_raw(words), "<u8").view(dtype)[:count]

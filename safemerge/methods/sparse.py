@@ -71,25 +71,25 @@ def with_window(deltas: Tensor, low: list[float], high: list[float], params: Tri
     least, most = torch.tensor(low), torch.tensor(high)
     factor = torch.ones(len(deltas))
     if params.rescale == "l1":
-        flat = deltas.reshape(len(deltas), -1)
-        sizes = l1_sizes(deltas, lambda entries: keep_window(flat[:, entries], least, most))
+        sizes = l1_sizes(deltas, lambda sizes, _: keep_window(sizes, least, most))
         factor = quotients(sizes)
     return {"deltas": deltas, "low": least, "high": most, "factor": factor}
 
 
-def l1_sizes(deltas: Tensor, keep: Callable[[slice], Tensor]) -> Tensor:
+def l1_sizes(deltas: Tensor, keep: Callable[[Tensor, slice], Tensor]) -> Tensor:
     """L1 norms of every delta and of what is kept of it, (2, n_sources), float64.
 
     Args:
         deltas: (n_sources, ...).
-        keep: of a slice of the flattened entries, what is kept, (n_sources, entries), in memory of
-            its own.
+        keep: (magnitudes (n_sources, n) of some of the flattened entries, which they are) -> those
+            magnitudes with 0 for what is not kept.
     """
     flat = deltas.reshape(len(deltas), -1)
     sizes = torch.zeros(2, len(deltas), dtype=torch.float64, device=deltas.device)
     for entries in blocks(flat.shape[1], flat.device):
-        sizes[0] += flat[:, entries].abs().sum(dim=1)
-        sizes[1] += keep(entries).abs_().sum(dim=1)
+        magnitudes = flat[:, entries].abs()
+        sizes[0] += magnitudes.sum(dim=1)
+        sizes[1] += keep(magnitudes, entries).sum(dim=1)
     return sizes
 
 

@@ -2,42 +2,56 @@
 
 import math
 from functools import cache
+from itertools import pairwise
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from torch import Tensor
 
 from safemerge.methods.draws import _draw, keep_by_rank, keep_evenly, probability
 
 ROWS = 40_000
-FIRST = [11665, 24209, 30769, 23571, 57626, 31225]  # of seed 7
-FIRST_OF_NEXT_STREAM = [19708, 13825, 48103, 58952, 6043, 45624]
+# Of seed 7, at density 0.3: the first 24 entries, and those of the second stream.
+FIRST = "010001101000010000000000"
+FIRST_OF_NEXT_STREAM = "000010010000110000000000"
 
 
 def test_draws_of_a_seed_are_fixed_for_all_time() -> None:
-    assert _draw(7, 0, 6).tolist() == FIRST
-    assert _draw(7, 0, 3).tolist() == FIRST[:3]
-    assert _draw(8, 0, 6).tolist() != FIRST
-    assert _draw(7, 2**19, 6).tolist() == FIRST_OF_NEXT_STREAM
+    assert bits(keep_evenly(7, 0.3, torch.zeros(24))) == FIRST
+    assert bits(keep_evenly(7, 0.3, torch.zeros(5))) == FIRST[:5]
+    assert bits(keep_evenly(8, 0.3, torch.zeros(24))) != FIRST
+    assert bits(keep_evenly(7, 0.3, torch.zeros(24), 2**19)) == FIRST_OF_NEXT_STREAM
 
 
-@given(begin=st.integers(0, 2**20 + 9), count=st.integers(0, 9))
-def test_a_piece_has_the_draws_that_it_has_in_the_whole(begin: int, count: int) -> None:
-    whole = whole_draw()
-    assert _draw(7, begin, count).tolist() == whole[begin : begin + count].tolist()
+def bits(keep: Tensor) -> str:
+    return "".join(map(str, keep.tolist()))
 
 
-def test_a_piece_may_reach_over_several_streams() -> None:
-    assert (_draw(7, 2**19 - 3, 2**19 + 5) == whole_draw()[2**19 - 3 : 2**20 + 2]).all()
+@given(
+    begin=st.integers(0, 2**20 + 9), count=st.integers(0, 9), density=st.sampled_from([0.3, 0.5])
+)
+def test_a_piece_is_kept_as_it_is_in_the_whole(begin: int, count: int, density: float) -> None:
+    piece = keep_evenly(7, density, torch.zeros(count), begin)
+    assert piece.equal(whole_mask(density)[begin : begin + count])
+
+
+@pytest.mark.parametrize("density", [0.3, 0.5])
+def test_a_piece_may_reach_over_several_streams(density: float) -> None:
+    piece = keep_evenly(7, density, torch.zeros(2**19 + 5), 2**19 - 3)
+    assert piece.equal(whole_mask(density)[2**19 - 3 : 2**20 + 2])
 
 
 @cache
-def whole_draw() -> NDArray[np.uint16]:
-    return _draw(7, 0, 2**20 + 20)
+def whole_mask(density: float) -> Tensor:
+    return keep_evenly(7, density, torch.zeros(2**20 + 20))
+
+
+def test_a_higher_density_keeps_what_a_lower_one_keeps() -> None:
+    masks = [keep_evenly(7, k / 2**16, torch.zeros(10**5)) for k in (5000, 5001, 5120, 5375, 5376)]
+    for fewer, more in pairwise(masks):
+        assert (fewer <= more).all()
 
 
 @pytest.mark.parametrize("density", [0.0, 1e-6, 0.001, 0.3, 0.5, 0.999999, 1.0])
@@ -86,7 +100,7 @@ def by_argsort(seed: int, density: float, epsilon: float, rows: Tensor) -> Tenso
     """The plain way: a rank for every entry, then a probability, then a comparison."""
     ranks = rows.abs().argsort(dim=1).argsort(dim=1).double()
     share = density - epsilon + 2 * epsilon * ranks / (rows.shape[1] - 1)
-    uniform = torch.from_numpy(_draw(seed, 0, rows.numel()).astype("float64")) / 2**16
+    uniform = torch.from_numpy(_draw(seed, rows.numel()).astype("float64")) / 2**16
     return (uniform.reshape(rows.shape) < share).to(torch.uint8)
 
 

@@ -111,10 +111,12 @@ def test_pieces_and_whole_tensors_merge_to_the_same_bytes(
     one = recipe(goldens, method, dtype=dtype)
     merge(one, tmp_path / "whole")
     monkeypatch.setattr("safemerge.merging._PIECE", 100)
-    monkeypatch.setattr("safemerge.merging._HELD_WHOLE", 0)
-    merge(one, tmp_path / "pieces")
-    whole, pieces = ((tmp_path / n / "model.safetensors").read_bytes() for n in ("whole", "pieces"))
-    assert whole == pieces
+    merge(one, tmp_path / "kept pieces")
+    monkeypatch.setattr("safemerge.merging._KEPT_PIECES", 0)
+    merge(one, tmp_path / "pieces read twice")
+    files = [out / "model.safetensors" for out in sorted(tmp_path.iterdir())]
+    assert len(files) == 3
+    assert len({file.read_bytes() for file in files}) == 1
 
 
 def test_progress_counts_every_tensor_once(goldens: Path, tmp_path: Path) -> None:
