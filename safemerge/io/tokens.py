@@ -71,8 +71,8 @@ def check_tokenizers(base: Path, sources: Sequence[Path]) -> None:
 
 def _same_file(folder: Path, other: Path) -> bool:
     """Whether both have the same tokenizer.json, to the byte: then nothing has to be parsed."""
-    paths = [inside(place, "tokenizer.json") for place in (folder, other)]
-    return all(path.exists() for path in paths) and filecmp.cmp(*paths, shallow=False)
+    ours, theirs = (inside(place, "tokenizer.json") for place in (folder, other))
+    return ours.exists() and theirs.exists() and filecmp.cmp(ours, theirs, shallow=False)
 
 
 def _difference(ours: Tokenizer, theirs: Tokenizer) -> str:

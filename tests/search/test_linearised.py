@@ -79,7 +79,8 @@ def test_a_second_point_brings_the_model_nearer_around_it() -> None:
 def test_an_emphasis_weighs_the_mean_of_its_axis() -> None:
     model = LinearisedLosses(["a", "b", "a"])
     margins = torch.tensor([0.0, 1.0, 2.0])
-    expected = 3.0 * softplus(-margins[[0, 2]]).mean() + 0.5 * softplus(-margins[1])
+    losses = 3.0 * softplus(-margins / 3.0)  # at temperature 3
+    expected = 3.0 * losses[[0, 2]].mean() + 0.5 * losses[1]
     torch.testing.assert_close(model.loss(margins, {"a": 3.0, "b": 0.5}), expected)
 
 
@@ -109,19 +110,23 @@ def test_the_minimum_lies_where_the_box_ends(rising: LinearisedLosses) -> None:
     torch.testing.assert_close(minimum(rising), expected, atol=2e-3, rtol=0.0)
 
 
+def test_a_weight_that_no_probe_asks_to_move_stays(rising: LinearisedLosses) -> None:
+    assert minimum(rising, centre=torch.tensor([0.0, 0.7]))[1].item() == pytest.approx(0.7)
+
+
 def test_the_minimum_stays_within_the_bounds(rising: LinearisedLosses) -> None:
     assert minimum(rising, bounds=(-0.1, 0.1))[0].item() == pytest.approx(0.1)
 
 
 def test_the_pull_settles_where_it_balances_the_slope(rising: LinearisedLosses) -> None:
-    """d/dw of softplus(-w) + pull w^2 is 0 where 2 pull w = sigmoid(-w)."""
+    """d/dw of 3 softplus(-w / 3) + pull w^2 is 0 where 2 pull w = sigmoid(-w / 3)."""
     found = minimum(rising, pull=2.0)[0].item()
-    assert 4.0 * found == pytest.approx(torch.sigmoid(torch.tensor(-found)).item(), abs=0.02)
+    assert 4.0 * found == pytest.approx(torch.sigmoid(torch.tensor(-found / 3)).item(), abs=0.02)
 
 
 def test_noise_keeps_away_from_large_weights(rising: LinearisedLosses) -> None:
     """Under noise of more than a weight's own size, its loss grows with it."""
     centre = torch.tensor([1.0, 0.0])
-    plain, noisy = (minimum(rising, centre=centre, noise=noise)[0].item() for noise in (0.0, 3.0))
+    plain, noisy = (minimum(rising, centre=centre, noise=noise)[0].item() for noise in (0.0, 9.0))
     assert plain == pytest.approx(1.5)
     assert noisy < 1.0
