@@ -106,10 +106,13 @@ def _ascending(size: Tensor) -> Tensor:
         return torch.nn.functional.pad(size.sort(dim=1).values, (0, 1), value=torch.inf)
     # numpy's sort is vectorised, where torch's also carries indices: eight times as fast. Bits of
     # floats that are not negative are in the same order as the floats, and need no care for NaN.
-    ordered = np.full((size.shape[0], size.shape[1] + 1), np.inf, np.float32)
-    ordered[:, :-1] = size.numpy()
-    ordered.view(np.int32).sort(axis=1)
-    return torch.from_numpy(ordered)
+    # It is a tenth faster on rows that lie one after another than on those of the result.
+    rows = size.numpy().copy()
+    rows.view(np.int32).sort(axis=1)
+    ordered = torch.empty(size.shape[0], size.shape[1] + 1)
+    ordered[:, :-1] = torch.from_numpy(rows)
+    ordered[:, -1] = torch.inf
+    return ordered
 
 
 def _streams(begin: int, count: int) -> Iterator[tuple[int, slice, slice]]:
