@@ -242,7 +242,7 @@ class _Job:
         return laid_out(self.method.for_role(self.inputs.role(name)), self.inputs.layout(name))
 
     def _keeps_pieces(self, part: Method, shape: tuple[int, ...]) -> bool:
-        """Whether the pieces of a tensor, which are gone through twice, are small enough to keep."""
+        """Whether the pieces of a tensor are gone through twice, and small enough to keep."""
         small = part.footprint(shape, len(self.inputs.sources)) <= _KEPT_PIECES
         return part.gather is not None and small
 
