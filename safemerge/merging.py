@@ -46,9 +46,9 @@ _SLACK = 64 * 2**20
 # that what one operation writes the next one finds in the cache.
 _PIECE = 2**19
 _DEVICE_PIECE = 2**26  # elsewhere: pieces only limit memory there, and each costs a few launches
-# Working memory up to which the pieces of a tensor are kept where they are gone through twice.
-# Reading it and forming its deltas once saves a quarter of the CPU time of model_stock and of
-# dare_ties (measured); three tensors of that size are in progress at once.
+# Working memory up to which the pieces of a tensor are kept where they are gone through twice, so
+# that it is read and its deltas are formed once: a quarter of the CPU time of model_stock and of
+# dare_ties (measured). Three tensors of that size are in progress at once.
 _KEPT_PIECES = _BUDGET // 3
 
 _DTYPES = {

@@ -30,7 +30,7 @@ class _Loader(yaml.SafeLoader):
     depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event: Any = self.peek_event()  # type: ignore[no-untyped-call]  # PyYAML has none
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]  # PyYAML has no types
         if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
             raise _refusal(
                 "anchors (&) and aliases (*) are not accepted; write the value out", event

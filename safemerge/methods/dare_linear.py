@@ -90,7 +90,7 @@ def gather(base: Tensor, state: State, params: DropParams) -> State:
     if params.rescale != "l1":
         return {}
     keep = state["keep"].reshape(len(state["keep"]), -1)
-    return {"sizes": l1_sizes(state["deltas"], lambda sizes, part: masked(sizes, keep[:, part]))}
+    return {"sizes": l1_sizes(state["deltas"], lambda size, part: masked(size, keep[:, part]))}
 
 
 def weigh(state: State, weights: Tensor, params: DropParams) -> Tensor:

@@ -127,15 +127,15 @@ def _streams(begin: int, count: int) -> Iterator[tuple[int, slice, slice]]:
 def _below(seed: int, stream: int, count: int, limit: int) -> NDArray[np.bool_]:
     """Whether the first draws of a stream are below `limit`, in [0, _STEPS); (count,).
 
-    A draw's upper byte decides nearly always, so its lower one is drawn where they are equal alone:
-    half the time.
+    A draw's upper byte decides, but where it equals the limit's: only there the lower one is drawn,
+    which takes half the time of drawing both.
     """
     upper, lower = divmod(limit, 256)
     drawn = _raw(seed, (stream, 0), count, "u1")
     below: NDArray[np.bool_] = drawn < np.uint8(upper)
     if lower:
-        even = np.flatnonzero(drawn == np.uint8(upper))
-        below[even] = _raw(seed, (stream, 1), even.size, "u1") < np.uint8(lower)
+        undecided = np.flatnonzero(drawn == np.uint8(upper))
+        below[undecided] = _raw(seed, (stream, 1), undecided.size, "u1") < np.uint8(lower)
     return below
 
 

@@ -71,7 +71,7 @@ def with_window(deltas: Tensor, low: list[float], high: list[float], params: Tri
     least, most = torch.tensor(low), torch.tensor(high)
     factor = torch.ones(len(deltas))
     if params.rescale == "l1":
-        sizes = l1_sizes(deltas, lambda sizes, _: keep_window(sizes, least, most))
+        sizes = l1_sizes(deltas, lambda size, _: keep_window(size, least, most))
         factor = quotients(sizes)
     return {"deltas": deltas, "low": least, "high": most, "factor": factor}
 

@@ -384,7 +384,7 @@ def test_any_shape_weights_and_numbers_give_finite_numbers(
 # ---- devices ---------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no second device")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here; no CI step has one")
 @each_method
 @each_shape
 def test_another_device_gives_the_same_numbers(method: Method, shape: tuple[int, ...]) -> None:

@@ -176,6 +176,28 @@ def test_a_damaged_tokenizer_is_refused(golden: Path) -> None:
         check_tokenizers(base, [golden])
 
 
+def test_a_tokenizer_that_is_damaged_in_the_same_way_everywhere_is_refused(make: Make) -> None:
+    folders = [make(name, {"w": torch.ones(1)}) for name in ("one", "two")]
+    for folder in folders:
+        (folder / "tokenizer.json").write_text("not json")
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json is not JSON"):
+        check_tokenizers(folders[0], folders[1:])
+
+
+def test_tokenizers_that_are_equal_to_the_byte_are_parsed_once(
+    golden: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed = []
+
+    def counted(path: Path) -> Any:
+        parsed.append(path)
+        return json.loads(path.read_text())
+
+    monkeypatch.setattr("safemerge.io.tokens.read_json", counted)
+    check_tokenizers(MODELS / "base", [golden, golden])
+    assert parsed == [MODELS / "base" / "tokenizer.json"]
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
 def test_nan_and_infinity_are_named_with_tensor_and_file(dtype: torch.dtype) -> None:
     tensor = torch.ones(4, 4, dtype=dtype)
