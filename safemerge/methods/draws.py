@@ -21,6 +21,8 @@ from safemerge.methods.deltas import bytes_of_deltas
 
 _STEPS = 1 << 16  # a probability is a multiple of 1 / _STEPS
 _STREAM = 1 << 19  # entries of a stream; to begin one takes as long as to draw 25 000
+_LEVELS = 256  # of size within a row
+_DROPPED_BITS = 19  # of a float's mantissa; four are left, so that an octave has 16 levels
 
 
 def keep_evenly(seed: int, density: float, delta: Tensor, begin: int = 0) -> Tensor:
@@ -48,8 +50,11 @@ def keep_by_rank(seed: int, density: float, epsilon: float, delta: Tensor) -> Te
     """Keep entries of a delta with a probability that grows with their rank within their row.
 
     The smallest |delta| of a row is kept with probability density - epsilon, the largest with
-    density + epsilon, linear in the rank between; entries of equal size all have the highest rank
-    among them. A row of one entry is kept with probability density.
+    density + epsilon, linear in the rank between. Sizes are told apart by 16 steps an octave, down
+    to 16 octaves below the largest of its row; entries of equal size all have their mean rank, so
+    that the mean probability is the density. Of normal entries no probability is further than
+    0.03 epsilon from that of exact ranks, which would take a sort and twice the time, and none is
+    above 1 - 1 / 65536. A row of one entry is kept with probability density.
 
     Args:
         seed: in [0, 2^63).
@@ -65,23 +70,36 @@ def keep_by_rank(seed: int, density: float, epsilon: float, delta: Tensor) -> Te
     columns = delta.shape[-1] if delta.dim() else 1
     if half < 1.0 / _STEPS or columns < 2 or delta.numel() == 0:
         return keep_evenly(seed, density, delta)
-    # An entry of rank r is kept where u < density - half + 2 half r / (columns - 1). Solved for r,
-    # this asks for the smallest rank that is kept at u, and one sort of the values answers whether
-    # an entry has it: ranks themselves would take an argsort, three times as slow.
-    per_rank = (columns - 1) / (2.0 * half)
     rows = delta.reshape(-1, columns)
     drawn = _draw(seed, delta.numel()).reshape(rows.shape)
     keep = torch.empty(rows.shape, dtype=torch.uint8, device=delta.device)
-    step = max(1, BLOCK // columns) if delta.device.type == "cpu" else len(rows)
+    step = max(1, BLOCK // max(columns, _LEVELS)) if delta.device.type == "cpu" else len(rows)
     for start in range(0, len(rows), step):
         block = slice(start, start + step)
-        size = rows[block].abs()
-        uniform = torch.from_numpy(drawn[block].astype(np.float32)).to(delta.device)
-        # The smallest rank above a number is one more than its whole part, which `long` takes.
-        above = uniform.mul_(per_rank / _STEPS).add_(1.0 - (density - half) * per_rank)
-        least = _ascending(size).gather(1, above.clamp_(0.0, columns).long())
-        torch.ge(size, least, out=keep[block].view(torch.bool))
+        level = _levels(rows[block])
+        ranks = _mean_ranks(level)
+        limit = ranks.mul_(2.0 * half * _STEPS / (columns - 1)).add_((density - half) * _STEPS)
+        # torch has no arithmetic on unsigned integers of 16 bits.
+        below = limit.round_().sub_(_STEPS // 2).clamp_(max=_STEPS // 2 - 1).short()
+        uniform = torch.from_numpy(drawn[block]).to(delta.device)
+        torch.lt(uniform, below.take(level), out=keep[block].view(torch.bool))
     return keep.reshape(delta.shape)
+
+
+def _levels(rows: Tensor) -> Tensor:
+    """The level of every entry's size, counted through all rows: row i has 256 i to 256 i + 255."""
+    # Bits of floats that are not negative are in the same order as the floats.
+    size = rows.abs().view(torch.int32) >> _DROPPED_BITS
+    lowest = size.amax(dim=1, keepdim=True) - (_LEVELS - 1)
+    first = torch.arange(len(rows), device=rows.device)[:, None] * _LEVELS
+    return size.sub_(lowest).clamp_(min=0) + first
+
+
+def _mean_ranks(level: Tensor) -> Tensor:
+    """The mean rank of the entries of each level of each row, (n_rows, 256), float32."""
+    size = len(level) * _LEVELS
+    count = torch.bincount(level.flatten(), minlength=size).reshape(-1, _LEVELS)
+    return (2 * count.cumsum(dim=1) - count - 1).float().div_(2.0)
 
 
 def probability(density: float) -> float:
@@ -98,21 +116,6 @@ def masked(deltas: Tensor, keep: Tensor) -> Tensor:
     """The deltas (n_sources, ...) where `keep` is 1, else 0."""
     # Of mixed types torch would take four times as long.
     return keep.to(deltas.dtype, copy=True).mul_(deltas)
-
-
-def _ascending(size: Tensor) -> Tensor:
-    """Every row in ascending order, and infinity after its end: (rows, columns + 1)."""
-    if size.device.type != "cpu":
-        return torch.nn.functional.pad(size.sort(dim=1).values, (0, 1), value=torch.inf)
-    # numpy's sort is vectorised, where torch's also carries indices: eight times as fast. Bits of
-    # floats that are not negative are in the same order as the floats, and need no care for NaN.
-    # It is a tenth faster on rows that lie one after another than on those of the result.
-    rows = size.numpy().copy()
-    rows.view(np.int32).sort(axis=1)
-    ordered = torch.empty(size.shape[0], size.shape[1] + 1)
-    ordered[:, :-1] = torch.from_numpy(rows)
-    ordered[:, -1] = torch.inf
-    return ordered
 
 
 def _streams(begin: int, count: int) -> Iterator[tuple[int, slice, slice]]:
@@ -139,11 +142,11 @@ def _below(seed: int, stream: int, count: int, limit: int) -> NDArray[np.bool_]:
     return below
 
 
-def _draw(seed: int, count: int) -> NDArray[np.uint16]:
-    """Uniform integers in [0, _STEPS), (count,)."""
-    drawn = np.empty(count, np.uint16)
+def _draw(seed: int, count: int) -> NDArray[np.int16]:
+    """Uniform integers in [-_STEPS / 2, _STEPS / 2), (count,)."""
+    drawn = np.empty(count, np.int16)
     for stream, inside, outside in _streams(0, count):
-        drawn[outside] = _raw(seed, (stream,), inside.stop, "<u2")
+        drawn[outside] = _raw(seed, (stream,), inside.stop, "<i2")
     return drawn
 
 
