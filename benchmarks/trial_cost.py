@@ -4,28 +4,30 @@
 
 - task_arithmetic: `apply` of a recipe with other weights, against a whole merge as a process of its
   own, by mergekit and by us, on the models of merge_vs_mergekit.py.
-- resm: `apply` of a recipe with other weights and other ranks for every matrix, against TSV-M from
-  nothing: T full SVDs of the deltas of every matrix and one of the concatenated vectors of each
-  side. On one layer of those models, since every layer costs the same. Ranks are drawn as a search
-  draws them, log-uniform between 2 and 100 percent, and held at single ratios beside that: the cost
-  grows with their square, and near 1 / T, where all vectors together fill the space, trials gain
-  little over starting from nothing. Both are CPU seconds of all threads; start it with
-  OMP_NUM_THREADS=1 to compare arithmetic with arithmetic.
+- resm: a search's trials, each with other weights and a rank ratio for every matrix, drawn from
+  those that a search has, against TSV-M from nothing: T full SVDs of the deltas of every matrix and
+  one of the concatenated vectors of each side. On one layer of those models, since every layer
+  costs the same. A ratio is dear when a matrix has it for the first time, and the more so the
+  higher it is: what comes of it is kept for the trials that come back to it. So the whole search is
+  compared, a trial at its end, and single ratios that nothing was kept of. All are CPU seconds of
+  all threads; start it with OMP_NUM_THREADS=1 to compare arithmetic with arithmetic.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import random
 import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 from measure import machine, run_measured, spread, write_json
 from merge_vs_mergekit import recipes
@@ -34,6 +36,9 @@ from torch import Tensor
 
 from safemerge import ModelRef, Recipe, ResidentMerge
 from safemerge.inputs import Inputs, open_inputs
+from safemerge.store import TensorStore
+from search.config import SpaceConfig
+from search.space import RANK_RATIOS
 
 RATIOS = (0.05, 0.1, 0.2, 1 / 3)
 _ONE_LAYER = {
@@ -42,14 +47,14 @@ _ONE_LAYER = {
 }
 
 
-def recipe(models: Path, method: str, draw: random.Random, ratios: Sequence[float]) -> Recipe:
+def recipe(models: Path, method: str, draw: random.Random, ratios: Sequence[float] = ()) -> Recipe:
     """A recipe with a weight for every source and module, and a rank ratio for every module.
 
     Args:
         models: folder of base and sources.
         method: a merge method.
         draw: source of the numbers.
-        ratios: (low, high) of the rank ratio, drawn log-uniform; empty for none.
+        ratios: rank ratios to draw from; empty for none.
     """
     refs = [ModelRef(name=name, path=str(models / name)) for name in ("base", *SOURCES)]
     plain = Recipe(
@@ -57,7 +62,7 @@ def recipe(models: Path, method: str, draw: random.Random, ratios: Sequence[floa
     )
     groups = sorted(set(open_inputs(plain).groups("modules").values()))
     weights = {group: {name: draw.uniform(0.0, 1.5) for name in SOURCES} for group in groups}
-    ranks = {group: math.exp(draw.uniform(*map(math.log, ratios))) for group in groups if ratios}
+    ranks = {group: draw.choice(ratios) for group in groups if ratios}
     return plain.model_copy(update={"weights": weights, "rank_ratio": ranks})
 
 
@@ -101,7 +106,7 @@ def task_arithmetic(models: Path, mergekit: Path | None, repeats: int) -> dict[s
         whole[name] = run_measured(command).wall_s
     shutil.rmtree(out)
     draw = random.Random(0)
-    changed = [recipe(models, "task_arithmetic", draw, ()) for _ in range(repeats + 1)]
+    changed = [recipe(models, "task_arithmetic", draw) for _ in range(repeats + 1)]
     inputs = open_inputs(changed[0])
     begin = time.perf_counter()
     resident = ResidentMerge(changed[0], inputs=inputs)
@@ -115,28 +120,41 @@ def task_arithmetic(models: Path, mergekit: Path | None, repeats: int) -> dict[s
     }
 
 
-def resm(models: Path, repeats: int) -> dict[str, Any]:
-    """CPU seconds of `apply` at several ranks, and of TSV-M with full SVDs."""
+def resm(models: Path, trials: int, repeats: int) -> dict[str, Any]:
+    """CPU seconds of a search's applies, of single ones, and of TSV-M with full SVDs."""
     draw = random.Random(0)
-    searched = [recipe(models, "resm", draw, (0.02, 1.0)) for _ in range(repeats + 1)]
+    ratios = np.geomspace(*SpaceConfig().rank_ratio, RANK_RATIOS).tolist()
+    searched = [recipe(models, "resm", draw, ratios) for _ in range(trials)]
     inputs = open_inputs(searched[0])
-    begin = time.perf_counter()
-    resident = ResidentMerge(searched[0], inputs=inputs)
-    prepare_s = time.perf_counter() - begin
-    live = base_tensors(inputs)
     clock = time.process_time
-    applied = {"searched": apply_seconds(resident, live, searched, clock)}
+    live = base_tensors(inputs)
+    with TemporaryDirectory(dir=models) as folder:
+        begin = time.perf_counter()
+        resident = ResidentMerge(searched[0], inputs=inputs, store=TensorStore(Path(folder)))
+        prepare_s = time.perf_counter() - begin
+        took = [seconds(partial(resident.apply, one, live), clock) for one in searched]
+        kept_gb = sum(path.stat().st_size for path in Path(folder).iterdir()) / 1e9
+    forgetful = ResidentMerge(searched[0], inputs=inputs)
+    new = {}
     for ratio in RATIOS:
-        # A ratio that differs in the last digits is another one to everything that remembers.
-        near = (ratio * (1 - 1e-6), ratio)
-        fixed = [recipe(models, "resm", draw, near) for _ in range(repeats + 1)]
-        applied[f"ratio {ratio:.2f}"] = apply_seconds(resident, live, fixed, clock)
+        # A ratio that differs in the last digits is another one to what remembers the last.
+        near = [ratio * (1 - 1e-6 * i) for i in range(repeats + 1)]
+        fixed = [recipe(models, "resm", draw, [one]) for one in near]
+        new[f"new ratio {ratio:.2f}"] = apply_seconds(forgetful, live, fixed, clock)
     scratch_s = seconds(lambda: tsvm_from_nothing(inputs), clock)
+    at_the_end = spread(took[-(trials // 3) :])
     return {
         "prepare_s": prepare_s,
-        "apply_s": applied,
+        "trials": trials,
+        "all_trials_s": sum(took),
+        "kept_gb": kept_gb,
+        "apply_s": {"last third": at_the_end, **new},
         "tsvm_with_full_svds_s": scratch_s,
-        "ratio": {name: scratch_s / found["median"] for name, found in applied.items()},
+        "ratio": {
+            "all trials": trials * scratch_s / sum(took),
+            "last third": scratch_s / at_the_end["median"],
+            **{name: scratch_s / found["median"] for name, found in new.items()},
+        },
     }
 
 
@@ -167,6 +185,7 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=Path("runs/benchmark-models"))
     parser.add_argument("--size", choices=SIZES, default="350m")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--trials", type=int, default=300, help="of the search with RESM")
     parser.add_argument("--out", type=Path, help="JSON file")
     args = parser.parse_args()
     models = args.models.resolve() / args.size
@@ -176,7 +195,7 @@ def main() -> None:
     record = {"machine": machine(), "size": args.size, "threads": torch.get_num_threads()}
     record["task_arithmetic"] = task_arithmetic(models, args.mergekit, args.repeats)
     print(json.dumps(record["task_arithmetic"], indent=1), flush=True)
-    record["resm"] = resm(one_layer, args.repeats)
+    record["resm"] = resm(one_layer, args.trials, args.repeats)
     print(json.dumps(record["resm"], indent=1))
     write_json(args.out, record)
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from safemerge.errors import ConfigError
-from safemerge.factors import FactorStore
+from safemerge.store import TensorStore
 
 
 def cache_folder() -> Path:
@@ -15,8 +15,8 @@ def cache_folder() -> Path:
     return Path(os.environ.get("SAFEMERGE_CACHE", "~/.cache/safemerge")).expanduser()
 
 
-def factor_store() -> FactorStore:
-    """The user's factor cache: $SAFEMERGE_CACHE/factors, by default under ~/.cache/safemerge.
+def tensor_store() -> TensorStore:
+    """The user's cache of factors and what is made of them: $SAFEMERGE_CACHE/factors.
 
     $SAFEMERGE_CACHE_GB is its size limit in gigabytes, by default 20.
 
@@ -30,7 +30,7 @@ def factor_store() -> FactorStore:
         limit_gb = math.nan
     if not limit_gb >= 0.0:
         raise ConfigError(
-            f"$SAFEMERGE_CACHE_GB is {wanted!r}; give the size limit of the factor cache in "
+            f"$SAFEMERGE_CACHE_GB is {wanted!r}; give the size limit of the cache of factors in "
             "gigabytes, 0 or more, or unset it for 20"
         )
-    return FactorStore(cache_folder() / "factors", limit_gb)
+    return TensorStore(cache_folder() / "factors", limit_gb)

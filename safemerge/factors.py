@@ -14,31 +14,18 @@ Four ways to the same triplets, ours in their choice:
 - randomised, where only leading triplets are asked for, an eighth of them at most: subspace
   iteration, with the error of the kept part measured from step to step. Where it is not under 1e-3
   (flat spectra, ties at the cut), the exact way is taken.
-
-A factor file is found by the SHA-256 of the delta itself (shape and float32 bytes), the number of
-triplets asked for, and the version of what computes them, so it serves every run, method and set of
-sources in which that delta occurs, and can never be stale.
 """
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import math
-import os
-import secrets
-import time
-from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-log = logging.getLogger(__name__)
+from safemerge.store import TensorStore, content_key
 
 _SMALL = 256  # a full SVD of this short a side takes 10 ms; nothing else is worth its while
 _LONG = 1.5  # sides' ratio from which the Gram matrix in float64 beats LAPACK in float32 (measured)
@@ -49,7 +36,6 @@ _PROBES = 32
 _ERROR = 1e-3  # relative Frobenius error of the kept part
 _NOTHING = 3e-6  # a LoRA's product added to float32 weights leaves 1.5e-6 beside it (measured)
 _VERSION = 1  # of the results of `factorise`: another one leaves the files of this one unused
-_PARTIAL_S = 3600.0  # a partial file this old was left by a process that was killed
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +63,7 @@ class Factors:
 
 
 class Factoriser(Protocol):
-    """Gives the factors of a delta; `factorise`, or a `FactorStore` in front of it."""
+    """Gives the factors of a delta; `factorise`, or that behind a store."""
 
     def __call__(self, delta: Tensor, rank: int | None = None) -> Factors:
         """Factors of a delta (out, in): the leading `rank` triplets, or all of them."""
@@ -202,84 +188,23 @@ def _leading(matrix: Tensor, rank: int) -> Factors | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class FactorStore:
-    """`factorise` with a memory on disk, of limited size.
+def factoriser(store: TensorStore | None) -> Factoriser:
+    """`factorise`, or in front of it a store that keeps what was factorised before.
 
-    Args:
-        folder: where factor files live; created on the first write.
-        limit_gb: size of the folder in gigabytes (1e9 bytes). Over it, the files that nobody has
-            used for longest go first, but never one that this store was asked for: a run that
-            needs more than the limit keeps what came first instead of writing in circles.
+    A file is found by the SHA-256 of the delta itself (shape and float32 bytes), the number of
+    triplets asked for, and the version of what computes them, so it serves every run, method and
+    set of sources in which that delta occurs, and can never be stale.
     """
 
-    folder: Path
-    limit_gb: float = 20.0
-    _asked: set[str] = field(default_factory=set, init=False, repr=False)
+    if store is None:
+        return factorise
 
-    def __call__(self, delta: Tensor, rank: int | None = None) -> Factors:
-        """Factors of a delta (out, in), read from disk where they were computed before."""
-        part = "" if rank is None else f"-{rank}"
-        path = self.folder / f"{_content(delta)}{part}.safetensors"
-        self._asked.add(path.name)
-        known = _read(path)
-        if known is not None:
-            return Factors(**{name: known[name].to(delta.device) for name in ("u", "s", "v")})
-        factors = factorise(delta, rank)
-        try:
-            self._keep(path, factors)
-        except (OSError, SafetensorError) as error:  # a cache that is full or read-only is no cache
-            log.warning("factors are not kept: cannot write %s (%s)", path, error)
-        return factors
+    def factors(delta: Tensor, rank: int | None = None) -> Factors:
+        key = content_key({"delta": delta.float()}, (_VERSION, rank))
+        return Factors(**store.kept(key, lambda: _as_tensors(factorise(delta, rank)), delta.device))
 
-    def _keep(self, path: Path, factors: Factors) -> None:
-        """Written beside and renamed: two runs may factorise the same delta at once."""
-        tensors = {"u": factors.u, "s": factors.s, "v": factors.v}
-        size = sum(tensor.nbytes for tensor in tensors.values())
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if not self._make_room(size):
-            return
-        temporary = path.with_suffix(f".partial-{secrets.token_hex(4)}")
-        try:
-            save_file(tensors, temporary)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-    def _make_room(self, size: int) -> bool:
-        """Delete what is oldest until `size` more bytes fit; False where they cannot.
-
-        Another process may delete or add files meanwhile: a file that is gone is no error, and
-        one that a reader has open stays readable for it.
-        """
-        entries: list[tuple[float, int, Path]] = []
-        for path in self.folder.iterdir():
-            with suppress(FileNotFoundError):
-                stat = path.stat()
-                entries.append((stat.st_mtime, stat.st_size, path))
-        excess = sum(used for _, used, _ in entries) + size - self.limit_gb * 1e9
-        for used_at, used, path in sorted(entries):
-            if excess <= 0:
-                break
-            abandoned = ".partial-" in path.name and used_at < time.time() - _PARTIAL_S
-            if abandoned or (path.suffix == ".safetensors" and path.name not in self._asked):
-                path.unlink(missing_ok=True)
-                excess -= used
-        return excess <= 0
+    return factors
 
 
-def _read(path: Path) -> dict[str, Tensor] | None:
-    """The stored factors, or None where there are none or the file is damaged."""
-    try:
-        factors: dict[str, Tensor] = load_file(path)
-    except (SafetensorError, OSError):  # a damaged cache entry is recomputed, never trusted
-        return None
-    with suppress(OSError):  # deleted meanwhile, or a folder that is shared and read-only
-        os.utime(path)  # used now: last in the order of deletion
-    return factors if factors.keys() == {"u", "s", "v"} else None
-
-
-def _content(delta: Tensor) -> str:
-    digest = hashlib.sha256(repr((_VERSION, tuple(delta.shape))).encode())
-    digest.update(delta.float().contiguous().cpu().numpy().tobytes())
-    return digest.hexdigest()
+def _as_tensors(factors: Factors) -> dict[str, Tensor]:
+    return {"u": factors.u, "s": factors.s, "v": factors.v}

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from safemerge.factors import Factoriser, factorise
+from safemerge.factors import Factoriser, factoriser
 from safemerge.inputs import Inputs, open_inputs
 from safemerge.io import (
     CardRecord,
@@ -34,6 +34,7 @@ from safemerge.methods import Method, Params, Site, State, get_method
 from safemerge.methods.laid_out import laid_out
 from safemerge.names import place_of
 from safemerge.recipe import Recipe
+from safemerge.store import TensorStore
 from safemerge.streaming import kept_heap, most_held, work_through
 
 # Working memory that small tensors share. It buys overlap and nothing else: two tensors of 11
@@ -64,7 +65,7 @@ def merge(
     *,
     card: CardRecord | None = None,
     allow_pickle: bool = False,
-    svd: Factoriser = factorise,
+    store: TensorStore | None = None,
     device: torch.device | str = "cpu",
     progress: Callable[[str, int, int], None] | None = None,
 ) -> str:
@@ -75,7 +76,7 @@ def merge(
         out: folder to create; an empty one may exist.
         card: measured numbers for the model card; None writes sources and recipe alone.
         allow_pickle: read `.bin` inputs through torch's weights-only unpickler.
-        svd: gives factors of a delta; a `FactorStore` keeps them on disk.
+        store: keeps the factors of deltas.
         device: where the arithmetic is done.
         progress: called with (tensor name, tensors done, tensors in all).
 
@@ -86,7 +87,7 @@ def merge(
         BadInput: checkpoints that do not fit, a recipe out of range, an output folder that is not
             empty, a full disk. Nothing is left behind.
     """
-    job = _Job.open(recipe, allow_pickle=allow_pickle, svd=svd, device=device)
+    job = _Job.open(recipe, allow_pickle=allow_pickle, store=store, device=device)
     layout = job.layout()
     finished = 0
 
@@ -145,7 +146,7 @@ def plan(recipe: Recipe, out: str | Path, *, allow_pickle: bool = False) -> Plan
     Raises:
         BadInput: as for `merge`, a disk that is too small included.
     """
-    job = _Job.open(recipe, allow_pickle=allow_pickle, svd=factorise, device="cpu")
+    job = _Job.open(recipe, allow_pickle=allow_pickle, store=None, device="cpu")
     layout = job.layout()
     written = sum(spec.nbytes for spec in layout)
     check_output(Path(out), written)
@@ -191,14 +192,19 @@ class _Job:
 
     @classmethod
     def open(
-        cls, recipe: Recipe, *, allow_pickle: bool, svd: Factoriser, device: torch.device | str
+        cls,
+        recipe: Recipe,
+        *,
+        allow_pickle: bool,
+        store: TensorStore | None,
+        device: torch.device | str,
     ) -> _Job:
         method = get_method(recipe.method)
         params = method.check(recipe)
         method.check_weights(recipe)
         inputs = open_inputs(recipe, allow_pickle=allow_pickle)
         groups = inputs.checked_groups(recipe)
-        return cls(recipe, inputs, method, params, groups, svd, device)
+        return cls(recipe, inputs, method, params, groups, factoriser(store), device)
 
     def layout(self) -> list[TensorSpec]:
         """What is written: every stored tensor but aliases of tied ones."""

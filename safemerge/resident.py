@@ -10,22 +10,25 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from safemerge.errors import RecipeError
-from safemerge.factors import Factoriser, factorise
+from safemerge.factors import factoriser
 from safemerge.inputs import Inputs, open_inputs
 from safemerge.methods import Method, Params, Site, State, get_method
 from safemerge.methods.laid_out import laid_out
 from safemerge.names import depth_order, place_of
 from safemerge.recipe import Recipe
+from safemerge.store import TensorStore, content_key
 from safemerge.streaming import work_through
 
 # Entries from which a CPU merges several tensors at once, each in a thread: of large tensors that
 # is nearly twice as fast as threads inside one operation; small ones are done before threads begin.
 _THREADS_FROM = 2**24
+_VERSION = 1  # of what methods select: another one leaves what was kept before unused
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ class ResidentMerge:
         recipe: Recipe,
         *,
         device: torch.device | str = "cpu",
-        svd: Factoriser = factorise,
+        store: TensorStore | None = None,
         inputs: Inputs | None = None,
     ) -> None:
         """Load and prepare.
@@ -63,13 +66,16 @@ class ResidentMerge:
             recipe: fixes base, sources, method, place profile and the parameters that the method
                 reads while preparing; its weights and ranks are not used.
             device: where the tensors are held and merged.
-            svd: gives factors of a delta; a `FactorStore` keeps them on disk.
+            store: keeps what is slow to compute: factors of deltas, and what methods make of them
+                at each choice of numbers.
             inputs: the opened checkpoints, where the caller has them already.
         """
         self.method = get_method(recipe.method)
         self.source_names = tuple(source.name for source in recipe.sources)
         params = self.method.check(recipe)
         inputs = open_inputs(recipe) if inputs is None else inputs
+        svd = factoriser(store)
+        self._store = store
         self._fixed = _fixed_part(recipe, self.method)
         self._held: dict[str, _Held] = {}
         for name, group in inputs.groups(recipe.places).items():
@@ -84,6 +90,7 @@ class ResidentMerge:
         self._rows = {group: row for row, group in enumerate(self.groups)}
         self._peak = _peak_density(self._held)
         self._selected: dict[str, tuple[object, State]] = {}
+        self._contents: dict[str, str] = {}  # of prepared states, by tensor
         size = sum(held.base.numel() for held in self._held.values())
         self._in_threads = torch.device(device).type == "cpu" and size >= _THREADS_FROM
 
@@ -232,16 +239,27 @@ class ResidentMerge:
         return torch.tensor(recipe.weights_at(held.group), device=held.base.device)
 
     def _selection(self, name: str, held: _Held, recipe: Recipe, params: Params) -> State:
-        """The state at a recipe's choice; the last one of each tensor is remembered, since a
-        gradient descent changes weights at one choice many times."""
+        """The state at a recipe's choice.
+
+        The last one of each tensor is remembered, since a gradient descent changes weights at one
+        choice many times. Where `select` is slow, all are kept in the store: a search draws its
+        rank ratios from a few, and comes back to each.
+        """
         if held.method.select is None:
             return held.state
         choice = self.method.choice(recipe, held.group, self._peak.get(held.module))
-        key = (choice, params)
+        key = (choice, held.method.select_key(params))
         known = self._selected.get(name)
         if known is not None and known[0] == key:
             return known[1]
-        state = held.method.select(held.state, choice, params)
+        select = partial(held.method.select, held.state, choice, params)
+        if self._store is None or not held.method.slow_select:
+            state = select()
+        else:
+            if name not in self._contents:
+                self._contents[name] = content_key(held.state, (_VERSION, held.method.name))
+            stored = content_key({}, (self._contents[name], key))
+            state = self._store.kept(stored, select, held.base.device)
         self._selected[name] = (key, state)
         return state
 

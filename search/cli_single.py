@@ -32,7 +32,7 @@ def merge(
     as it was merged is kept in the output as recipe.json.
     """
     gc.disable()  # while importing: there is no garbage yet, and looking for it takes 0.1 s
-    from safemerge.cache import factor_store
+    from safemerge.cache import tensor_store
     from safemerge.devices import check_device
     from safemerge.merging import merge as write_merge
     from safemerge.merging import plan
@@ -59,7 +59,7 @@ def merge(
             parsed,
             out,
             allow_pickle=allow_pickle,
-            svd=factor_store(),
+            store=tensor_store(),
             device=device,
             progress=lambda name, done, total: report("merge", done, total, name),
         )

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from search.profiles import Column
 
 if TYPE_CHECKING:
@@ -63,6 +65,8 @@ class Quantity:
         log: searched, interpolated and fitted on a log scale.
         off: length of the part below `low` that dimensions have besides; all of it means `low`, so
             that a drawn number has a positive probability of being exactly that.
+        values: how many values it takes, evenly from `low` to `high` on its scale, at least 2; None
+            is any value between.
     """
 
     columns: tuple[Column, ...]
@@ -71,6 +75,7 @@ class Quantity:
     high: float
     log: bool = False
     off: float = 0.0
+    values: int | None = None
 
     def dimensions(self) -> dict[str, Dimension]:
         """`{name: dimension}`, column by column."""
@@ -90,7 +95,17 @@ class Quantity:
             for knot in column.knots if self.off else ():
                 numbers[knot] = max(numbers[knot], self.low)
             values.update(column.expand(numbers, log=self.log))
-        return values
+        return {group: self.nearest(value) for group, value in values.items()}
+
+    def nearest(self, value: float) -> float:
+        """The value that the quantity takes nearest to a number."""
+        value = min(max(value, self.low), self.high)
+        if self.values is None:
+            return value
+        spaced = np.geomspace if self.log else np.linspace
+        taken = spaced(self.low, self.high, self.values)
+        far = np.log(taken / value) if self.log else taken - value
+        return float(taken[np.argmin(np.abs(far))])
 
     def fit(self, values: Mapping[str, float]) -> dict[str, float]:
         """The point, as far as it is this quantity's, that expands to values nearest to these.

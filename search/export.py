@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from safemerge.atomic import replacing
-from safemerge.cache import factor_store
+from safemerge.cache import tensor_store
 from safemerge.errors import RecipeError, RunError
 from safemerge.inputs import open_inputs
 from safemerge.io import CardRecord, ScoreRow, SourceRecord
@@ -74,7 +74,7 @@ def export(
         rows=_rows(run, number),
         notes=notes,
     )
-    digest = merge(recipe, out, card=card, svd=factor_store(), progress=progress)
+    digest = merge(recipe, out, card=card, store=tensor_store(), progress=progress)
     if mergekit is not None:
         with replacing(Path(out) / "mergekit.yml") as file:
             file.write(mergekit)

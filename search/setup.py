@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from safemerge.cache import factor_store
+from safemerge.cache import tensor_store
 from safemerge.devices import check_device
 from safemerge.errors import ConfigError, ProbeError
 from safemerge.inputs import Inputs, open_inputs
@@ -65,7 +65,7 @@ class Workbench:
         device = self.engine.device
         own = recipe.sources == self.space.template.sources
         inputs = self.inputs if own else None
-        merge = ResidentMerge(recipe, device=device, svd=factor_store(), inputs=inputs)
+        merge = ResidentMerge(recipe, device=device, store=tensor_store(), inputs=inputs)
         self.merges.append(merge)
         return merge
 

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 _MATRIX: Role = "matrix"
 _START = 0.6  # of every weight; where uniform merges begin to carry every source's behaviour
+# How many rank ratios a range has. What a spectral method makes of one is kept for the trials that
+# come back to it, which are nearly all once each place has been at each ratio.
+RANK_RATIOS = 11
 _SEARCHED = {"method", "params", "weights", "rank_ratio", "per_source"}  # of a recipe's fields
 
 
@@ -93,7 +96,8 @@ class Space:
             for source in self._sources
         }
         ranks = columns(ranges.rank_places or ranges.places, places, tensors, ranked)
-        self._ranks = Quantity(ranks, "{}:rank", *ranges.rank_ratio, log=True)
+        low, high = ranges.rank_ratio
+        self._ranks = Quantity(ranks, "{}:rank", low, high, log=True, values=RANK_RATIOS)
         self._numbers = {
             number: {
                 source: Quantity(
@@ -199,15 +203,15 @@ class Space:
 
         Args:
             weights: `{group: {source: weight}}` for all groups.
-            rank_ratio: of every group that has one; clamped into the range, as the defaults are.
+            rank_ratio: of every group that has one; moved to the nearest one that is searched.
         """
         name = next(iter(self._methods))
-        method, low, high = self._methods[name], *self.ranges.rank_ratio
+        method = self._methods[name]
         values: dict[str, ParamValue] = {"scale": self._scale(1.0)}
         if self.ranges.outliers:
             values["outliers"] = self.ranges.outliers[0]
         known = method.params.model_fields
-        ratio = min(max(rank_ratio, low), high)
+        ratio = self._ranks.nearest(rank_ratio)
         per_source = {}
         for number, own in self.ranges.per_source.items():
             if number in method.per_source:

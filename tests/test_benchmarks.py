@@ -64,13 +64,18 @@ def test_a_failing_program_ends_the_benchmark_with_what_it_said(
 def test_the_cost_of_a_trial_is_set_against_merging_from_nothing(
     models: Path, tmp_path: Path
 ) -> None:
-    record = run("trial_cost.py", tmp_path / "out.json", "--size", "tiny", "--models", str(models))
+    record = run(
+        *("trial_cost.py", tmp_path / "out.json", "--size", "tiny", "--models", str(models)),
+        *("--trials", "6"),
+    )
     arithmetic, resm = record["task_arithmetic"], record["resm"]
     for took in (arithmetic["apply_s"], *resm["apply_s"].values()):
         assert 0 < took["min"] <= took["median"] <= took["max"]
     whole, applied = arithmetic["whole_merge_s"]["safemerge"], arithmetic["apply_s"]["median"]
     assert arithmetic["ratio"]["safemerge"] == pytest.approx(whole / applied)
-    assert resm["ratio"].keys() == resm["apply_s"].keys()
+    assert resm["ratio"].keys() == {"all trials", *resm["apply_s"]}
+    assert resm["all_trials_s"] >= 2 * resm["apply_s"]["last third"]["min"]
+    assert resm["kept_gb"] > 0
 
 
 def test_wrong_answers_repeats_and_leaks_among_probes_are_found(

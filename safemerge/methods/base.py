@@ -105,8 +105,13 @@ class Choice:
     per_source: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
-def _reads_nothing(params: Params) -> tuple[object, ...]:
+def reads_nothing(params: Params) -> tuple[object, ...]:
+    """A key of functions that read no parameter."""
     return ()
+
+
+def _reads_all(params: Params) -> tuple[object, ...]:
+    return (params,)
 
 
 def a_few_copies(shape: tuple[int, ...], n_sources: int) -> int:
@@ -143,6 +148,8 @@ class Method:
         density: (deltas, params) -> share of entries that matter, in [0, 1]; where given, `select`
             receives the highest density among tensors of the same module type.
         prepare_key: what of the parameters `prepare` reads; equal keys share a state.
+        select_key: what of the parameters `select` reads.
+        slow_select: `select` takes much longer than reading what it returns from a disk.
         least_sources, most_sources: how many sources it merges; None is any number.
         footprint: (shape, n_sources) -> bytes that prepare, select and combine hold at once, deltas
             and result included.
@@ -171,7 +178,9 @@ class Method:
     per_source: Mapping[str, Span] = field(default_factory=dict)
     spectral: bool = False
     density: Callable[[Tensor, Any], float] | None = None
-    prepare_key: Callable[[Any], tuple[object, ...]] = _reads_nothing
+    prepare_key: Callable[[Any], tuple[object, ...]] = reads_nothing
+    select_key: Callable[[Any], tuple[object, ...]] = _reads_all
+    slow_select: bool = False
     least_sources: int = 1
     most_sources: int | None = None
     footprint: Callable[[tuple[int, ...], int], int] = a_few_copies

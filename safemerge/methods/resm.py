@@ -24,7 +24,7 @@ from pydantic import Field
 from torch import Tensor
 
 from safemerge.methods import tsvm
-from safemerge.methods.base import Choice, Method, Site, State
+from safemerge.methods.base import Choice, Method, Site, State, reads_nothing
 from safemerge.methods.ranks import RankLimited, kept_rank
 
 _EPS = 1e-3  # keeps 1/q finite; small beside the mass shares of real outliers (0.02 and more)
@@ -113,7 +113,7 @@ def select(state: State, choice: Choice, params: ResmParams) -> State:
         state: what `prepare` returned.
         choice: `rank_ratio`, where None is the sparsity-aware rank; `peak`, where None counts as
             this tensor's own density.
-        params: `outliers`.
+        params: unused.
     """
     n_sources, rank = len(state["s"]), tsvm.rank_of(state)
     if choice.rank_ratio is None and choice.peak:
@@ -158,4 +158,6 @@ METHOD = Method(
         params.tau,
         params.rank_limit,
     ),
+    select_key=reads_nothing,
+    slow_select=True,
 )

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from safemerge.methods import mean_delta, task_arithmetic
-from safemerge.methods.base import Choice, Method, Scaled, Site, State
+from safemerge.methods.base import Choice, Method, Scaled, Site, State, reads_nothing
 from safemerge.methods.ranks import RankLimited, bytes_held, kept_rank
 
 # Singular values of U below 1e-5 of the largest count as zero: float32 vectors are orthonormal to
@@ -162,4 +162,6 @@ METHOD = Method(
     footprint=bytes_held(3, whole=10, squares=12),
     spectral=True,
     prepare_key=lambda params: (params.rank_limit,),
+    select_key=reads_nothing,
+    slow_select=True,
 )

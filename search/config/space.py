@@ -32,7 +32,8 @@ class SpaceConfig(Section):
         weight: range of every merge weight.
         off: probability with which a weight drawn evenly from its range is exactly 0.
         prior: `{source: weight}` where the search begins for a source.
-        rank_ratio: range of every rank ratio, searched on a log scale, in (0, 1].
+        rank_ratio: range of every rank ratio, in (0, 1]; eleven of them are searched, evenly on a
+            log scale.
         rank_places: profile of the rank ratios; None is that of the weights.
         scale: range of the factor on the whole merged delta; equal ends fix it.
         outliers: modes of `outliers` to choose from, for methods with that parameter.
@@ -43,7 +44,7 @@ class SpaceConfig(Section):
     weight: Range = (0.0, 1.5)
     off: float = Field(default=0.0, ge=0.0, lt=1.0)
     prior: dict[str, float] = Field(default={})
-    rank_ratio: Range = (0.02, 1.0)
+    rank_ratio: Range = (0.02, 0.5)
     rank_places: SpaceProfile | None = None
     scale: Range = (0.8, 1.2)
     outliers: tuple[str, ...] = ()

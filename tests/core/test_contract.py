@@ -277,6 +277,26 @@ def test_parameters_outside_of_the_prepare_key_leave_the_state_alone(method: Met
             assert all(torch.equal(state[name], other[name]) for name in state)
 
 
+@each_method
+def test_parameters_outside_of_the_select_key_leave_the_selection_alone(method: Method) -> None:
+    if method.select is None:
+        return
+    base, deltas, _ = example(method, (8, 10))
+    where = site("abc"[: len(deltas)], shape=tuple(base.shape))
+    plain = method.parse(required(method))
+    choice = method.choice(recipe(method, "abc"[: len(deltas)]), "all", peak=1.0)
+    selected = method.select(method.prepare(base, deltas, plain, where), choice, plain)
+    for changes in variations(method):
+        params = method.parse(required(method) | changes)
+        if method.prepare_key(params) != method.prepare_key(plain):
+            continue
+        if method.select_key(params) == method.select_key(plain):
+            state = method.prepare(base, deltas, params, where)
+            other = method.select(state, choice, params)
+            assert selected.keys() == other.keys()
+            assert all(torch.equal(selected[name], other[name]) for name in selected)
+
+
 # ---- per-source numbers and refusals -----------------------------------------------------------
 
 

@@ -1,19 +1,14 @@
-"""Factors: exact or measured, the same every time, and a store that keeps to its limit."""
+"""Factors: exact or measured, and the same every time."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 import torch
 from torch import Tensor
 
 import safemerge.factors
-from safemerge.cache import factor_store
-from safemerge.errors import ConfigError
-from safemerge.factors import Factors, FactorStore, factorise
+from safemerge.factors import Factors, factorise, factoriser
+from safemerge.store import TensorStore
 
 
 def with_spectrum(s: Tensor, out: int, into: int) -> Tensor:
@@ -26,11 +21,6 @@ def with_spectrum(s: Tensor, out: int, into: int) -> Tensor:
 
 def product(factors: Factors) -> Tensor:
     return (factors.u.double() * factors.s.double()) @ factors.v.double().T
-
-
-def small(seed: int = 0) -> Tensor:
-    """A delta whose factor file has about 1.6 kB."""
-    return torch.randn(8, 12, generator=torch.Generator().manual_seed(seed))
 
 
 RANKS = torch.arange(1, 301).float()
@@ -125,113 +115,27 @@ def test_the_same_delta_and_rank_give_the_same_bits() -> None:
 
 
 def test_a_store_keeps_ranks_apart(tmp_path: Path) -> None:
-    store = FactorStore(tmp_path)
+    factors = factoriser(TensorStore(tmp_path))
     delta = with_spectrum(SPECTRA["power law"], 300, 400)
-    assert store(delta, 4).s.shape == (4,)
-    assert store(delta).s.shape == (300,)
+    assert factors(delta, 4).s.shape == (4,)
+    assert factors(delta).s.shape == (300,)
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def filled(folder: Path, n_deltas: int) -> list[Path]:
-    """Files of that many deltas, the first one oldest."""
-    paths: list[Path] = []
-    for seed in range(n_deltas):
-        FactorStore(folder)(small(seed))
-        (new,) = set(folder.iterdir()) - set(paths)
-        os.utime(new, (1000.0 + seed, 1000.0 + seed))
-        paths.append(new)
-    return paths
-
-
-def test_over_the_limit_the_least_recently_used_goes_first(tmp_path: Path) -> None:
-    paths = filled(tmp_path, 4)
-    limit_gb = 4.5e-9 * paths[0].stat().st_size
-    FactorStore(tmp_path, limit_gb)(small(0))  # used again: now the second one is the oldest
-    FactorStore(tmp_path, limit_gb)(small(9))
-    assert [path.exists() for path in paths] == [True, False, True, True]
-    assert len(list(tmp_path.iterdir())) == 4
-
-
-def test_what_a_run_has_asked_for_is_never_deleted_by_it(tmp_path: Path) -> None:
-    paths = filled(tmp_path, 3)
-    store = FactorStore(tmp_path, 3.5e-9 * paths[0].stat().st_size)
-    for seed in (0, 1, 2, 7, 8):
-        factors = store(small(seed))
-        torch.testing.assert_close(product(factors).float(), small(seed), atol=1e-5, rtol=0)
-    assert sorted(tmp_path.iterdir()) == sorted(paths)
-
-
-def test_no_room_at_all_is_no_obstacle(tmp_path: Path) -> None:
-    assert FactorStore(tmp_path, 0.0)(small()).s.shape == (8,)
-    assert not list(tmp_path.iterdir())
-
-
-def test_what_a_killed_run_left_behind_is_removed_for_room(tmp_path: Path) -> None:
-    (abandoned := tmp_path / "x.partial-1234").write_bytes(bytes(5000))
-    os.utime(abandoned, (1000.0, 1000.0))
-    (growing := tmp_path / "y.partial-5678").write_bytes(bytes(10))
-    FactorStore(tmp_path, 5e-6)(small())
-    assert not abandoned.exists()
-    assert growing.exists()
-    assert len(list(tmp_path.glob("*.safetensors"))) == 1
-
-
-def test_a_shared_store_that_is_read_only_is_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (path,) = filled(tmp_path, 1)
-
-    def refused(*args: object, **kwargs: object) -> NoReturn:
-        raise PermissionError("read-only")
-
-    monkeypatch.setattr(os, "utime", refused)
-    monkeypatch.setattr(safemerge.factors, "factorise", refused)
-    assert FactorStore(tmp_path)(small()).s.shape == (8,)
-    assert path.exists()
-
-
-def test_two_processes_at_the_limit_do_not_disturb_each_other(tmp_path: Path) -> None:
-    script = (
-        "import sys, torch\n"
-        "from pathlib import Path\n"
-        "from safemerge.factors import FactorStore\n"
-        "for turn in range(40):\n"
-        "    store = FactorStore(Path(sys.argv[1]), 8e-6)\n"
-        "    for seed in range(9):\n"
-        "        random = torch.Generator().manual_seed((seed + turn) % 9)\n"
-        "        delta = torch.randn(8, 12, generator=random)\n"
-        "        f = store(delta)\n"
-        "        assert torch.allclose((f.u * f.s) @ f.v.T, delta, atol=1e-5)\n"
-    )
-    command = [sys.executable, "-W", "error", "-c", script, str(tmp_path)]
-    runs = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    talk = [run.communicate(timeout=120)[1] for run in runs]
-    assert talk == ["", ""]
-    assert [run.returncode for run in runs] == [0, 0]
-    files = list(tmp_path.iterdir())
-    assert files
-    assert all(path.suffix == ".safetensors" for path in files)
-    # Both may have found room for the same bytes at once.
-    assert sum(path.stat().st_size for path in files) <= 8000 + 2000
-
-
-def test_the_limit_of_the_users_cache_comes_from_the_environment(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.delenv("SAFEMERGE_CACHE_GB", raising=False)
-    assert factor_store().limit_gb == 20.0
-    monkeypatch.setenv("SAFEMERGE_CACHE_GB", "1.5")
-    assert factor_store().limit_gb == 1.5
-    for wrong in ("lots", "-1", "nan"):
-        monkeypatch.setenv("SAFEMERGE_CACHE_GB", wrong)
-        with pytest.raises(ConfigError, match=r"SAFEMERGE_CACHE_GB is .* gigabytes, 0 or more"):
-            factor_store()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_what_a_store_kept_is_what_was_computed(tmp_path: Path, dtype: torch.dtype) -> None:
+    delta = with_spectrum(SPECTRA["power law"], 300, 400).to(dtype)
+    computed = factorise(delta)
+    for _ in range(2):
+        kept = factoriser(TensorStore(tmp_path))(delta)
+        assert all(torch.equal(getattr(kept, name), getattr(computed, name)) for name in "usv")
 
 
 def test_files_of_another_version_are_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    filled(tmp_path, 1)
+    delta = with_spectrum(torch.ones(3), 8, 12)
+    factoriser(TensorStore(tmp_path))(delta)
     monkeypatch.setattr(safemerge.factors, "_VERSION", safemerge.factors._VERSION + 1)
-    FactorStore(tmp_path)(small())
+    factoriser(TensorStore(tmp_path))(delta)
     assert len(list(tmp_path.iterdir())) == 2

@@ -15,9 +15,10 @@ import safemerge.factors
 import safemerge.resident
 from safemerge import ModelRef, Recipe, ResidentMerge, merge
 from safemerge.errors import CheckpointError, OutputError, RecipeError
-from safemerge.factors import FactorStore, factorise
+from safemerge.factors import factorise
 from safemerge.inputs import open_inputs
 from safemerge.methods import METHODS
+from safemerge.store import TensorStore
 
 
 def recipe(goldens: Path, method: str = "resm", **changes: Any) -> Recipe:
@@ -174,25 +175,43 @@ def test_same_recipe_same_hash_same_bytes(goldens: Path, tmp_path: Path) -> None
 def test_factors_come_from_disk_the_second_time(
     goldens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = FactorStore(tmp_path / "factors")
-    first = dict(ResidentMerge(recipe(goldens), svd=store).merged(recipe(goldens)))
+    store = TensorStore(tmp_path / "factors")
+    first = dict(ResidentMerge(recipe(goldens), store=store).merged(recipe(goldens)))
 
     def forbidden(delta: torch.Tensor) -> NoReturn:
         raise AssertionError("factorised a second time")
 
     monkeypatch.setattr(safemerge.factors, "factorise", forbidden)
-    again = dict(ResidentMerge(recipe(goldens), svd=store).merged(recipe(goldens)))
+    again = dict(ResidentMerge(recipe(goldens), store=store).merged(recipe(goldens)))
     assert all(torch.equal(first[name], again[name]) for name in first)
 
 
-def test_a_damaged_factor_file_is_computed_again(tmp_path: Path) -> None:
-    store = FactorStore(tmp_path)
-    delta = torch.randn(8, 6, generator=torch.Generator().manual_seed(0))
-    good = store(delta)
-    (file,) = tmp_path.glob("*.safetensors")
-    file.write_bytes(file.read_bytes()[:40])
-    assert torch.equal(store(delta).u, good.u)
-    assert torch.equal(store(delta).s, factorise(delta).s)
+@pytest.mark.parametrize("method", sorted(n for n, m in METHODS.items() if m.slow_select))
+def test_a_trial_that_comes_back_to_a_rank_computes_nothing_but_a_product(
+    goldens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    def at(ratio: float, scale: float) -> Recipe:
+        one = recipe(goldens, method)
+        return one.model_copy(
+            update={"rank_ratio": {"default": ratio}, "params": {**one.params, "scale": scale}}
+        )
+
+    asked = (at(0.2, 1.0), at(0.5, 1.0), at(0.2, 0.7))
+    plain = ResidentMerge(asked[0])
+    expected = [dict(plain.merged(one)) for one in asked]
+    held = ResidentMerge(asked[0], store=TensorStore(tmp_path))
+    for one in asked[:2]:
+        list(held.merged(one))
+
+    def forbidden(*args: object, **kwargs: object) -> NoReturn:
+        raise AssertionError("decorrelated a second time")
+
+    monkeypatch.setattr(torch.linalg, "eigh", forbidden)
+    monkeypatch.setattr(torch.linalg, "svd", forbidden)
+    for again in (held, ResidentMerge(asked[0], store=TensorStore(tmp_path))):
+        for one, tensors in zip(asked, expected, strict=True):
+            for name, tensor in again.merged(one):
+                assert torch.equal(tensor, tensors[name])
 
 
 def test_factors_reproduce_the_delta() -> None:
@@ -263,5 +282,5 @@ def test_a_per_source_number_of_an_unknown_group_is_refused(goldens: Path) -> No
 
 def test_a_cache_that_cannot_be_written_is_no_obstacle(goldens: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    merge(recipe(goldens), tmp_path / "out", svd=FactorStore(tmp_path / "file" / "factors"))
+    merge(recipe(goldens), tmp_path / "out", store=TensorStore(tmp_path / "file" / "factors"))
     assert (tmp_path / "out/model.safetensors").exists()

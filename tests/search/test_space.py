@@ -1,5 +1,7 @@
 """The space: round trips between points and recipes, exactly off, choices, refusals."""
 
+import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -90,6 +92,10 @@ def test_every_recipe_of_a_space_maps_back_to_a_point_that_gives_it(
     again = searched.recipe(point)
     one, other = numbers(recipe), numbers(again)
     assert one.keys() == other.keys()
+    for key in [key for key in one if key.endswith(":rank")]:
+        # Ratios on a curve are moved to those that are searched: the nearest curve may miss some.
+        steps = math.log(one.pop(key) / other.pop(key)) / math.log(10 ** (1 / 10))
+        assert abs(steps) < (1.01 if profile.startswith(("points", "kernel")) else 1e-6)
     # A fit may leave rounding where a number was exactly off: 1e-9 of a range counts as off.
     rounding = 1e-9 * max(
         dimension.high - dimension.low for dimension in searched.dimensions.values()
@@ -104,7 +110,24 @@ def test_with_a_number_for_each_place_group_the_way_back_is_exact(profile: str) 
     searched = space(places=profile)
     draw = np.random.default_rng(0)
     point = {n: float(draw.uniform(d.low, d.high)) for n, d in searched.dimensions.items()}
+    ranks = [name for name in point if name.endswith(":rank")]
+    point |= dict(zip(ranks, itertools.cycle(np.geomspace(0.02, 0.5, 11).tolist())))
     assert searched.coordinates(searched.recipe(point)) == point
+
+
+def test_rank_ratios_are_moved_to_the_nearest_of_a_few() -> None:
+    searched = space(places="global", rank_ratio=[0.01, 1.0])
+    point = dict.fromkeys(searched.dimensions, 0.5)
+
+    def ratio(asked: float) -> float:
+        return searched.recipe(point | {"all:rank": asked}).rank_ratio["all"]
+
+    found = {ratio(asked) for asked in np.geomspace(0.01, 1.0, 300).tolist()}
+    assert sorted(found) == pytest.approx(np.geomspace(0.01, 1.0, 11).tolist())
+    assert {0.01, 1.0} < found
+    assert ratio(0.12) == pytest.approx(0.1)
+    assert ratio(0.13) == pytest.approx(10**-0.8)
+    assert searched.plain({"all": {"a": 1.0, "b": 1.0}}, 0.12).rank_ratio["all"] == ratio(0.12)
 
 
 def test_the_names_and_order_of_dimensions() -> None:
@@ -157,7 +180,7 @@ def test_an_even_draw_is_exactly_off_with_the_probability_that_was_asked_for() -
 
 def test_a_recipe_of_another_profile_is_projected() -> None:
     wide, fine = space(places="global"), space(places="modules")
-    point = {"all:a": 0.4, "all:b": 1.1, "all:rank": 0.3, "scale": 0.9}
+    point = {"all:a": 0.4, "all:b": 1.1, "all:rank": 0.5, "scale": 0.9}
     spread = fine.coordinates(wide.recipe(point))
     assert {spread[f"{group}:b"] for group in fine.groups} == {1.1}
     assert wide.coordinates(fine.recipe(spread)) == point
