@@ -23,7 +23,7 @@ from safemerge.methods.laid_out import laid_out
 from safemerge.names import depth_order, place_of
 from safemerge.recipe import Recipe
 from safemerge.store import TensorStore, content_key
-from safemerge.streaming import work_through
+from safemerge.streaming import spread
 
 # Entries from which a CPU merges several tensors at once, each in a thread: of large tensors that
 # is nearly twice as fast as threads inside one operation; small ones are done before threads begin.
@@ -151,7 +151,7 @@ class ResidentMerge:
                 out.copy_(merged)
 
         if self._in_threads:
-            work_through(self._held, rewrite, cost=lambda name: 0, budget=0)
+            spread(self._held, rewrite)
         else:
             for name in self._held:
                 rewrite(name)

@@ -68,6 +68,31 @@ def work_through(
             collect_one()
 
 
+def spread(items: Iterable[Item], work: Callable[[Item], None]) -> None:
+    """Call `work` on every item, where nothing waits for a disk: one thread a core.
+
+    All are queued at once. Handed out one by one, as a budget needs it, they would leave threads
+    idle between them: a tenth of the time (measured, tensors that take a millisecond).
+
+    Args:
+        items: what to work on.
+        work: called in a thread.
+
+    Raises:
+        BaseException: the first error of `work`, or an interrupt. No thread is at work any more
+            when it arrives.
+    """
+    allowed = torch.get_num_threads()
+    torch.set_num_threads(1)
+    pool = ThreadPoolExecutor(allowed)
+    try:
+        for _ in pool.map(work, items):
+            pass
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(allowed)
+
+
 def most_held(costs: Sequence[int], budget: int) -> int:
     """The most bytes that `work_through` lets items of these costs hold at once."""
     largest = sorted(costs)[-_workers() :]

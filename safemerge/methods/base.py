@@ -220,8 +220,8 @@ class Method:
         flat = {n: state[n].reshape(len(state[n]), base.numel()) for n in self.entrywise}
         for entries in blocks(base.numel(), base.device, torch.get_num_threads(), self.block):
             block = {**state, **{name: tensor[:, entries] for name, tensor in flat.items()}}
-            merged = self.combine(flat_base[entries], block, coefficients, params)
-            flat_out[entries].copy_(merged)
+            # Without a name, so that its memory, still in the cache, serves the next block.
+            flat_out[entries].copy_(self.combine(flat_base[entries], block, coefficients, params))
 
     def _coefficients(self, state: State, weights: Tensor, params: Params) -> Tensor:
         return weights if self.weigh is None else self.weigh(state, weights, params)

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from safemerge import ModelRef, Recipe, merge
 from safemerge.errors import CheckpointError, OutputError, RecipeError
 from safemerge.merging import plan
-from safemerge.streaming import kept_heap, work_through
+from safemerge.streaming import kept_heap, spread, work_through
 
 
 def recipe(goldens: Path, method: str = "task_arithmetic", **changes: Any) -> Recipe:
@@ -86,6 +86,37 @@ def test_torch_keeps_its_number_of_threads() -> None:
     finally:
         torch.set_num_threads(before)
     assert inside == [2]  # four tensors at once, eight threads
+
+
+def test_spread_uses_as_many_threads_as_torch_may() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    all_three = threading.Barrier(3, timeout=10)  # breaks unless three threads meet in it
+    inside: list[int] = []
+    try:
+        spread(range(3), lambda _: inside.append(all_three.wait() * 0 + torch.get_num_threads()))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert inside == [1, 1, 1]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_error_ends_what_is_spread_with_no_thread_left(error: type[BaseException]) -> None:
+    before, allowed = threading.active_count(), torch.get_num_threads()
+    begun: list[int] = []
+
+    def work(item: int) -> None:
+        begun.append(item)
+        if item == 3:
+            raise error
+        time.sleep(0.001)
+
+    with pytest.raises(error):
+        spread(range(100), work)
+    assert threading.active_count() == before
+    assert torch.get_num_threads() == allowed
+    assert len(begun) < 100
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
