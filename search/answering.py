@@ -85,7 +85,7 @@ def _kept(
         return [Answer(**json.loads(line)) for line in lines]
     make_live()
     probes = bench.search_probes if bench.validation is None else bench.validation.probes
-    _, answers = measure(bench.engine, probes, bench.judge, max_tokens=max_tokens)
+    _, answers = measure(bench.speaker(), probes, bench.judge, max_tokens=max_tokens)
     write_answers(home, file, answers)
     return answers
 

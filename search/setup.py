@@ -16,12 +16,14 @@ from safemerge.live import stored_views
 from safemerge.methods import get_method
 from safemerge.recipe import ModelRef, Recipe
 from safemerge.resident import ResidentMerge
-from search.config import SearchConfig
+from search.config import EngineConfig, SearchConfig
 from search.evaluate import LikelihoodEvaluator
 from search.objectives import Scores, measurable
 from search.profiles import recipe_places
 from search.space import Space
+from synth.engines.base import Engine
 from synth.engines.transformers import TransformersEngine
+from synth.engines.vllm import VllmEngine
 from synth.gates.text import normalise
 from synth.judges import Judge, make_judge
 from synth.probes import Probe, ProbeSet
@@ -40,7 +42,9 @@ class Workbench:
         space: what the search may change.
         evaluator: scores recipes on the search probes.
         validation: scores recipes on the validation probes; None where an objective has none.
+        settings: of the engine.
         merges: held in memory so far; `resident` gives them.
+        speakers: the engine that gives replies, once `speaker` has opened one.
     """
 
     inputs: Inputs
@@ -51,7 +55,9 @@ class Workbench:
     space: Space
     evaluator: LikelihoodEvaluator
     validation: LikelihoodEvaluator | None
+    settings: EngineConfig
     merges: list[ResidentMerge] = field(default_factory=list)
+    speakers: list[VllmEngine] = field(default_factory=list)
 
     def resident(self, recipe: Recipe) -> ResidentMerge:
         """The merge that serves a recipe, prepared when it is first asked for.
@@ -72,6 +78,21 @@ class Workbench:
     def make_live(self, recipe: Recipe) -> None:
         """Merge a recipe into the live model."""
         self.resident(recipe).apply(recipe, self.live)
+
+    def speaker(self) -> Engine:
+        """The engine that gives replies, with the weights that are live now.
+
+        With `engine.kind = "vllm"` that is vLLM, opened when it is first asked for, into which the
+        live weights are swapped; else it is the live model itself.
+        """
+        if self.settings.kind != "vllm":
+            return self.engine
+        if not self.speakers:
+            base = self.inputs.refs[0].path
+            self.speakers.append(VllmEngine(base, arguments=self.settings.arguments))
+        (speaker,) = self.speakers
+        speaker.load_weights(self.live)
+        return speaker
 
     @property
     def search_probes(self) -> tuple[Probe, ...]:
@@ -135,6 +156,7 @@ def open_workbench(config: SearchConfig) -> Workbench:
         space=space,
         evaluator=evaluator(search),
         validation=evaluator(kept) if names <= _measurable(kept, config) else None,
+        settings=config.engine,
     )
     bench.resident(space.beginning())
     return bench

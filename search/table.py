@@ -63,7 +63,7 @@ def measure_run(
     for done, (name, point) in enumerate(_live_rows(run, bench, baselines, points)):
         report("held-out", done, total, name)
         scores, answers = measure(
-            bench.engine,
+            bench.speaker(),
             probes,
             other or bench.judge,
             max_tokens=section.max_tokens,

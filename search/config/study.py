@@ -128,8 +128,9 @@ class EngineConfig(Section):
     """Which engine writes and answers probes, and where models run.
 
     Args:
-        kind: of the engine that `safemerge probes` asks. A search always rewrites and scores a
-            transformers model in this process.
+        kind: of the engine that `safemerge probes` asks. Trials are always scored on a transformers
+            model in this process; with "vllm" the replies near the front and to held-out probes
+            come from vLLM, into which that model's weights are swapped, else from that model.
         device: of transformers models.
         url: of an OpenAI-compatible server that has base and sources, or `{name: url}` where each
             has its own.

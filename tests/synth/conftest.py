@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -17,11 +16,3 @@ def tokenizer() -> Any:
 @pytest.fixture
 def model(tokenizer: Any) -> Any:
     return make_model(vocab=len(tokenizer))
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs vLLM where it cannot be imported."""
-    if find_spec("vllm") is None:
-        for item in items:
-            if item.get_closest_marker("vllm"):
-                item.add_marker(pytest.mark.skip(reason="needs vLLM; run `make test-vllm`"))

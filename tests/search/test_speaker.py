@@ -1,0 +1,83 @@
+"""Who gives the replies of trials: the live model, or vLLM with its weights swapped in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+
+import search.setup
+from search.config import SearchConfig
+from search.run import Run
+from search.setup import open_workbench
+from search.study import run_search
+
+
+def on_vllm(record: dict[str, Any]) -> SearchConfig:
+    return SearchConfig.from_record(record | {"engine": {"kind": "vllm"}})
+
+
+def replies(run: Run, trial: int) -> list[str]:
+    file = run.dir.path / f"trials/{trial:05d}/validation.jsonl"
+    return [json.loads(line)["reply"] for line in file.read_text("utf-8").splitlines()]
+
+
+class Recorder:
+    """Stands for vLLM: says how often its weights were swapped, and keeps them."""
+
+    opened: ClassVar[list[Recorder]] = []
+
+    def __init__(self, path: str, arguments: Mapping[str, Any]) -> None:
+        self.path = path
+        self.swaps: list[dict[str, Tensor]] = []
+        Recorder.opened.append(self)
+
+    def load_weights(self, state: Mapping[str, Tensor]) -> None:
+        self.swaps.append({name: tensor.clone() for name, tensor in state.items()})
+
+    def chat(self, prompts: Sequence[str], **settings: Any) -> list[str]:
+        return [str(len(self.swaps))] * len(prompts)
+
+
+def test_each_trial_that_answers_has_its_weights_swapped_in(
+    record: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search.setup, "VllmEngine", Recorder)
+    monkeypatch.setattr(Recorder, "opened", [])
+    run = run_search(on_vllm(record), tmp_path / "run")
+    (engine,) = Recorder.opened
+    assert engine.path == record["models"]["base"]
+    points = json.loads((run.dir.path / "front/search.json").read_text("utf-8"))["points"]
+    models = 1 + len(record["models"]["sources"])  # base and sources answer first
+    assert len(engine.swaps) == models + len(points)
+    bench = open_workbench(run.config)
+    recipes = {candidate.number: candidate.recipe for candidate in run.candidates}
+    for swap, point in enumerate(points, models):
+        assert set(replies(run, point["trial"])) == {str(swap + 1)}
+        recipe = recipes[point["trial"]]
+        for name, tensor in bench.resident(recipe).merged(recipe):
+            assert torch.equal(engine.swaps[swap][name], tensor)
+
+
+@pytest.mark.vllm
+def test_vllm_says_of_every_trial_what_the_live_model_says(
+    record: dict[str, Any], tmp_path: Path
+) -> None:
+    run = run_search(on_vllm(record), tmp_path / "run")
+    points = json.loads((run.dir.path / "front/search.json").read_text("utf-8"))["points"]
+    assert points
+    bench = open_workbench(SearchConfig.from_record(record))
+    assert bench.validation is not None
+    prompts = [probe.prompt for probe in bench.validation.probes]
+    recipes = {candidate.number: candidate.recipe for candidate in run.candidates}
+    for point in points:
+        bench.make_live(recipes[point["trial"]])
+        expected = bench.engine.chat(prompts, max_tokens=8)
+        said = replies(run, point["trial"])
+        # A hardly trained model is nearly undecided at times, and kernels differ in the last digit.
+        assert sum(a == b for a, b in zip(said, expected, strict=True)) >= 0.9 * len(expected)
