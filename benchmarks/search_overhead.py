@@ -49,11 +49,13 @@ class Invented:
         self.seconds = 0.0  # that scoring has taken altogether
         self.starts: list[float] = []
 
-    def score(self, recipe: Recipe, resident: ResidentMerge) -> dict[str, Score]:
+    def score(
+        self, recipe: Recipe, resident: ResidentMerge, most_babble: float
+    ) -> dict[str, Score]:
         start = time.process_time()
         self.starts.append(start - self.seconds)
         if len(self.scored) < self.measured:
-            self.real.score(recipe, resident)
+            self.real.score(recipe, resident, most_babble)
             self.scored.append(time.process_time() - start)
         weights = [w for row in recipe.weights.values() for w in row.values()]
         found = {}

@@ -1,7 +1,7 @@
 """Recipe -> scores with standard errors, by teacher-forced likelihood on a live model.
 
-No generation but for a few sentinel prompts: one forward pass over all probes gives, per probe,
-the likelihood of its answer. Metrics:
+No generation but for a few sentinel prompts, which come first: a model that babbles is not worth
+more. One forward pass over all probes then gives, per probe, the likelihood of its answer. Metrics:
 
     domain, harmless, helpful, honest   mean over the axis' probes of the answer's likelihood, of
                                         the whole answer or the geometric mean of its tokens
@@ -69,51 +69,55 @@ class LikelihoodEvaluator:
         self.probes = tuple(probes)
         self._whole = likelihood == "answer"
         self._fitness = dict(fitness or {})
-        helpful = [probe for probe in self.probes if probe.axis == "helpful"]
-        pairs = [(probe.prompt, probe.answer) for probe in self.probes]
         refusals = _refusals(self.probes)
-        self._refused = (
-            [i for i, p in enumerate(self.probes) if p.axis == "helpful"] if refusals else []
-        )
-        pairs += [
-            (probe.prompt, refusals.get(probe.group, refusals[""])) for probe in helpful if refusals
-        ]
-        self._batches = engine.encode(pairs)
-        step = max(1, len(self.probes) // _SENTINELS)
-        self._sentinels = [probe.prompt for probe in self.probes[::step]][:_SENTINELS]
+        sentinels = _spread(self.probes, _SENTINELS)
+        self._all = _Sheet(engine, self.probes, refusals)
+        self._few = _Sheet(engine, sentinels, refusals)
+        self._prompts = [probe.prompt for probe in sentinels]
         self._live: dict[str, Tensor] | None = None
 
-    def score(self, recipe: Recipe, resident: ResidentMerge) -> dict[str, Score]:
-        """Merge into the live model and score it."""
+    def score(
+        self, recipe: Recipe, resident: ResidentMerge, most_babble: float = 1.0
+    ) -> dict[str, Score]:
+        """Merge into the live model and score it; see `score_live`."""
         if self._live is None:
             self._live = stored_views(self.engine.model, resident.names)
         resident.apply(recipe, self._live)
-        return self.score_live()
+        return self.score_live(most_babble)
 
-    def score_live(self) -> dict[str, Score]:
-        """Score the weights that are live now: `{metric: Score}` for every metric with probes."""
-        result = self.engine.score(self._batches)
-        mean_logprob = result.logprob / result.tokens
-        logprob = result.logprob if self._whole else mean_logprob
-        likelihood = logprob[: len(self.probes)].exp()
-        scores: dict[str, Score] = {}
-        for axis in AXES:
-            rows = [i for i, probe in enumerate(self.probes) if probe.axis == axis]
-            if rows:
-                scores[axis] = mean_score(likelihood[rows])
-        if self._fitness:
-            scores["fitness"] = self._fitness_score(mean_logprob)
-        if self._refused:
-            refusal = mean_logprob[len(self.probes) :]
-            answer = mean_logprob[self._refused]
-            scores["over_refusal"] = mean_score((refusal > answer).float())
-        replies = self.engine.chat(self._sentinels, max_tokens=_SENTINEL_TOKENS)
-        scores["degenerate"] = mean_score(
-            torch.tensor([float(is_degenerate(reply)) for reply in replies])
-        )
+    def score_live(self, most_babble: float = 1.0) -> dict[str, Score]:
+        """Score the weights that are live now.
+
+        Args:
+            most_babble: a model that answers more than this share of the sentinels by babble is
+                scored on the sentinels alone, not on all probes.
+
+        Returns:
+            `{metric: Score}` for every metric with probes.
+        """
+        replies = self.engine.chat(self._prompts, max_tokens=_SENTINEL_TOKENS)
+        babble = mean_score(torch.tensor([float(is_degenerate(reply)) for reply in replies]))
+        scores = self._scored(self._all if babble.value <= most_babble else self._few)
+        scores["degenerate"] = babble
         return scores
 
-    def _fitness_score(self, mean_logprob: Tensor) -> Score:
+    def _scored(self, sheet: _Sheet) -> dict[str, Score]:
+        """Every metric by likelihood on a sheet."""
+        result = self.engine.score(sheet.batches)
+        mean_logprob = result.logprob / result.tokens
+        likelihood = (result.logprob if self._whole else mean_logprob).exp()
+        scores = {axis: mean_score(likelihood[rows]) for axis, rows in sheet.rows.items()}
+        if self._fitness:
+            by_axis = {axis: mean_logprob[sheet.rows[axis]] for axis in self._fitness}
+            scores["fitness"] = self._fitness_score(by_axis)
+        if sheet.refusals:
+            refusal = mean_logprob[sheet.refusals]
+            scores["over_refusal"] = mean_score(
+                (refusal > mean_logprob[sheet.rows["helpful"]]).float()
+            )
+        return scores
+
+    def _fitness_score(self, by_axis: Mapping[str, Tensor]) -> Score:
         """exp(sum_a w_a L_a / sum_a w_a), L_a the mean over the probes of an axis.
 
         The standard error is that of the exponent, carried through to first order.
@@ -121,13 +125,37 @@ class LikelihoodEvaluator:
         total = sum(self._fitness.values())
         exponent, variance, count = 0.0, 0.0, 0
         for axis, weight in self._fitness.items():
-            rows = [i for i, probe in enumerate(self.probes) if probe.axis == axis]
-            found = mean_score(mean_logprob[rows])
+            found = mean_score(by_axis[axis])
             exponent += weight / total * found.value
             variance += (weight / total * found.stderr) ** 2
             count += found.n
         value = math.exp(exponent)
         return Score(value, value * math.sqrt(variance), count)
+
+
+class _Sheet:
+    """Probes as one batch of pairs: every probe's answer, then the refusal of every helpful one."""
+
+    def __init__(
+        self, engine: TransformersEngine, probes: Sequence[Probe], refusals: Mapping[str, str]
+    ) -> None:
+        self.rows: dict[str, list[int]] = {
+            axis: rows
+            for axis in AXES
+            if (rows := [i for i, probe in enumerate(probes) if probe.axis == axis])
+        }
+        helpful = [probes[i] for i in self.rows.get("helpful", [])] if refusals else []
+        pairs = [(probe.prompt, probe.answer) for probe in probes]
+        pairs += [(probe.prompt, refusals.get(probe.group, refusals[""])) for probe in helpful]
+        self.refusals = list(range(len(probes), len(pairs)))
+        self.batches = engine.encode(pairs)
+
+
+def _spread(probes: Sequence[Probe], count: int) -> list[Probe]:
+    """About `count` probes, evenly from every axis and within it; at least one of each."""
+    by_axis = [rows for axis in AXES if (rows := [p for p in probes if p.axis == axis])]
+    each = max(1, count // len(by_axis))
+    return [probe for rows in by_axis for probe in rows[:: max(1, len(rows) // each)][:each]]
 
 
 def mean_score(values: Tensor) -> Score:

@@ -36,6 +36,7 @@ _KILLED = "killed"  # how often its process has been killed before, with the sam
 
 KILLS = 3  # of its process with which a trial counts as failed
 
+_HOPELESS = 0.5  # share of sentinels that are babble
 _TURN_S = 0.2  # between looks at whether others have left something to do
 
 
@@ -64,6 +65,7 @@ def run_trials(
         SafemergeError: more trials failed than `search.failed_frac` allows.
     """
     report("trials", _complete(study), config.search.trials, "")
+    most_babble = _most_babble(home, config)
     while True:
         start = time.monotonic()
         with uninterrupted(), home.turn():
@@ -81,7 +83,8 @@ def run_trials(
                 recipe = bench.space.suggest(trial)
                 known = _same_recipe(home, trial, recipe)
             if known is None:
-                scores = bench.evaluator.score(recipe, bench.resident(recipe))
+                resident = bench.resident(recipe)
+                scores = bench.evaluator.score(recipe, resident, most_babble)
                 _check_measured(scores)
             else:
                 scores = known
@@ -176,6 +179,18 @@ def _ask(study: optuna.Study, config: SearchConfig, worker: int) -> optuna.Trial
     trial = study.ask()
     trial.set_user_attr(WORKER, worker)
     return trial
+
+
+def _most_babble(home: RunDir, config: SearchConfig) -> float:
+    """Share of babbling sentinels above which a trial is not worth a pass over all probes.
+
+    That is at least a half, and above what the limits allow: such a trial is on no front, and what
+    its sentinels say of the other metrics will do to steer by.
+    """
+    limit = config.limits.get("degenerate")
+    if limit is None or limit.at_most is None:
+        return 1.0
+    return max(_HOPELESS, limit.resolve("degenerate", *read_baseline(home)))
 
 
 def _same_recipe(home: RunDir, trial: optuna.Trial, recipe: Recipe) -> dict[str, Score] | None:
