@@ -1,8 +1,9 @@
 """ResidentMerge: everything a search needs to re-merge a live model, held on one device.
 
 Built once for base, sources, method and place profile; `apply(recipe)` then rewrites live
-parameters in place with no file access and no SVD, and `weight_gradient` projects a merged tensor's
-gradient onto the weights (`live.LiveGradient` does so for a whole model).
+parameters in place with no checkpoint read and no SVD, and `weight_gradient` projects a merged
+tensor's gradient onto the weights (`live.LiveGradient` does so for a whole model). With a store,
+what a rank ratio took long to compute is read where it was asked for before.
 """
 
 from __future__ import annotations

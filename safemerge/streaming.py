@@ -17,7 +17,7 @@ import torch
 
 Item = TypeVar("Item")
 
-_MOST_WORKERS = 4
+_MOST_AT_ONCE = 4
 # Parameters of mallopt(3), as malloc.h numbers them.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _KEPT = 512 * 2**20
@@ -48,7 +48,8 @@ def work_through(
             when it arrives, and nothing new was begun.
     """
     running: dict[Future[None], Item] = {}
-    with _threads() as workers, ThreadPoolExecutor(workers) as pool:
+    workers = _workers()
+    with _shared_out(_at_once()), ThreadPoolExecutor(workers) as pool:
 
         def collect_one() -> None:
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -69,7 +70,7 @@ def work_through(
 
 
 def spread(items: Iterable[Item], work: Callable[[Item], None]) -> None:
-    """Call `work` on every item, where nothing waits for a disk: one thread a core.
+    """Call `work` on every item, several at once, where nothing waits for a disk or for memory.
 
     All are queued at once. Handed out one by one, as a budget needs it, they would leave threads
     idle between them: a tenth of the time (measured, tensors that take a millisecond).
@@ -82,15 +83,13 @@ def spread(items: Iterable[Item], work: Callable[[Item], None]) -> None:
         BaseException: the first error of `work`, or an interrupt. No thread is at work any more
             when it arrives.
     """
-    allowed = torch.get_num_threads()
-    torch.set_num_threads(1)
-    pool = ThreadPoolExecutor(allowed)
-    try:
-        for _ in pool.map(work, items):
-            pass
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(allowed)
+    with _shared_out(_at_once()) as workers:
+        pool = ThreadPoolExecutor(workers)
+        try:
+            for _ in pool.map(work, items):
+                pass
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def most_held(costs: Sequence[int], budget: int) -> int:
@@ -99,22 +98,26 @@ def most_held(costs: Sequence[int], budget: int) -> int:
     return max([min(sum(largest), budget), *largest])
 
 
-def _workers() -> int:
-    """How many items are worked on at once, where torch may use as many threads as it may now.
+def _at_once() -> int:
+    """How many items are computed at once, where torch may use as many threads as it may now.
 
-    Whole tensors in parallel use cores better than threads inside one operation. One more than
-    that keeps the cores busy while another waits for the disk.
+    Whole tensors in parallel use cores better than threads inside one operation.
     """
-    return min(_MOST_WORKERS, torch.get_num_threads()) + 1
+    return min(_MOST_AT_ONCE, torch.get_num_threads())
+
+
+def _workers() -> int:
+    """Threads of `work_through`: one more keeps the cores busy while another waits for the disk."""
+    return _at_once() + 1
 
 
 @contextmanager
-def _threads() -> Iterator[int]:
-    """The number of workers, with torch's threads shared out among them."""
-    allowed, workers = torch.get_num_threads(), _workers()
-    torch.set_num_threads(max(1, allowed // (workers - 1)))
+def _shared_out(at_once: int) -> Iterator[int]:
+    """Torch's threads, shared out among so many items that are computed at once."""
+    allowed = torch.get_num_threads()
+    torch.set_num_threads(max(1, allowed // at_once))
     try:
-        yield workers
+        yield at_once
     finally:
         torch.set_num_threads(allowed)
 

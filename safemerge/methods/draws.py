@@ -21,9 +21,7 @@ from safemerge.methods.deltas import bytes_of_deltas
 _STEPS = 1 << 16  # a probability is a multiple of 1 / _STEPS
 _STREAM = 1 << 19  # entries of a stream; to begin one takes as long as to draw 25 000
 _LEVELS = 256  # of size within a row; an octave has 16, four of the seven bits of a bfloat16
-_BLOCK = (
-    1 << 18
-)  # entries whose ranks are counted together: of half as many, calls take a tenth more
+_BLOCK = 1 << 18  # entries whose ranks are counted together; half as many take a tenth more
 
 
 def keep_evenly(seed: int, density: float, delta: Tensor, begin: int = 0) -> Tensor:

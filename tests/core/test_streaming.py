@@ -88,17 +88,20 @@ def test_torch_keeps_its_number_of_threads() -> None:
     assert inside == [2]  # four tensors at once, eight threads
 
 
-def test_spread_uses_as_many_threads_as_torch_may() -> None:
+@pytest.mark.parametrize(("threads", "items", "each"), [(3, 3, 1), (8, 4, 2)])
+def test_spread_shares_out_the_threads_that_torch_may_use(
+    threads: int, items: int, each: int
+) -> None:
     before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    all_three = threading.Barrier(3, timeout=10)  # breaks unless three threads meet in it
+    torch.set_num_threads(threads)
+    together = threading.Barrier(items, timeout=10)  # breaks unless so many threads meet in it
     inside: list[int] = []
     try:
-        spread(range(3), lambda _: inside.append(all_three.wait() * 0 + torch.get_num_threads()))
-        assert torch.get_num_threads() == 3
+        spread(range(items), lambda _: inside.append(together.wait() * 0 + torch.get_num_threads()))
+        assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
-    assert inside == [1, 1, 1]
+    assert inside == [each] * items
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
