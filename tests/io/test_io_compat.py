@@ -209,8 +209,15 @@ def test_nan_and_infinity_are_named_with_tensor_and_file(dtype: torch.dtype) -> 
     assert text in str(caught.value)
 
 
-def test_empty_integer_and_largest_finite_tensors_are_finite() -> None:
+def test_empty_and_integer_tensors_are_finite() -> None:
     check_finite("w", torch.empty(0), "f")
     check_finite("w", torch.tensor([2**62]), "f")
-    largest = torch.finfo(torch.float16).max
-    check_finite("w", torch.full((8,), largest, dtype=torch.float16), "f")  # its sum is infinite
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+def test_only_values_that_are_infinite_count_and_not_their_sum(dtype: torch.dtype) -> None:
+    largest = torch.finfo(dtype).max
+    check_finite("w", torch.full((8,), largest, dtype=dtype), "f")
+    infinities = torch.tensor([float("inf"), float("-inf"), 1.0], dtype=dtype)  # their sum is NaN
+    with pytest.raises(CheckpointError, match="0 NaN and 2 infinite values of 3"):
+        check_finite("w", infinities, "f")
