@@ -89,7 +89,8 @@ class Workbench:
             return self.engine
         if not self.speakers:
             base = self.inputs.refs[0].path
-            self.speakers.append(VllmEngine(base, arguments=self.settings.arguments))
+            arguments, dtype = self.settings.arguments, self.engine.model.dtype
+            self.speakers.append(VllmEngine(base, dtype=dtype, arguments=arguments))
         (speaker,) = self.speakers
         speaker.load_weights(self.live)
         return speaker

@@ -16,6 +16,7 @@ from search.config import SearchConfig
 from search.run import Run
 from search.setup import open_workbench
 from search.study import run_search
+from synth.zoo import build_zoo
 
 
 def on_vllm(record: dict[str, Any]) -> SearchConfig:
@@ -32,7 +33,7 @@ class Recorder:
 
     opened: ClassVar[list[Recorder]] = []
 
-    def __init__(self, path: str, arguments: Mapping[str, Any]) -> None:
+    def __init__(self, path: str, *, dtype: torch.dtype, arguments: Mapping[str, Any]) -> None:
         self.path = path
         self.swaps: list[dict[str, Tensor]] = []
         Recorder.opened.append(self)
@@ -68,6 +69,10 @@ def test_each_trial_that_answers_has_its_weights_swapped_in(
 def test_vllm_says_of_every_trial_what_the_live_model_says(
     record: dict[str, Any], tmp_path: Path
 ) -> None:
+    # Wider than elsewhere: vLLM on a CPU has no attention for heads of less than 32.
+    zoo = build_zoo(tmp_path / "zoo", width=128, effort=0.02, processes=1)
+    sources = [{"name": name, "path": str(path)} for name, path in zoo.sources.items()]
+    record["models"] = {"base": str(zoo.base), "sources": sources}
     run = run_search(on_vllm(record), tmp_path / "run")
     points = json.loads((run.dir.path / "front/search.json").read_text("utf-8"))["points"]
     assert points
@@ -79,5 +84,4 @@ def test_vllm_says_of_every_trial_what_the_live_model_says(
         bench.make_live(recipes[point["trial"]])
         expected = bench.engine.chat(prompts, max_tokens=8)
         said = replies(run, point["trial"])
-        # A hardly trained model is nearly undecided at times, and kernels differ in the last digit.
-        assert sum(a == b for a, b in zip(said, expected, strict=True)) >= 0.9 * len(expected)
+        assert said == expected
