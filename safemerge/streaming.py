@@ -49,7 +49,7 @@ def work_through(
     """
     running: dict[Future[None], Item] = {}
     workers = _workers()
-    with _shared_out(_at_once()), ThreadPoolExecutor(workers) as pool:
+    with _shared_out(), ThreadPoolExecutor(workers) as pool:
 
         def collect_one() -> None:
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -83,7 +83,7 @@ def spread(items: Iterable[Item], work: Callable[[Item], None]) -> None:
         BaseException: the first error of `work`, or an interrupt. No thread is at work any more
             when it arrives.
     """
-    with _shared_out(_at_once()) as workers:
+    with _shared_out() as workers:
         pool = ThreadPoolExecutor(workers)
         try:
             for _ in pool.map(work, items):
@@ -112,9 +112,9 @@ def _workers() -> int:
 
 
 @contextmanager
-def _shared_out(at_once: int) -> Iterator[int]:
-    """Torch's threads, shared out among so many items that are computed at once."""
-    allowed = torch.get_num_threads()
+def _shared_out() -> Iterator[int]:
+    """Torch's threads, shared out among the items that are computed at once: how many these are."""
+    allowed, at_once = torch.get_num_threads(), _at_once()
     torch.set_num_threads(max(1, allowed // at_once))
     try:
         yield at_once

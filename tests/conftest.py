@@ -72,4 +72,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if find_spec("vllm") is None:
         for item in items:
             if item.get_closest_marker("vllm"):
-                item.add_marker(pytest.mark.skip(reason="needs vLLM; run `make test-vllm`"))
+                item.add_marker(
+                    pytest.mark.skip(reason="needs vLLM; run `make test-vllm`, as .ci/run does")
+                )

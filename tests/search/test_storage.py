@@ -155,12 +155,12 @@ def postgresql() -> Iterator[str]:
     The server refuses to run as root, so root starts it as the user postgres.
     """
     if find_spec("psycopg") is None:
-        pytest.skip("psycopg is not installed")
+        pytest.skip("psycopg is not installed; `make test` installs it")
     found = shutil.which("initdb") or next(
         (str(path) for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")), None
     )
     if found is None:
-        pytest.skip("PostgreSQL is not installed")
+        pytest.skip("PostgreSQL is not installed; .ci/run installs it, as root")
     programs = Path(found).resolve().parent
     user = "postgres" if os.geteuid() == 0 else None
     folder = Path(tempfile.mkdtemp(prefix="pg"))  # a socket's path must be short
