@@ -111,7 +111,9 @@ def _read(path: Path) -> dict[str, Tensor] | None:
     """The stored tensors, or None where there are none or the file is damaged."""
     try:
         tensors: dict[str, Tensor] = load_file(path)
-    except (SafetensorError, OSError):  # a damaged cache entry is recomputed, never trusted
+    # A damaged entry is computed again, never trusted. RuntimeError: torch maps the file after
+    # safetensors has read its header, and another process may delete it in between.
+    except (SafetensorError, OSError, RuntimeError):
         return None
     with suppress(OSError):  # deleted meanwhile, or a folder that is shared and read-only
         os.utime(path)  # used now: last in the order of deletion

@@ -310,18 +310,19 @@ def export(
 def main() -> None:
     """Entry point: turns errors raised on purpose into one sentence and an exit code."""
     from safemerge.errors import SafemergeError
+    from search.interrupts import interruptible
 
     # Python's last look for garbage goes through all of torch: a quarter of a second for nothing.
     atexit.register(gc.freeze)
     try:
-        app()
+        with interruptible():  # also beyond typer, which ends on a Ctrl-C without a word
+            app()
     except SafemergeError as error:
         typer.echo(f"safemerge: {error}", err=True)
         sys.exit(error.exit_code)
-    except SystemExit as stop:
-        if stop.code == 130:  # typer has turned Ctrl-C into this, without a word
-            typer.echo("safemerge: stopped; the same command goes on from here", err=True)
-        raise
+    except KeyboardInterrupt:
+        typer.echo("safemerge: stopped; the same command goes on from here", err=True)
+        sys.exit(130)
     except BrokenPipeError:  # `safemerge front RUN | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

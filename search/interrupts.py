@@ -1,12 +1,14 @@
-"""uninterrupted: a Ctrl-C that waits until a record is whole."""
+"""A Ctrl-C at the right moment: uninterrupted holds it back, interruptible lets nobody lose it."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+_Handler = Callable[[int, FrameType | None], object]
 
 
 @contextmanager
@@ -18,14 +20,11 @@ def uninterrupted() -> Iterator[None]:
 
     Only the main thread gets signals; elsewhere the block runs as it is.
     """
-    if threading.current_thread() is not threading.main_thread():
+    before = _handler()
+    if before is None:
         yield
         return
     held: list[tuple[int, FrameType | None]] = []
-    before = signal.getsignal(signal.SIGINT)
-    if not callable(before):  # ignored, the default, or set by code that is not Python's
-        yield
-        return
     signal.signal(signal.SIGINT, lambda number, frame: held.append((number, frame)))
     try:
         yield
@@ -33,3 +32,40 @@ def uninterrupted() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
         if held:
             before(*held[0])
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """End the block with KeyboardInterrupt after a Ctrl-C, whatever a library makes of it.
+
+    Libraries in C replace an exception by their own: a Ctrl-C while safetensors reads a file comes
+    out as a ValueError about shapes, and would be taken for a trial that failed.
+
+    Only the main thread gets signals; elsewhere the block runs as it is.
+    """
+    before = _handler()
+    if before is None:
+        yield
+        return
+    pressed = False
+
+    def press(number: int, frame: FrameType | None) -> None:
+        nonlocal pressed
+        pressed = True
+        before(number, frame)
+
+    signal.signal(signal.SIGINT, press)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if pressed:
+            raise KeyboardInterrupt
+
+
+def _handler() -> _Handler | None:
+    """What a Ctrl-C calls in this thread; None where it is nothing of Python's."""
+    if threading.current_thread() is not threading.main_thread():
+        return None
+    handler = signal.getsignal(signal.SIGINT)
+    return handler if callable(handler) else None  # ignored, the default, or set by other code

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from safemerge.errors import SafemergeError
 from safemerge.recipe import Recipe
 from search.config import SearchConfig
-from search.interrupts import uninterrupted
+from search.interrupts import interruptible, uninterrupted
 from search.objectives import Score
 from search.progress import Report
 from search.run import read_baseline, violations
@@ -83,8 +83,9 @@ def run_trials(
                 recipe = bench.space.suggest(trial)
                 known = _same_recipe(home, trial, recipe)
             if known is None:
-                resident = bench.resident(recipe)
-                scores = bench.evaluator.score(recipe, resident, most_babble)
+                with interruptible():
+                    resident = bench.resident(recipe)
+                    scores = bench.evaluator.score(recipe, resident, most_babble)
                 _check_measured(scores)
             else:
                 scores = known

@@ -83,6 +83,21 @@ def test_a_damaged_file_is_computed_again(tmp_path: Path) -> None:
     assert torch.equal(store.kept(f"{0:064x}", forbidden)["x"], good["x"])
 
 
+def test_a_file_that_is_deleted_while_it_is_opened_is_computed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (path,) = filled(tmp_path, 1)
+    open_storage = torch.UntypedStorage.from_file
+
+    def deleted_before(file: str, *args: object, **kwargs: object) -> object:
+        Path(file).unlink()
+        return open_storage(file, *args, **kwargs)
+
+    monkeypatch.setattr(torch.UntypedStorage, "from_file", deleted_before)
+    again = TensorStore(tmp_path).kept(path.stem, lambda: numbers(0))
+    assert torch.equal(again["x"], numbers(0)["x"])
+
+
 def test_over_the_limit_the_least_recently_used_goes_first(tmp_path: Path) -> None:
     paths = filled(tmp_path, 4)
     limit_gb = 4.5e-9 * paths[0].stat().st_size

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from safemerge.errors import ConfigError, ProbeError, RunError, SafemergeError
 from search.baselines.ablations import random_search
 from search.config import SearchConfig
 from search.evaluate import LikelihoodEvaluator
-from search.interrupts import uninterrupted
+from search.interrupts import interruptible, uninterrupted
 from search.objectives import Score
 from search.run import Run
 from search.storage import Journal
@@ -211,6 +212,43 @@ def test_uninterrupted_lets_the_block_end_before_ctrl_c_is_raised(
         record()
     assert done == ["the block"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def lost(press: Callable[[], None]) -> None:
+    """What libraries in C do to a Ctrl-C."""
+    try:
+        press()
+    except KeyboardInterrupt:
+        raise ValueError("could not determine the shape") from None
+
+
+def test_interruptible_knows_of_a_ctrl_c_that_became_another_error(
+    ctrl_c: Callable[[], None],
+) -> None:
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        lost(ctrl_c)
+    with pytest.raises(KeyboardInterrupt), interruptible(), suppress(ValueError):
+        lost(ctrl_c)
+    with pytest.raises(ValueError, match="another"), interruptible():
+        raise ValueError("another error")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_ctrl_c_that_a_library_loses_stops_the_search_and_fails_no_trial(
+    config: SearchConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ctrl_c: Callable[[], None],
+) -> None:
+    home = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(LikelihoodEvaluator, "score", lambda *_: lost(ctrl_c))
+        with pytest.raises(KeyboardInterrupt):
+            run_search(config, home)
+    assert not list(home.glob("trials/*/error.txt"))
+    run = run_search(config, home)
+    assert len(run.candidates) == 4
+    assert not run.failures()
 
 
 @pytest.mark.parametrize("write", [1, 2, 5, 9, 12, 15])
