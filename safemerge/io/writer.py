@@ -9,7 +9,6 @@ choose values, copy tokenizers (`sidecars.py`), or write the card (`card.py`).
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -20,11 +19,9 @@ import torch
 from safemerge.errors import OutputError
 from safemerge.io.layout import Shard, TensorSpec, index_json, plan_shards
 from safemerge.io.partial import Partial, check_output, full_disk, is_full
+from safemerge.io.placing import write_at
 
 SHARD_BYTES = 5 * 10**9  # what save_pretrained and the Hub use
-# Large tensors are flushed when they are written, while other threads compute. Left to the end, the
-# flush of 0.7 GB took 0.2 s in which nothing else could be done.
-_FLUSHED_AT_ONCE = 2**20
 
 
 class CheckpointWriter:
@@ -115,10 +112,9 @@ class CheckpointWriter:
                 f"tensor {name!r} is {tensor.dtype} {list(tensor.shape)}, and the output's layout "
                 f"declares {spec.dtype} {list(spec.shape)}; convert it before adding it"
             )
-        flat = tensor.detach().cpu().reshape(-1)
-        data = flat.view(torch.uint8).numpy().data
+        data = tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy()
         try:
-            _write_at(folder / shard.file, data, shard.offsets[name])
+            write_at(folder / shard.file, data, shard.offsets[name])
         except OSError as error:
             if is_full(error):
                 raise  # __exit__ frees the space first and then says how much there is
@@ -176,16 +172,3 @@ class CheckpointWriter:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
             return OutputError(f"{self._out} was filled while it was written; choose another")
         return OutputError(f"{self._out} cannot be written: {error.strerror}")
-
-
-def _write_at(path: Path, data: memoryview, offset: int) -> None:
-    """Write all of `data` at `offset`; Linux takes at most 2 GiB per call."""
-    descriptor = os.open(path, os.O_WRONLY)
-    try:
-        done = 0
-        while done < len(data):
-            done += os.pwrite(descriptor, data[done:], offset + done)
-        if done >= _FLUSHED_AT_ONCE:
-            os.fdatasync(descriptor)
-    finally:
-        os.close(descriptor)
