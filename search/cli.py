@@ -312,7 +312,9 @@ def main() -> None:
     from safemerge.errors import SafemergeError
     from search.interrupts import interruptible
 
-    # Python's last look for garbage goes through all of torch: a quarter of a second for nothing.
+    # Python's looks for garbage go through all of torch: a tenth of a second while it is imported,
+    # and a quarter at the last one, for nothing.
+    gc.set_threshold(10_000)
     atexit.register(gc.freeze)
     try:
         with interruptible():  # also beyond typer, which ends on a Ctrl-C without a word
