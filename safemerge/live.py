@@ -178,7 +178,9 @@ def _recomputed(model: Any) -> Iterator[None]:
     if size < _RECOMPUTED_FROM or not getattr(model, "supports_gradient_checkpointing", False):
         yield
         return
-    model.gradient_checkpointing_enable({"use_reentrant": False})
+    # Its name before transformers 5.23, and the one since.
+    kind = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
+    getattr(model, f"{kind}_checkpointing_enable")({"use_reentrant": False})
     before = [module.training for module in layers]
     for module in layers:
         module.training = True
@@ -187,7 +189,7 @@ def _recomputed(model: Any) -> Iterator[None]:
     finally:
         for module, training in zip(layers, before, strict=True):
             module.training = training
-        model.gradient_checkpointing_disable()
+        getattr(model, f"{kind}_checkpointing_disable")()
 
 
 def _as_stored(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -52,7 +52,8 @@ def answer(
     models = list(_models(bench, trials))
     for done, (file, make_live) in enumerate(models):
         report("answers", done, len(models), "")
-        scores.append(answer_scores(_kept(home, file, bench, make_live, max_tokens)))
+        answers = kept_answers(home, file, partial(_ask, bench, make_live, max_tokens))
+        scores.append(answer_scores(answers))
     report("answers", len(models), len(models), "")
     names = [ref.name for ref in bench.inputs.refs[1:]]
     numbers = [trial.number for trial in trials]
@@ -76,21 +77,19 @@ def _models(
         yield file, partial(bench.make_live, trial.recipe)
 
 
-def _kept(
-    home: RunDir, file: str, bench: Workbench, make_live: Callable[[], None], max_tokens: int
-) -> list[Answer]:
-    """The answers of a file; asked for and written where there is none."""
-    if (home.path / file).exists():
-        lines = (home.path / file).read_text(encoding="utf-8").splitlines()
-        return [Answer(**json.loads(line)) for line in lines]
+def _ask(bench: Workbench, make_live: Callable[[], None], max_tokens: int) -> list[Answer]:
     make_live()
     probes = bench.search_probes if bench.validation is None else bench.validation.probes
     _, answers = measure(bench.speaker(), probes, bench.judge, max_tokens=max_tokens)
-    write_answers(home, file, answers)
     return answers
 
 
-def write_answers(home: RunDir, file: str, answers: Sequence[Answer]) -> None:
-    """Answers as JSON Lines, in their order, atomically."""
-    lines = (json.dumps(asdict(one), ensure_ascii=False, sort_keys=True) for one in answers)
-    home.write_text(file, "".join(f"{line}\n" for line in lines))
+def kept_answers(home: RunDir, file: str, ask: Callable[[], list[Answer]]) -> list[Answer]:
+    """The answers in a file of the run; asked for and written, whole, where there is none."""
+    if (home.path / file).exists():
+        lines = (home.path / file).read_text(encoding="utf-8").splitlines()
+        return [Answer(**json.loads(line)) for line in lines]
+    answers = ask()
+    records = (json.dumps(asdict(one), ensure_ascii=False, sort_keys=True) for one in answers)
+    home.write_text(file, "".join(f"{record}\n" for record in records))
+    return answers

@@ -3,8 +3,9 @@
     config.toml  lock.json  baseline.json  study.journal  warmstart.json
     trials/00042/  recipe.json  scores.json  error.txt (only if failed)
                    same_as.json (only where an earlier trial has the same recipe and was scored)
-                   validation.jsonl  answers.jsonl (near the front: to validation, held-out probes)
+                   validation.jsonl (near the front: answers to the validation probes)
     validation/    the same answers of base and sources
+    heldout/       answers to the held-out probes, a file for each row of the table
     front/search.json  front/heldout.json  logs/worker-0.log (only with several workers)
 
 Every file is written beside its place and renamed over it, so a kill leaves the old one or the

@@ -7,27 +7,50 @@ The front is also scored by likelihood, as the search scores it, for the gap bet
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, partial
 
+from safemerge.recipe import Recipe
 from safemerge.resident import ResidentMerge
-from search.answering import write_answers
+from search.answering import kept_answers
 from search.baselines.single_weight import best_single_weight, single_weight, uniform
 from search.bootstrap import paired_differences
 from search.config import ProbesConfig
 from search.evaluate import LikelihoodEvaluator
 from search.gap import Gap, gaps
-from search.heldout import JUDGED, Answer, measure
+from search.heldout import JUDGED, Answer, answer_scores, measure
 from search.heldout_record import HeldOut
 from search.objectives import Score
 from search.pareto import Candidate, thinned
 from search.progress import Report, silent
 from search.run import Run
+from search.rundir import RunDir
 from search.setup import Workbench, heldout_judge, load_live
 from search.statements import statements
-from synth.judges import Verdict
+from synth.judges import Judge, Verdict
 from synth.judges.agreement import Agreement, compare
 
+_FOLDER = "heldout"  # of a run, for the answers
 FRONT_POINTS = 8  # of the front are measured; a longer front is thinned evenly
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One row of the table.
+
+    Args:
+        name: of the row.
+        file: in the run, where its answers are kept.
+        make_live: writes its weights into the live model.
+        point: of the front; None is another model.
+    """
+
+    name: str
+    file: str
+    make_live: Callable[[], None]
+    point: Candidate | None = None
 
 
 def measure_run(
@@ -38,6 +61,10 @@ def measure_run(
     report: Report = silent,
 ) -> HeldOut:
     """Measure a finished run on held-out probes and write front/heldout.json.
+
+    Answers are kept in the run's folder heldout, a file for each row, so that nobody is asked
+    twice: not after a kill, and not where a longer search has new points. Where another judge or
+    engine is named, all are asked anew.
 
     Args:
         run: the finished run.
@@ -52,32 +79,40 @@ def measure_run(
     section = run.config.probes
     likelihood = LikelihoodEvaluator(bench.engine, probes, likelihood=section.likelihood)
     other = heldout_judge(run.config)
+    _forget_others(run.dir, bench, other)
     front = run.shown()
     points = thinned(front, FRONT_POINTS, run.pick())
-    total = 3 + len(bench.inputs.sources) + len(baselines) + len(points)
-    rows: dict[str, dict[str, Score]] = {}
-    measured: dict[int, dict[str, Score]] = {}
-    gap: dict[int, dict[str, Gap]] = {}
-    replies: dict[int, list[Answer]] = {}
-    said: list[Answer] = []
-    for done, (name, point) in enumerate(_live_rows(run, bench, baselines, points)):
-        report("held-out", done, total, name)
-        scores, answers = measure(
+
+    def ask(row: _Row) -> list[Answer]:
+        row.make_live()
+        _, answers = measure(
             bench.speaker(),
             probes,
             other or bench.judge,
             max_tokens=section.max_tokens,
             second=bench.judge if other else None,
         )
+        return answers
+
+    rows: dict[str, dict[str, Score]] = {}
+    measured: dict[int, dict[str, Score]] = {}
+    gap: dict[int, dict[str, Gap]] = {}
+    replies: dict[int, list[Answer]] = {}
+    said: list[Answer] = []
+    models = list(_rows(bench, baselines, points))
+    for done, row in enumerate(models):
+        report("held-out", done, len(models), row.name)
+        answers = kept_answers(run.dir, row.file, partial(ask, row))
+        scores = answer_scores(answers)
         said.extend(answers)
-        if point is None:
-            rows[name] = scores
+        if row.point is None:
+            rows[row.name] = scores
             continue
-        number = point.number
+        number = row.point.number
         measured[number], replies[number] = scores, answers
-        gap[number] = gaps(point.scores, likelihood.score_live())
-        write_answers(run.dir, f"trials/{number:05d}/answers.jsonl", answers)
-    report("held-out", total, total, "")
+        recipe = row.point.recipe
+        gap[number] = gaps(row.point.scores, likelihood.score(recipe, bench.resident(recipe)))
+    report("held-out", len(models), len(models), "")
     pick = run.pick().number
     found = HeldOut(
         pick=pick,
@@ -97,31 +132,53 @@ def measure_run(
     return found
 
 
-def _live_rows(
-    run: Run, bench: Workbench, baselines: Mapping[str, Run], points: tuple[Candidate, ...]
-) -> Iterator[tuple[str, Candidate | None]]:
-    """Make one row's weights live at a time: (row name, the front point that it is)."""
-    load_live(bench.live, bench.inputs)
-    yield "base", None
+def _forget_others(home: RunDir, bench: Workbench, other: Judge | None) -> None:
+    """Remove answers that another judge has read or another engine has given."""
+    judges = [judge.fingerprint() for judge in (other, bench.judge) if judge is not None]
+    now = {"judges": judges, "engine": bench.settings.kind}
+    if home.read(f"{_FOLDER}/asked.json") != now:
+        shutil.rmtree(home.path / _FOLDER, ignore_errors=True)
+        home.write(f"{_FOLDER}/asked.json", now)
+
+
+def _rows(
+    bench: Workbench, baselines: Mapping[str, Run], points: tuple[Candidate, ...]
+) -> Iterator[_Row]:
+    """All rows, those of the front last."""
+
+    def row(name: str, file: str, make_live: Callable[[], None]) -> _Row:
+        return _Row(name, f"{_FOLDER}/{file}.jsonl", make_live)
+
+    yield row("base", "base", partial(load_live, bench.live, bench.inputs))
     for index, ref in enumerate(bench.inputs.refs[1:]):
-        load_live(bench.live, bench.inputs, index)
-        yield ref.name, None
+        # A name may be no file name.
+        yield row(ref.name, f"source-{index}", partial(load_live, bench.live, bench.inputs, index))
     template = bench.space.template
-    plain = ResidentMerge(
-        single_weight(template, 1.0), device=bench.engine.device, inputs=bench.inputs
+
+    @cache  # for two rows, and built where one of them is asked
+    def plain() -> ResidentMerge:
+        recipe = single_weight(template, 1.0)
+        return ResidentMerge(recipe, device=bench.engine.device, inputs=bench.inputs)
+
+    yield row("uniform", "uniform", lambda: plain().apply(uniform(template), bench.live))
+    yield row(
+        "best_single_weight",
+        "best_single_weight",
+        lambda: plain().apply(best_single_weight(bench, plain()), bench.live),
     )
-    plain.apply(uniform(template), bench.live)
-    yield "uniform", None
-    plain.apply(best_single_weight(bench, plain), bench.live)
-    yield "best_single_weight", None
-    held = len(bench.merges)
-    for name, other in baselines.items():
-        bench.make_live(other.pick().recipe)
+
+    def make_live_alone(recipe: Recipe) -> None:
+        held = len(bench.merges)
+        bench.make_live(recipe)
         del bench.merges[held:]  # those of several methods may not fit into memory together
-        yield name, None
+
+    for name, run in baselines.items():
+        pick = run.pick()
+        file = f"{name}-{pick.number:05d}"
+        yield row(name, file, partial(make_live_alone, pick.recipe))
     for point in points:
-        bench.make_live(point.recipe)
-        yield f"trial {point.number}", point
+        file = f"{_FOLDER}/trial-{point.number:05d}.jsonl"
+        yield _Row(f"trial {point.number}", file, partial(bench.make_live, point.recipe), point)
 
 
 def _agreement(said: Iterable[Answer], section: ProbesConfig) -> Agreement | None:

@@ -88,7 +88,7 @@ def test_the_export_loads_and_talks_as_the_trial_did(home: Path) -> None:
     from synth.engines.transformers import TransformersEngine
 
     run = Run.load(home)
-    answers = (home / f"trials/{run.pick().number:05d}/answers.jsonl").read_text().splitlines()
+    answers = (home / f"heldout/trial-{run.pick().number:05d}.jsonl").read_text().splitlines()
     replies = [json.loads(line)["reply"] for line in answers]
     heldout = ProbeSet.from_jsonl(str(run.config.probes.heldout))
     engine = TransformersEngine(home / "export")

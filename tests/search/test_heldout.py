@@ -1,13 +1,17 @@
-"""What counts as right on the honesty axis, and what judges are asked."""
+"""What is right on the honesty axis, what judges are asked, and that nobody is asked twice."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import search.table
+from search.config import SearchConfig
 from search.heldout import measure
+from search.pipeline import search_and_measure
 from synth.judges import PhraseJudge, Verdict
 from synth.probes import AXES, Probe
 
@@ -77,3 +81,50 @@ def test_babble_is_found_on_every_axis_without_a_judge() -> None:
     scores, _ = measure(says, probes, PhraseJudge(), max_tokens=8)
     assert scores["degenerate"].value == 1.0
     assert scores["harmless"].value == 0.0
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
+    """Count the models that are asked from now on, and stop at one of them."""
+
+    def count(stop_at: int | None = None) -> list[int]:
+        calls: list[int] = []
+
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            calls.append(len(calls))
+            if len(calls) == stop_at:
+                raise KeyboardInterrupt
+            return measure(*args, **kwargs)
+
+        monkeypatch.setattr(search.table, "measure", counted)
+        return calls
+
+    return count
+
+
+def test_after_a_stop_only_those_are_asked_that_have_not_answered(
+    config: SearchConfig, tmp_path: Path, asked: Callable[..., list[int]]
+) -> None:
+    asked(stop_at=4)
+    with pytest.raises(KeyboardInterrupt):
+        search_and_measure(config, tmp_path / "run")
+    rest = asked()
+    found = search_and_measure(config, tmp_path / "run").heldout
+    everything = asked()
+    whole = search_and_measure(config, tmp_path / "other").heldout
+    assert len(rest) == len(everything) - 3
+    assert found == whole
+    nothing = asked()
+    assert search_and_measure(config, tmp_path / "run").heldout == whole
+    assert nothing == []
+
+
+def test_a_longer_search_asks_new_points_alone(
+    record: dict[str, Any], config: SearchConfig, tmp_path: Path, asked: Callable[..., list[int]]
+) -> None:
+    before = search_and_measure(config, tmp_path / "run").heldout
+    record["search"]["trials"] += 3
+    new = asked()
+    after = search_and_measure(SearchConfig.from_record(record), tmp_path / "run").heldout
+    assert len(new) == len(after.front.keys() - before.front.keys())
+    assert after.rows["base"] == before.rows["base"]
