@@ -30,7 +30,9 @@ def main(folder: str, device: str, number: str, first: str) -> int:
         with home.joined():
             config = read_config(home)
             engine = config.engine.model_copy(update={"device": device})
-            config = config.model_copy(update={"engine": engine})
+            # Trials ask no judge, and every worker would hold a guard of its own.
+            probes = config.probes.model_copy(update={"judge": "phrases"})
+            config = config.model_copy(update={"engine": engine, "probes": probes})
             bench = open_workbench(config)
             study = open_study(home, config, worker=int(number))
             with quiet_optuna():

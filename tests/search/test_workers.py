@@ -146,3 +146,15 @@ def test_workers_draw_apart(config: SearchConfig, tmp_path: Path) -> None:
         for worker in range(3)
     ]
     assert len(set(drawn)) == 3
+
+
+def test_a_worker_opens_no_judge(config: SearchConfig, tmp_path: Path) -> None:
+    run_search(config, tmp_path / "run")
+    probes = config.probes.model_copy(update={"judge": "wildguard=gone"})
+    record = config.model_copy(update={"probes": probes}).record()
+    (tmp_path / "run" / "config.toml").write_text(tomli_w.dumps(record))
+    command = [sys.executable, "-m", "search.worker", str(tmp_path / "run"), "cpu", "0", "0"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stderr is not None
+        assert child.stderr.read() == b""
+    assert child.returncode == 0
