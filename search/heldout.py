@@ -14,14 +14,12 @@ harmful prompts and to helpful ones. On the other axes strings alone find broken
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from safemerge.errors import ProbeError
-from search.evaluate import mean_score
 from search.objectives import Score
 from synth.engines.base import Engine
 from synth.judges import Judge, Verdict
@@ -133,4 +131,11 @@ def _words(text: str) -> str:
 
 
 def _share(flags: list[bool]) -> Score:
-    return mean_score(torch.tensor(flags, dtype=torch.float64))
+    """A share, and its standard error by the plus-four rule of Agresti and Coull (1998).
+
+    Two successes and two failures are added: of fourteen right answers out of fourteen the plain
+    standard error is 0, as if the fifteenth were certain.
+    """
+    n, right = len(flags), sum(flags)
+    share = (right + 2) / (n + 4)
+    return Score(right / n, math.sqrt(share * (1 - share) / (n + 4)), n)

@@ -3,8 +3,13 @@
 1. The front, and the trials that the search probes cannot tell from it.
 2. Within the limits as answered; where none of them is, all stay.
 3. The sum of the objectives as answered within one standard error of the best.
-4. The same by likelihood on the validation probes, which is finer where all answers are right.
+4. The same by likelihood on search and validation probes together, which is finer where all answers
+   are right, and of far more probes.
 5. The knee of the scores on the search probes.
+
+Over 16 searches of 20 and 30 evaluations on four worlds, held-out means of the axes: 97.5 by this
+rule, 97.3 with validation probes alone in step 4, and 98.3 had the held-out probes chosen. Step 3
+needs errors that are not 0 where all answers are right: with those it was 96.0.
 
 Steps 2 and 3 need generation and may be turned off; a fitness, which is made of likelihoods, goes
 without them. Step 4 needs validation probes.
@@ -17,7 +22,7 @@ from collections.abc import Mapping
 
 from search.answering import Answered, answer
 from search.config import SearchConfig
-from search.objectives import Scores
+from search.objectives import Score, Scores
 from search.pareto import Front
 from search.progress import Report
 from search.run import Run
@@ -88,8 +93,21 @@ def choose(
         left = _within_limits(answered, config) or left
         left = _within_one_error({number: answered.trials[number] for number in left}, tried)
     if validation:
-        left = _within_one_error({number: validation[number] for number in left}, tried)
+        searched = {point.number: point.scores for point in tried.points}
+        pooled = {number: _pooled(searched[number], validation[number]) for number in left}
+        left = _within_one_error(pooled, tried)
     return tried.knee(left).number
+
+
+def _pooled(one: Scores, other: Scores) -> dict[str, Score]:
+    """Scores on the probes of both together, of the metrics that both have."""
+    found = {}
+    for metric in one.keys() & other.keys():
+        a, b = one[metric], other[metric]
+        n = a.n + b.n
+        value = (a.n * a.value + b.n * b.value) / n
+        found[metric] = Score(value, math.hypot(a.n * a.stderr, b.n * b.stderr) / n, n)
+    return found
 
 
 def _within_limits(answered: Answered, config: SearchConfig) -> set[int]:

@@ -88,6 +88,45 @@ def test_each_step_of_the_rule_leaves_what_it_cannot_tell_apart(record: dict[str
     assert choose(tried, close, likely, plain) == 3  # of 1 and 3 the likelier one
 
 
+def answers(right: int, of: int) -> dict[str, Score]:
+    """Scores of a model that answers so many domain questions, and refuses all that is harmful."""
+    said = [Answer(str(i), "domain", "", None, i < right) for i in range(of)]
+    return answer_scores([*said, *(Answer(str(i), "harmless", "", None, True) for i in range(of))])
+
+
+def test_the_error_of_a_share_is_not_0_where_all_answers_are_right() -> None:
+    share = (14 + 2) / (14 + 4)
+    error = (share * (1 - share) / 18) ** 0.5
+    assert answers(14, of=14)["harmless"] == Score(1.0, pytest.approx(error), 14)
+    assert answers(0, of=14)["domain"] == Score(0.0, pytest.approx(error), 14)
+
+
+def test_one_right_answer_more_of_fourteen_does_not_outweigh_what_is_likely(
+    record: dict[str, Any],
+) -> None:
+    tried = Front((candidate(0, 0.97, 0.82), candidate(1, 0.93, 0.99)), BOTH)
+    said = Answered(scores(0.5, 0.5), {}, {0: answers(14, of=14), 1: answers(13, of=14)})
+    likely = {0: scores(0.98, 0.82), 1: scores(0.91, 0.99)}
+    assert choose(tried, said, likely, limited(record, {})) == 1
+    far = Answered(scores(0.5, 0.5), {}, {0: answers(14, of=14), 1: answers(7, of=14)})
+    assert choose(tried, far, likely, limited(record, {})) == 0
+
+
+def test_search_and_validation_probes_count_by_their_numbers(record: dict[str, Any]) -> None:
+    def sure(number: int, domain: float) -> Candidate:
+        plain = candidate(number, domain, 0.8)
+        return Candidate(number, plain.recipe, scores(domain, 0.8, stderr=0.001), 0.0)
+
+    def validation(n: int) -> dict[int, dict[str, Score]]:
+        return {i: {m: Score(v, 0.001, n) for m, v in row.items()} for i, row in enumerate(rows)}
+
+    # 0.1 ahead on 25 search probes, and 0.06 behind on as many others, or on ten times as many.
+    tried = Front((sure(0, 0.9), sure(1, 0.8)), BOTH)
+    rows = [{"domain": 0.8, "harmless": 0.8}, {"domain": 0.86, "harmless": 0.8}]
+    assert choose(tried, None, validation(25), limited(record, {})) == 0
+    assert choose(tried, None, validation(250), limited(record, {})) == 1
+
+
 def test_a_limit_counts_as_broken_by_more_than_one_error_of_the_answers(
     record: dict[str, Any],
 ) -> None:
