@@ -16,7 +16,8 @@ from typing import Annotated
 
 import typer
 
-from search.cli_options import Config, Json, RunArg, Set
+from search.cli_options import Config, Json, Set
+from search.cli_run import export, front, status
 from search.cli_single import eval_, judge_agreement, merge
 
 app = typer.Typer(
@@ -204,107 +205,12 @@ def search(
     say(f"pick: trial {pick.number}. Next: safemerge front {home}; safemerge export {home}")
 
 
-@app.command()
-def status(run: RunArg, json_: Json = False) -> None:
-    """Show how far a run is."""
-    from search.display import emit_json, say
-    from search.run import Run
-    from search.shortfalls import shortfalls
-
-    found = Run.load(run)
-    front = found.front()
-    best = {
-        metric: (max if larger else min)(
-            (c.scores[metric].value for c in found.candidates), default=None
-        )
-        for metric, larger in found.config.directions.items()
-    }
-    record = {
-        "run": str(run),
-        "trials": len(found.candidates),
-        "of": found.config.search.trials,
-        "failed": len(found.failures()),
-        "feasible": sum(candidate.feasible for candidate in found.candidates),
-        "front": len(front.points),
-        "hypervolume": front.hypervolume(),
-        "best": best,
-        "measured_heldout": found.heldout() is not None,
-    }
-    if json_:
-        emit_json(record)
-    else:
-        for key, value in record.items():
-            typer.echo(f"{key.replace('_', ' '):>17}  {value}")
-        for told in shortfalls(found):
-            say(told)
-
-
-@app.command()
-def front(
-    run: RunArg,
-    json_: Json = False,
-    csv_: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
-) -> None:
-    """Show the Pareto front, best first objective first."""
-    from search.display import emit_json, front_rows, print_csv, say, score_table
-    from search.display_heldout import difference_table, gap_table, say_statements
-    from search.run import Run
-    from search.rundir import scores_from
-    from search.shortfalls import shortfalls
-
-    found = Run.load(run)
-    rows = front_rows(found)
-    for told in shortfalls(found):
-        say(told)
-    if json_:
-        emit_json(rows)
-    elif csv_:
-        print_csv(rows)
-    else:
-        for kind in ("search", "heldout"):
-            scored = {
-                f"trial {row['trial']}{' (pick)' if row['pick'] else ''}": scores_from(row[kind])
-                for row in rows
-                if row[kind] is not None
-            }
-            if scored:
-                score_table(scored, f"Front on {kind} probes, in percent ± one standard error")
-        heldout = found.heldout()
-        if heldout is not None:
-            difference_table(heldout)
-            gap_table(heldout)
-            say_statements(heldout)
-
-
+app.command()(status)
+app.command()(front)
 app.command()(merge)
 app.command("eval")(eval_)
 app.command("judge-agreement")(judge_agreement)
-
-
-@app.command()
-def export(
-    run: RunArg,
-    trial: Annotated[int | None, typer.Argument(help="Trial number; default: the pick.")] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder to create; default RUN/export.")
-    ] = None,
-) -> None:
-    """Write a trial as an ordinary Hugging Face checkpoint with its card and recipe."""
-    from search.display import progress_bar
-    from search.export import export as write
-    from search.run import Run
-
-    found = Run.load(run)
-    number = found.pick().number if trial is None else trial
-    target = out or run / "export"
-    with progress_bar() as report:
-        write(
-            found,
-            number,
-            target,
-            progress=lambda name, done, total: report("export", done, total, name),
-        )
-    typer.echo(str(target))
+app.command()(export)
 
 
 def main() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
@@ -31,7 +30,6 @@ def merge(
     what cannot be expressed in a mergekit file is refused before anything is written. The recipe
     as it was merged is kept in the output as recipe.json.
     """
-    gc.disable()  # while importing: there is no garbage yet, and looking for it takes 0.1 s
     from safemerge.cache import tensor_store
     from safemerge.devices import check_device
     from safemerge.merging import merge as write_merge
@@ -39,7 +37,6 @@ def merge(
     from safemerge.recipe import Recipe
     from search.display import emit_json, merge_plan, progress_bar
 
-    gc.enable()
     check_device(device)
     if recipe.suffix.lower() in (".yml", ".yaml"):
         from safemerge.mergekit import from_mergekit
