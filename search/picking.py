@@ -7,7 +7,7 @@
    are right, and of far more probes.
 5. The knee of the scores on the search probes.
 
-Over 16 searches of 20 and 30 evaluations on four worlds, held-out means of the axes: 97.5 by this
+Over 16 searches of 20 and 30 evaluations on two worlds, held-out means of the axes: 97.5 by this
 rule, 97.3 with validation probes alone in step 4, and 98.3 had the held-out probes chosen. Step 3
 needs errors that are not 0 where all answers are right: with those it was 96.0.
 
