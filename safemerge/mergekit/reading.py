@@ -79,6 +79,9 @@ def to_recipe(config: MergeConfig, names: Sequence[str]) -> Recipe:
             recipe has one number.
     """
     cast = cast_of(config)
+    base, *sources = named(cast)
+    labels = [source.name for source in sources]
+    get_method(config.method).check_count(labels)
     _check_parameters(config, cast)
     places = positions(config, ("",) if config.is_uniform else names)
     numbers = {name: _numbers(config, cast, place, name) for name, place in places.items()}
@@ -86,8 +89,6 @@ def to_recipe(config: MergeConfig, names: Sequence[str]) -> Recipe:
     by_group = {group: numbers[name] for name, group in groups(numbers, profile).items()}
     if profile == "global":
         by_group = {"default": by_group["all"]}
-    base, *sources = named(cast)
-    labels = [source.name for source in sources]
     weights: dict[str, dict[str, float]] = {}
     per_source: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
     for group, found in by_group.items():

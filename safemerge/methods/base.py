@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -254,14 +254,7 @@ class Method:
         """
         params = self.parse(recipe.params)
         params.check_against(recipe)
-        names = [source.name for source in recipe.sources]
-        most = self.most_sources
-        if len(names) < self.least_sources or (most is not None and len(names) > most):
-            wanted = f"at least {self.least_sources}" if most is None else f"exactly {most}"
-            raise RecipeError(
-                f"method {self.name!r} merges {wanted} sources, but the recipe names "
-                f"{len(names)} ({', '.join(names)}); change its sources, or the method"
-            )
+        self.check_count([source.name for source in recipe.sources])
         bare = [source.name for source in recipe.sources if source.importance is None]
         if self.needs_importance and bare:
             raise RecipeError(
@@ -284,6 +277,20 @@ class Method:
                             f"{group!r} is {value:g}; the range is [{span.low:g}, {span.high:g}]"
                         )
         return params
+
+    def check_count(self, sources: Sequence[str]) -> None:
+        """Refuse more or fewer sources than this method merges, given by name.
+
+        Raises:
+            RecipeError: saying how many it merges.
+        """
+        most = self.most_sources
+        if len(sources) < self.least_sources or (most is not None and len(sources) > most):
+            wanted = f"at least {self.least_sources}" if most is None else f"exactly {most}"
+            raise RecipeError(
+                f"method {self.name!r} merges {wanted} sources, but the recipe names "
+                f"{len(sources)} ({', '.join(sources)}); change its sources, or the method"
+            )
 
     def check_weights(self, recipe: Recipe) -> None:
         """Refuse weights that this method cannot merge by.

@@ -415,6 +415,30 @@ def test_layers_that_are_left_out_or_moved_are_refused(
         to_recipe(sliced(*slices), NAMES)
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+@pytest.mark.parametrize("base", [None, "m0", "other"])
+@pytest.mark.parametrize("method", REFERENCE)
+def test_any_number_of_models_is_a_recipe_or_a_refusal(
+    method: str, base: str | None, count: int
+) -> None:
+    parameters = {"t": 0.5} if "t" in REFERENCE[method].shared else {"weight": 1.0}
+    models = [{"model": f"m{i}"} for i in range(count)]
+    record = {"merge_method": method, "models": models, "parameters": parameters}
+    file = json.dumps(record | ({} if base is None else {"base_model": base})).encode()
+    try:
+        recipe = to_recipe(parse_config(file, "file"), NAMES)
+    except RecipeError:
+        return
+    METHODS[recipe.method].check(recipe)
+
+
+def test_slerp_of_other_than_two_models_is_refused_with_their_names() -> None:
+    record = {"merge_method": "slerp", "base_model": "a", "parameters": {"t": 0.5}}
+    file = json.dumps(record | {"models": [{"model": m} for m in "abc"]}).encode()
+    with pytest.raises(RecipeError, match=r"merges exactly 2 sources, .* names 3 \(a, b, c\)"):
+        to_recipe(parse_config(file, "file"), NAMES)
+
+
 def test_a_gradient_over_two_stacks_is_refused() -> None:
     text = PLAIN.replace("0.5", "[0.5, 0.7]")
     names = [*NAMES, "vision.layers.0.mlp.fc1.weight"]
