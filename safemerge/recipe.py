@@ -180,6 +180,10 @@ def first_problem(error: ValidationError) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "missing":
         return f"{key} is missing, and it has no default"
+    if problem["type"] == "extra_forbidden":
+        return f"there is no key {key!r}; correct its spelling or remove it"
+    if problem["type"] == "json_invalid":
+        return f"it is not JSON ({problem['ctx']['error']})"
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return f"{key}: {message}" if key else message

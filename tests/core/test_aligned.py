@@ -139,7 +139,7 @@ def test_the_guard_takes_no_directions_that_the_aligned_delta_lacks() -> None:
     [
         ({}, "aligned is missing, and it has no default"),
         ({"aligned": "d"}, "aligned is 'd', which is no source of the recipe; known: a, b, c"),
-        ({"alined": "a"}, "alined: Extra inputs are not permitted"),
+        ({"alined": "a"}, "there is no key 'alined'; correct its spelling"),
     ],
 )
 def test_the_aligned_source_has_to_be_named(

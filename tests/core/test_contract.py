@@ -362,7 +362,7 @@ def test_too_few_and_too_many_sources_are_refused(method: Method) -> None:
 
 @each_method
 def test_an_unknown_parameter_is_refused_by_name(method: Method) -> None:
-    with pytest.raises(RecipeError, match=rf"method '{method.name}': densty"):
+    with pytest.raises(RecipeError, match=rf"method '{method.name}': there is no key 'densty'"):
         method.parse({"densty": 0.5})
 
 
