@@ -3,7 +3,9 @@
 Built once for base, sources, method and place profile; `apply(recipe)` then rewrites live
 parameters in place with no checkpoint read and no SVD, and `weight_gradient` projects a merged
 tensor's gradient onto the weights (`live.LiveGradient` does so for a whole model). With a store,
-what a rank ratio took long to compute is read where it was asked for before.
+what a rank ratio took long to compute is read where it was asked for before. Thresholds, inner
+products and masks are computed once and not kept on disk: of three deltas of 1024 x 2816 they take
+3 to 33 ms, and the hash that would find them 19 (measured).
 """
 
 from __future__ import annotations
