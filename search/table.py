@@ -7,6 +7,7 @@ The front is also scored by likelihood, as the search scores it, for the gap bet
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -137,7 +138,8 @@ def _forget_others(home: RunDir, bench: Workbench, other: Judge | None) -> None:
     judges = [judge.fingerprint() for judge in (other, bench.judge) if judge is not None]
     now = {"judges": judges, "engine": bench.settings.kind}
     if home.read(f"{_FOLDER}/asked.json") != now:
-        shutil.rmtree(home.path / _FOLDER, ignore_errors=True)
+        if (home.path / _FOLDER).exists():
+            shutil.rmtree(home.path / _FOLDER)
         home.write(f"{_FOLDER}/asked.json", now)
 
 
@@ -146,8 +148,10 @@ def _rows(
 ) -> Iterator[_Row]:
     """All rows, those of the front last."""
 
-    def row(name: str, file: str, make_live: Callable[[], None]) -> _Row:
-        return _Row(name, f"{_FOLDER}/{file}.jsonl", make_live)
+    def row(
+        name: str, file: str, make_live: Callable[[], None], point: Candidate | None = None
+    ) -> _Row:
+        return _Row(name, f"{_FOLDER}/{file}.jsonl", make_live, point)
 
     yield row("base", "base", partial(load_live, bench.live, bench.inputs))
     for index, ref in enumerate(bench.inputs.refs[1:]):
@@ -173,12 +177,13 @@ def _rows(
         del bench.merges[held:]  # those of several methods may not fit into memory together
 
     for name, run in baselines.items():
-        pick = run.pick()
-        file = f"{name}-{pick.number:05d}"
-        yield row(name, file, partial(make_live_alone, pick.recipe))
+        recipe = run.pick().recipe
+        # By content: a baseline that was deleted and run again may number its trials otherwise.
+        digest = hashlib.sha256(recipe.canonical_json().encode()).hexdigest()[:12]
+        yield row(name, f"{name}-{digest}", partial(make_live_alone, recipe))
     for point in points:
-        file = f"{_FOLDER}/trial-{point.number:05d}.jsonl"
-        yield _Row(f"trial {point.number}", file, partial(bench.make_live, point.recipe), point)
+        make_live = partial(bench.make_live, point.recipe)
+        yield row(f"trial {point.number}", f"trial-{point.number:05d}", make_live, point)
 
 
 def _agreement(said: Iterable[Answer], section: ProbesConfig) -> Agreement | None:

@@ -91,7 +91,7 @@ def test_relative_paths_follow_the_recipe_file(tmp_path: Path) -> None:
         ({"per_source": {"density": {"all": {"c": 1}}}}, r"density\['all'\] names 'c'"),
         ({"places": "layer"}, "unknown place profile 'layer'"),
         ({"sources": []}, "sources"),
-        ({"weigths": {}}, "weigths"),
+        ({"weigths": {}}, "there is no key 'weigths'; correct its spelling"),
         ({"sources": [{"name": "base", "path": "x"}]}, "different names"),
     ],
 )
@@ -99,6 +99,11 @@ def test_what_is_out_of_range_is_refused_by_key(changes: dict[str, object], mess
     record = json.loads(recipe().canonical_json()) | changes
     with pytest.raises(RecipeError, match=message):
         Recipe.from_json(json.dumps(record))
+
+
+def test_text_that_is_no_json_is_refused_with_the_place() -> None:
+    with pytest.raises(RecipeError, match=r"it is not JSON \(.* at line 1 column 2\)"):
+        Recipe.from_json("no recipe")
 
 
 def test_a_weight_that_is_not_finite_is_refused() -> None:
