@@ -15,6 +15,7 @@ import torch
 
 from safemerge.recipe import Recipe
 from search.config import SearchConfig
+from search.descent import LINEARISATIONS
 from search.interrupts import uninterrupted
 from search.objectives import probe_axes
 from search.picking import record_front
@@ -27,7 +28,7 @@ from search.setup import Workbench, open_workbench
 from search.stopping import reason_to_stop
 from search.storage import check_storage, open_study, quiet_optuna
 from search.trials import recover, run_trials
-from search.warmstart import LINEARISATIONS, STEP_COST, warm_start
+from search.warmstart import STEP_COST, warm_start
 from search.workers import run_workers
 
 if TYPE_CHECKING:

@@ -13,9 +13,10 @@ from safemerge.errors import SafemergeError
 from safemerge.recipe import Recipe
 from search.config import SearchConfig
 from search.config.study import WarmStartConfig
+from search.descent import Descent
 from search.rundir import RunDir
 from search.setup import Workbench, open_workbench
-from search.warmstart import _Descent, warm_start
+from search.warmstart import warm_start
 
 
 @pytest.fixture
@@ -123,15 +124,15 @@ def test_after_a_stop_no_linearisation_is_made_twice(
     bench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = descend(bench, ring=3)
-    measure, made = _Descent._measure, []
+    measure, made = Descent._measure, []
 
-    def stopping(self: _Descent, knots: torch.Tensor) -> dict[str, Any]:
+    def stopping(self: Descent, knots: torch.Tensor) -> dict[str, Any]:
         if len(made) == 2:
             raise KeyboardInterrupt
         made.append(knots)
         return measure(self, knots)
 
-    monkeypatch.setattr(_Descent, "_measure", stopping)
+    monkeypatch.setattr(Descent, "_measure", stopping)
     with pytest.raises(KeyboardInterrupt):
         descend(bench, ring=3, home=RunDir(tmp_path))
     made.clear()
@@ -142,14 +143,14 @@ def test_after_a_stop_no_linearisation_is_made_twice(
 def test_a_merge_that_overflows_is_stepped_back_from(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measure, made = _Descent._measure, []
+    measure, made = Descent._measure, []
 
-    def overflowing(self: _Descent, knots: torch.Tensor) -> dict[str, Any]:
+    def overflowing(self: Descent, knots: torch.Tensor) -> dict[str, Any]:
         made.append(knots)
         broken = {"losses": None, "gradients": None}
         return broken if len(made) == 2 else measure(self, knots)
 
-    monkeypatch.setattr(_Descent, "_measure", overflowing)
+    monkeypatch.setattr(Descent, "_measure", overflowing)
     descend(bench, steps=3)
     prior, far, near = made
     first, second = ((knots - prior).abs().max().item() for knots in (far, near))
@@ -159,6 +160,6 @@ def test_a_merge_that_overflows_is_stepped_back_from(
 def test_a_prior_that_overflows_is_refused(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_Descent, "_backward", lambda self, group: float("nan"))
+    monkeypatch.setattr(Descent, "_backward", lambda self, group: float("nan"))
     with pytest.raises(SafemergeError, match=r"not finite.*set search.warm_start.steps = 0"):
         descend(bench)

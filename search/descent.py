@@ -1,0 +1,204 @@
+"""Trust-region descent on a model of the probe losses, by gradients through the merge.
+
+The merged model is a differentiable function of its merge weights, so one backward pass over a
+group of probes gives all of them at once, d loss / d w[g, s] = <dL/dW_g, d W_g / d w[g, s]>. A pass
+over all probes, group by group, is a linearisation (`linearised.py`): a model of every group's loss
+that is good enough to go far. A step finds the model's least loss within a radius and linearises
+there; the radius grows where the model foresaw the gain and shrinks where it did not. All that was
+ever linearised stays in the model. Ours (design.md, "what makes a trial cheap", 5); the trust
+region is the textbook's.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from safemerge.live import LiveGradient
+from safemerge.recipe import Recipe
+from safemerge.resident import ResidentMerge
+from search.config import WarmStartConfig
+from search.linearised import Linearisation, LinearisedLosses
+from search.rundir import RunDir
+from search.space import Space
+from synth.engines.batches import Batch, answer_logprobs
+from synth.engines.transformers import TransformersEngine
+from synth.probes import Probe
+
+LINEARISATIONS = "warmstart"  # folder of a run, while its warm start is under way
+_RANK_STEP = 2.0
+_FORESEEN, _MISSED = 0.75, 0.25  # share of a promised gain that makes the radius grow, or shrink
+_GROW, _SHRINK = 1.5, 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Some probes of one axis, tokenised: one backward pass."""
+
+    axis: str
+    batches: tuple[Batch, ...]
+    size: int
+
+
+def grouped(
+    engine: TransformersEngine, probes: Sequence[Probe], axes: Sequence[str], size: int, seed: int
+) -> list[Group]:
+    """All probes of the axes, shuffled, in groups of `size` of one axis; the last has the rest."""
+    groups = []
+    for axis in axes:
+        rows = [probe for probe in probes if probe.axis == axis]
+        random.Random(f"{seed}/{axis}").shuffle(rows)
+        for start in range(0, len(rows), size):
+            pairs = [(probe.prompt, probe.answer) for probe in rows[start : start + size]]
+            groups.append(Group(axis, engine.encode(pairs), len(pairs)))
+    return groups
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Where a descent is: the best linearised point so far, and how far the model is trusted.
+
+    Args:
+        point: at the knots of the weights, flattened.
+        radius: most that a step may change a knot, in weight units.
+    """
+
+    point: Linearisation
+    radius: float
+
+
+class Descent:
+    """Trust-region steps on the weights' knots of a space, at one rank ratio."""
+
+    def __init__(
+        self,
+        engine: TransformersEngine,
+        resident: ResidentMerge,
+        space: Space,
+        groups: Sequence[Group],
+        config: WarmStartConfig,
+        whole: bool,
+        home: RunDir | None,
+    ) -> None:
+        self._engine = engine
+        self._resident = resident
+        self._live = LiveGradient(engine.model, resident)
+        self._space = space
+        self._groups = groups
+        self._config = config
+        self._whole = whole
+        self._home = home
+        self._made = 0
+        least, most = space.ranges.rank_ratio
+        self._rank_ratio = config.rank_ratio or (least * most) ** 0.5
+        self._basis = torch.tensor(space.basis(), dtype=torch.float32)  # (n_place_groups, n_knots)
+        self._losses = LinearisedLosses([group.axis for group in groups])
+        start = torch.tensor(list(space.start.values()), dtype=torch.float32)
+        self.prior = start.repeat(self._basis.shape[1])  # (n_knots * n_sources,)
+
+    def run(
+        self,
+        start: State,
+        emphasis: Mapping[str, float],
+        steps: int,
+        seed: int,
+        on_step: Callable[[], None],
+    ) -> State:
+        """Where some steps lead by the loss with these emphases of the axes."""
+        point, radius = start.point, start.radius
+        for _ in range(steps):
+            target = self.best(State(point, radius), emphasis, seed)
+            now = self._losses.loss(point.margins, emphasis)
+            promised = (now - self._losses.loss(self._losses.margins(target), emphasis)).item()
+            reached = self.linearise(target)
+            gained = -torch.inf
+            if reached is not None:
+                gained = (now - self._losses.loss(reached.margins, emphasis)).item()
+            if gained < _MISSED * promised:
+                radius *= _SHRINK
+            elif gained > _FORESEEN * promised:
+                radius *= _GROW
+            if reached is not None and gained > 0.0:
+                point = reached
+            on_step()
+        return State(point, radius)
+
+    def best(self, state: State, emphasis: Mapping[str, float], seed: int) -> Tensor:
+        """Knots with the least modelled loss within the radius, (n_knots * n_sources,)."""
+        return self._losses.minimise(
+            emphasis,
+            centre=state.point.at,
+            radius=state.radius,
+            prior=self.prior,
+            pull=self._config.pull,
+            noise=self._config.noise,
+            bounds=self._space.ranges.weight,
+            seed=seed,
+        )
+
+    def linearise(self, knots: Tensor) -> Linearisation | None:
+        """Losses of all groups and their gradients at some knots; the model keeps them.
+
+        None, and nothing is kept, where they are not finite: a merge that overflows.
+        """
+        name = f"{LINEARISATIONS}/{self._made:03d}.json"
+        self._made += 1
+        record = None if self._home is None else self._home.read(name)
+        if record is None or record["at"] != knots.tolist():
+            record = {"at": knots.tolist(), **self._measure(knots)}
+            if self._home is not None:
+                self._home.write(name, record)
+        if record["losses"] is None:
+            return None
+        losses, gradients = (torch.tensor(record[key]) for key in ("losses", "gradients"))
+        point = Linearisation.of_losses(knots, losses, gradients)
+        self._losses.add(point)
+        return point
+
+    def _measure(self, knots: Tensor) -> dict[str, Any]:
+        """`losses` (n_groups,) and `gradients` (n_groups, n_knots * n_sources) at some knots."""
+        losses: list[float] = []
+        gradients: list[list[float]] = []
+        with self._live.at(self.recipe(knots)) as by_place:
+            for group in self._groups:
+                losses.append(self._backward(group))
+                own = by_place.to(self._basis)  # (n_place_groups, n_sources)
+                gradients.append((self._basis.T @ own).flatten().tolist())
+                by_place.zero_()
+        if not all(map(math.isfinite, chain(losses, *gradients))):
+            return {"losses": None, "gradients": None}
+        return {"losses": losses, "gradients": gradients}
+
+    def _backward(self, group: Group) -> float:
+        """The mean loss of a group; its gradient goes where `LiveGradient` collects it."""
+        total = 0.0
+        for batch in group.batches:
+            logits = self._engine.model(**batch.model_kwargs()).logits
+            logprob, tokens, _ = answer_logprobs(logits, batch)
+            loss = -(logprob if self._whole else logprob / tokens).sum() / group.size
+            torch.autograd.backward(loss)
+            total += loss.item()
+        return total
+
+    def other_ratios(self) -> list[float]:
+        """Half of this descent's rank ratio and twice as much, where they may be searched."""
+        low, high = self._space.ranges.rank_ratio
+        steps = (self._rank_ratio / _RANK_STEP, self._rank_ratio * _RANK_STEP)
+        return [ratio for ratio in steps if self._space.ranked and low <= ratio <= high]
+
+    def recipe(self, knots: Tensor, rank_ratio: float | None = None) -> Recipe:
+        """The recipe at these knots, at this descent's rank ratio or another."""
+        rows = (self._basis @ knots.view(self._basis.shape[1], -1)).tolist()
+        names = self._resident.source_names
+        weights = {
+            group: dict(zip(names, row, strict=True))
+            for group, row in zip(self._resident.groups, rows, strict=True)
+        }
+        return self._space.plain(weights, rank_ratio or self._rank_ratio)
