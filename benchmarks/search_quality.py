@@ -4,8 +4,9 @@
     python benchmarks/search_quality.py --samplers --budgets 120 --out ... --spaces modules layers
 
 Every search sees the same space, begins with the same prior and is charged the same: one for a
-scored merge, three for a gradient step. A gradient search plans its steps for its budget, so its
-curve is made of one search per budget; a sampler's is read off one long search. What counts at n
+scored merge, three for a gradient step. A gradient search plans its steps for its budget and may
+end with some of them untaken, so its curve is made of one search per budget; a sampler's is read
+off one long search. What counts at n
 evaluations is the search's front then, answered in full on held-out prompts: nothing is chosen by
 those. Objectives are domain, harmless and honest, all shares in [0, 1], hypervolume from 0; a limit
 keeps refusals of harmless prompts down. Runs are kept, so a stopped benchmark goes on; spaces that
@@ -115,7 +116,6 @@ def work(job: Job) -> dict[str, Any]:
     from search.pareto import Front, hypervolume
     from search.setup import open_workbench
     from search.study import run_search
-    from search.warmstart import STEP_COST
 
     torch.set_num_threads(1)
     config = plan(job)
@@ -135,7 +135,7 @@ def work(job: Job) -> dict[str, Any]:
             )
         return answered[point.number]
 
-    charged = STEP_COST * config.search.warm_start.steps
+    charged = (run.dir.read("warmstart.json") or {"evaluations": 0})["evaluations"]
     total = charged + len(run.candidates)
     curve = []
     for n in sorted({n for n in CHECKPOINTS if charged < n < total} | {total}):

@@ -134,7 +134,8 @@ class LinearisedLosses:
         """The weights with the least modelled loss within a box.
 
         What is minimised is the mean over factors 1 + `noise` * N(0, 1) on the weights, so that a
-        solution is good with its neighbours, plus `pull` times the squared distance to the prior.
+        solution is good with its neighbours, plus `pull` times the mean squared distance to the
+        prior.
 
         Args:
             emphasis: as for `loss`.
@@ -158,7 +159,7 @@ class LinearisedLosses:
         longest = _RATE * radius * centre.numel() ** 0.5
         for step in range(_STEPS):
             loss = self.loss(self.margins(weights * factors), emphasis).mean()
-            loss = loss + pull * (weights - prior).square().sum()
+            loss = loss + pull * (weights - prior).square().mean()
             (slope,) = torch.autograd.grad(loss, weights)
             direction.mul_(_MOMENTUM).add_(slope / (slope.norm() + _FLAT), alpha=1.0 - _MOMENTUM)
             length = longest * (1.0 - (1.0 - _LAST_RATE) * step / _STEPS)

@@ -136,16 +136,16 @@ def _enqueue_warm_start(
     bench: Workbench,
     report: Report,
 ) -> None:
-    steps = config.search.warm_start.steps
-    if steps == 0 or study.user_attrs.get("warm_started"):
+    if config.search.warm_start.steps == 0 or study.user_attrs.get("warm_started"):
         return
     record = home.read("warmstart.json")
     if record is None:
-        recipes = warm_start(
+        recipes, steps = warm_start(
             bench.engine,
             bench.resident(bench.space.beginning()),
             bench.space,
             bench.search_probes,
+            bench.probes.split("validation").probes,
             objectives=config.objective_axes,
             limited=probe_axes(config.limits),
             config=config.search.warm_start,

@@ -9,12 +9,13 @@ it and twice as much. Ours.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from safemerge.errors import SafemergeError
 from safemerge.recipe import Recipe
 from safemerge.resident import ResidentMerge
 from search.config import WarmStartConfig
-from search.descent import Descent, State, grouped
+from search.descent import Descent, grouped
 from search.rundir import RunDir
 from search.space import Space
 from synth.engines.transformers import TransformersEngine
@@ -23,7 +24,7 @@ from synth.probes import Probe
 STEP_COST = 3  # evaluations that one gradient step is charged as: a forward and a backward pass
 _CENTRE = 2 / 3  # share of the steps that go into the balanced recipe, at least
 _EMPHASIS = 0.5  # factor on the other objectives of a ring point; its powers go further out
-_RING_RADIUS = 0.05  # least radius around the ring's points, as a share of the range of weights
+_LEAST_RADIUS = 0.05  # of what is solved for at the end, as a share of the range of weights
 
 
 def warm_start(
@@ -31,6 +32,7 @@ def warm_start(
     resident: ResidentMerge,
     space: Space,
     probes: Sequence[Probe],
+    validation: Sequence[Probe],
     *,
     objectives: Sequence[str],
     limited: Sequence[str],
@@ -39,17 +41,18 @@ def warm_start(
     seed: int,
     home: RunDir | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> list[Recipe]:
-    """Recipes to enqueue, the balanced one first.
+) -> tuple[list[Recipe], int]:
+    """Recipes to enqueue, the balanced one first, and the steps that they took.
 
     Args:
         engine: whose model gives the loss; merges are written into it.
         resident: the merge, over the same groups as `space`.
         space: ranges to stay in.
         probes: search probes; every axis named below must have some.
+        validation: probes that only say when to stop, of these axes or not; may be empty.
         objectives: probe axes of the objectives; the ring trades them against each other.
         limited: probe axes under a limit, each with weight 1 in every loss.
-        config: steps, ring, batch, radius, noise, pull.
+        config: steps, ring, batch, radius, noise, pull, patience.
         whole: the loss is of the whole answer, not the mean over its tokens.
         seed: of the grouping of the probes, and of the noise.
         home: a run that keeps every linearisation, so that after a kill none is made twice.
@@ -58,12 +61,14 @@ def warm_start(
     limited = [axis for axis in limited if axis not in objectives]
     axes = [*objectives, *limited]
     if config.steps == 0 or not axes:
-        return []
+        return [], 0
     ring = _ring(tuple(objectives), config.ring)
     each = int((1 - _CENTRE) * config.steps) // max(1, len(ring) - 1)
     first = config.steps - each * (len(ring) - 1)
-    groups = grouped(engine, probes, axes, config.batch, seed)
-    descent = Descent(engine, resident, space, groups, config, whole, home)
+    groups, kept = (
+        grouped(engine, some, axes, config.batch, seed) for some in (probes, validation)
+    )
+    descent = Descent(engine, resident, space, groups, kept, config, whole, home)
     done = 0
 
     def on_step() -> None:
@@ -72,7 +77,6 @@ def warm_start(
         if progress is not None:
             progress(done, config.steps)
 
-    low, high = space.ranges.weight
     limits = dict.fromkeys(limited, 1.0)
     balanced = {**limits, **ring[0]}
     begin = descent.linearise(descent.prior)
@@ -82,16 +86,17 @@ def warm_start(
             "has nowhere to begin; choose another space.prior, or set search.warm_start.steps = 0"
         )
     on_step()
-    start = State(begin, config.radius * (high - low))
-    centre = descent.run(start, balanced, first - 1, seed, on_step)
-    found = [descent.best(centre, balanced, seed), centre.point.at]
-    wide = State(centre.point, max(centre.radius, _RING_RADIUS * (high - low)))
+    centre = descent.run(begin, balanced, first - 1, seed, on_step)
+    low, high = space.ranges.weight
+    centre = replace(centre, radius=max(centre.radius, _LEAST_RADIUS * (high - low)))
+    found = [descent.solution(centre, balanced, seed), centre.point.at]
     for i, emphasis in enumerate(ring[1:], 1):
         weights = {**limits, **emphasis}
-        end = descent.run(wide, weights, each, seed + i, on_step)
-        found.append(descent.best(end, weights, seed + i))
+        end = descent.run(centre, weights, each, seed + i, on_step)
+        found.append(descent.solution(end, weights, seed + i))
     recipes = [descent.recipe(knots) for knots in found]
-    return recipes + [descent.recipe(found[0], ratio) for ratio in descent.other_ratios()]
+    recipes += [descent.recipe(found[0], ratio) for ratio in descent.other_ratios()]
+    return recipes, done
 
 
 def _ring(objectives: tuple[str, ...], size: int) -> list[dict[str, float]]:

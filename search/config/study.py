@@ -25,9 +25,11 @@ class WarmStartConfig(Section):
             fewer say more, and take more time.
         radius: most that the first step may change a weight, as a share of the range; what steps
             find changes it.
-        noise: standard deviation of the factor on every weight, around 1, under which a recipe must
-            hold.
-        pull: of the weights towards the prior, as a factor on their squared distance in the loss.
+        noise: standard deviation of the factor on every weight, around 1, under which a step must
+            lower the loss; the recipes at the end must hold under half of it.
+        pull: of the recipes at the end towards the prior, as a factor on the mean squared distance
+            of their weights in the loss.
+        patience: steps without a lower loss on the validation probes after which the descent stops.
         rank_ratio: ratio at which the descent is run; None is the middle of the searched range
             on the log scale.
     """
@@ -37,7 +39,8 @@ class WarmStartConfig(Section):
     batch: int = Field(default=4, ge=1)
     radius: float = Field(default=0.1, gt=0.0, le=1.0)
     noise: float = Field(default=0.4, ge=0.0)
-    pull: float = Field(default=0.001, ge=0.0)
+    pull: float = Field(default=3.0, ge=0.0)
+    patience: int = Field(default=6, ge=1)
     rank_ratio: float | None = Field(default=None, gt=0.0, le=1.0)
 
 

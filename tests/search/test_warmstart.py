@@ -13,7 +13,7 @@ from safemerge.errors import SafemergeError
 from safemerge.recipe import Recipe
 from search.config import SearchConfig
 from search.config.study import WarmStartConfig
-from search.descent import Descent
+from search.descent import Descent, grouped
 from search.rundir import RunDir
 from search.setup import Workbench, open_workbench
 from search.warmstart import warm_start
@@ -32,13 +32,14 @@ def descend(
         bench.resident(bench.space.beginning()),
         bench.space,
         bench.search_probes,
+        (),
         objectives=("domain", "harmless"),
         limited=(),
         config=WarmStartConfig(**{"steps": 4, "ring": 1, **options}),
         whole=False,
         seed=seed,
         home=home,
-    )
+    )[0]
 
 
 def weights(recipe: Recipe) -> torch.Tensor:
@@ -76,6 +77,7 @@ def test_steps_left_over_go_to_the_ring(bench: Workbench) -> None:
         bench.resident(bench.space.beginning()),
         bench.space,
         bench.search_probes,
+        (),
         objectives=("domain", "harmless"),
         limited=("honest", "domain"),
         config=WarmStartConfig(steps=12, ring=3, batch=8),
@@ -107,9 +109,64 @@ def test_the_noise_changes_the_recipe(bench: Workbench) -> None:
     assert descend(bench, noise=0.0) != descend(bench)
 
 
-def test_a_strong_pull_holds_the_weights_at_the_prior(bench: Workbench) -> None:
-    free, held = (descend(bench, pull=pull)[0] for pull in (0.0, 1e6))
-    assert distance(bench, held) < 0.2 * distance(bench, free)
+def test_a_pull_brings_the_recipe_nearer_to_the_prior_and_leaves_the_steps(
+    bench: Workbench,
+) -> None:
+    (free, steps, *_), (held, same, *_) = (descend(bench, pull=pull) for pull in (0.0, 1e6))
+    assert distance(bench, held) < 0.5 * distance(bench, free)
+    assert same == steps
+
+
+def test_the_descent_ends_where_validation_probes_were_answered_best(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their loss is made up: it falls up to the third linearisation, and rises from there."""
+    made: list[list[float]] = []
+    measure = Descent._measure
+
+    def measured(self: Descent, knots: torch.Tensor) -> dict[str, Any]:
+        made.append(knots.tolist())
+        loss = {1: 3.0, 2: 2.0, 3: 1.0}.get(len(made), 4.0)
+        return {**measure(self, knots), "validation": {"domain": loss}}
+
+    monkeypatch.setattr(Descent, "_measure", measured)
+    monkeypatch.setattr(Descent, "_validation_losses", lambda self: {})
+    validation = bench.probes.split("validation").probes
+    found, steps = warm_start(
+        bench.engine,
+        bench.resident(bench.space.beginning()),
+        bench.space,
+        bench.search_probes,
+        validation,
+        objectives=("domain", "harmless"),
+        limited=(),
+        config=WarmStartConfig(steps=20, ring=1, patience=2),
+        whole=False,
+        seed=0,
+    )
+    assert steps == len(made) == 5
+    best = torch.tensor(made[2]).view(-1, weights(found[1]).shape[1])
+    torch.testing.assert_close(weights(found[1]), torch.tensor(bench.space.basis()).float() @ best)
+
+
+def test_the_loss_of_validation_probes_is_theirs_by_axis(bench: Workbench) -> None:
+    """Against the engine's own scores, at the prior."""
+    validation = bench.probes.split("validation").probes
+    groups, kept = (
+        grouped(bench.engine, probes, ("domain", "honest"), 3, seed=0)
+        for probes in (bench.search_probes, validation)
+    )
+    config = WarmStartConfig()
+    resident = bench.resident(bench.space.beginning())
+    descent = Descent(bench.engine, resident, bench.space, groups, kept, config, True, None)
+    begin = descent.linearise(descent.prior)
+    assert begin is not None
+    recipe = descent.recipe(descent.prior)
+    bench.resident(recipe).apply(recipe, bench.live)
+    for axis in ("domain", "honest"):
+        pairs = [(probe.prompt, probe.answer) for probe in validation if probe.axis == axis]
+        scored = bench.engine.score(bench.engine.encode(pairs))
+        assert begin.validation[axis] == pytest.approx(-scored.logprob.mean().item(), rel=1e-4)
 
 
 def test_the_first_step_goes_no_further_than_the_radius(bench: Workbench) -> None:
