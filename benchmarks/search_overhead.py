@@ -26,10 +26,11 @@ from safemerge.recipe import Recipe
 from safemerge.resident import ResidentMerge
 from search.config import SearchConfig
 from search.demo import demo_config
-from search.evaluate import LikelihoodEvaluator
+from search.evaluate import LikelihoodEvaluator, Measured
 from search.objectives import Score
 from search.progress import silent
 from search.provenance import measure_baseline, record_start
+from search.racing import Race
 from search.rundir import RunDir
 from search.setup import open_workbench
 from search.storage import open_study, quiet_optuna
@@ -49,13 +50,13 @@ class Invented:
         self.seconds = 0.0  # that scoring has taken altogether
         self.starts: list[float] = []
 
-    def score(
-        self, recipe: Recipe, resident: ResidentMerge, most_babble: float
-    ) -> dict[str, Score]:
+    def measure(
+        self, recipe: Recipe, resident: ResidentMerge, *, most_babble: float, race: Race
+    ) -> Measured:
         start = time.process_time()
         self.starts.append(start - self.seconds)
         if len(self.scored) < self.measured:
-            self.real.score(recipe, resident, most_babble)
+            self.real.measure(recipe, resident, most_babble=most_babble, race=race)
             self.scored.append(time.process_time() - start)
         weights = [w for row in recipe.weights.values() for w in row.values()]
         found = {}
@@ -65,7 +66,7 @@ class Invented:
             low = metric in ("over_refusal", "degenerate")
             found[metric] = Score(0.1 * (1.0 - value) if low else value, 0.02, 100)
         self.seconds += time.process_time() - start
-        return found
+        return Measured(found, None)
 
 
 def overhead(config: SearchConfig, home: RunDir, measured: int, profile: Path | None) -> Any:

@@ -2,6 +2,7 @@
 
     config.toml  lock.json  baseline.json  study.journal  warmstart.json
     trials/00042/  recipe.json  scores.json  error.txt (only if failed)
+                   by_probe.json (what the scores are means of, where all probes were asked)
                    same_as.json (only where an earlier trial has the same recipe and was scored)
                    validation.jsonl (near the front: answers to the validation probes)
     validation/    the same answers of base and sources
@@ -20,7 +21,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -150,9 +151,17 @@ class RunDir:
             raise RunError(f"{self.path} has no {name}; run `{made_by}` first")
         return record
 
-    def write_trial(self, number: int, recipe: Recipe, scores: Mapping[str, Score]) -> None:
+    def write_trial(
+        self,
+        number: int,
+        recipe: Recipe,
+        scores: Mapping[str, Score],
+        by_probe: Mapping[str, Sequence[float]] | None = None,
+    ) -> None:
         """Record a finished trial; scores.json, which makes it complete, comes last."""
         self.write_text(f"{_trial(number)}/recipe.json", recipe.canonical_json() + "\n")
+        if by_probe is not None:
+            self.write_text(f"{_trial(number)}/by_probe.json", json.dumps(by_probe) + "\n")
         self.write(f"{_trial(number)}/scores.json", scores_record(scores))
 
     def write_same(self, number: int, other: int) -> None:
@@ -182,6 +191,11 @@ class RunDir:
         """Scores of a trial, or None where it did not finish."""
         record = self.read(f"{_trial(number)}/scores.json")
         return None if record is None else scores_from(record)
+
+    def trial_by_probe(self, number: int) -> dict[str, list[float]] | None:
+        """Values of a trial's search probes by metric; None where not all were asked."""
+        record: dict[str, list[float]] | None = self.read(f"{_trial(number)}/by_probe.json")
+        return record
 
 
 def scores_record(scores: Mapping[str, Score]) -> dict[str, dict[str, float | int]]:

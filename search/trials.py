@@ -13,12 +13,16 @@ import math
 import time
 from typing import TYPE_CHECKING
 
+import torch
+
 from safemerge.errors import SafemergeError
 from safemerge.recipe import Recipe
 from search.config import SearchConfig
+from search.evaluate import Measured
 from search.interrupts import interruptible, uninterrupted
 from search.objectives import Score
 from search.progress import Report
+from search.racing import ByProbe, Race
 from search.run import read_baseline, violations
 from search.rundir import RunDir
 from search.setup import Workbench
@@ -66,6 +70,7 @@ def run_trials(
     """
     report("trials", _complete(study), config.search.trials, "")
     most_babble = _most_babble(home, config)
+    rivals: dict[int, ByProbe] = {}
     while True:
         start = time.monotonic()
         with uninterrupted(), home.turn():
@@ -83,12 +88,15 @@ def run_trials(
                 recipe = bench.space.suggest(trial)
                 known = _same_recipe(home, trial, recipe)
             if known is None:
+                race = _race(home, study, config, rivals)
                 with interruptible():
                     resident = bench.resident(recipe)
-                    scores = bench.evaluator.score(recipe, resident, most_babble)
-                _check_measured(scores)
+                    measured = bench.evaluator.measure(
+                        recipe, resident, most_babble=most_babble, race=race
+                    )
+                _check_measured(measured.scores)
             else:
-                scores = known
+                measured = Measured(known, None)
         # One broken trial (out of memory, NaN, a refused recipe) must not end the study.
         except (RuntimeError, ValueError, MemoryError, SafemergeError) as error:
             with uninterrupted(), home.turn():
@@ -96,7 +104,8 @@ def run_trials(
                 _fail(home, trial, recipe, f"{type(error).__name__}: {error}")
             continue
         with uninterrupted(), home.turn():
-            home.write_trial(trial.number, recipe, scores)
+            scores = measured.scores
+            home.write_trial(trial.number, recipe, scores, _listed(measured.by_probe))
             trial.set_user_attr(SECONDS, time.monotonic() - start)
             _tell(home, study, trial, scores, config)
             complete = _complete(study)
@@ -192,6 +201,32 @@ def _most_babble(home: RunDir, config: SearchConfig) -> float:
     if limit is None or limit.at_most is None:
         return 1.0
     return max(_HOPELESS, limit.resolve("degenerate", *read_baseline(home)))
+
+
+def _race(
+    home: RunDir, study: optuna.Study, config: SearchConfig, known: dict[int, ByProbe]
+) -> Race:
+    """The race against the points of the front of which every probe is known.
+
+    Args:
+        home: the run.
+        study: its study.
+        config: its configuration.
+        known: points read so far, which are added to.
+    """
+    numbers = [trial.number for trial in study.best_trials]
+    for number in numbers:
+        if number not in known:
+            record = home.trial_by_probe(number) or {}
+            known[number] = {name: torch.tensor(values) for name, values in record.items()}
+    points = [point for number in numbers if (point := known[number])]
+    return Race(points, config.directions)
+
+
+def _listed(by_probe: ByProbe | None) -> dict[str, list[float]] | None:
+    if by_probe is None:
+        return None
+    return {metric: values.tolist() for metric, values in by_probe.items()}
 
 
 def _same_recipe(home: RunDir, trial: optuna.Trial, recipe: Recipe) -> dict[str, Score] | None:

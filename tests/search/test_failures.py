@@ -17,7 +17,7 @@ from safemerge.errors import ConfigError, EngineError, RunError
 from safemerge.recipe import Recipe
 from search import cli
 from search.config import SearchConfig
-from search.evaluate import LikelihoodEvaluator
+from search.evaluate import LikelihoodEvaluator, Measured
 from search.objectives import Score
 from search.run import Run
 from search.rundir import RunDir
@@ -29,13 +29,13 @@ Scores = dict[str, Score]
 
 def watched(monkeypatch: pytest.MonkeyPatch, before: Callable[[int, Recipe], None]) -> None:
     """Call `before(number of the call, recipe)` ahead of every scoring of a trial."""
-    real, calls = LikelihoodEvaluator.score, iter(range(1000))
+    real, calls = LikelihoodEvaluator.measure, iter(range(1000))
 
-    def score(self: LikelihoodEvaluator, recipe: Recipe, *args: Any) -> Scores:
+    def measure(self: LikelihoodEvaluator, recipe: Recipe, *args: Any, **rest: Any) -> Measured:
         before(next(calls), recipe)
-        return real(self, recipe, *args)
+        return real(self, recipe, *args, **rest)
 
-    monkeypatch.setattr(LikelihoodEvaluator, "score", score)
+    monkeypatch.setattr(LikelihoodEvaluator, "measure", measure)
 
 
 def overflowing(record: dict[str, Any], *, trials: int) -> dict[str, Any]:
