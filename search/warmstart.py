@@ -49,7 +49,7 @@ def warm_start(
         resident: the merge, over the same groups as `space`.
         space: ranges to stay in.
         probes: search probes; every axis named below must have some.
-        validation: probes that only say when to stop, of these axes or not; may be empty.
+        validation: probes that help to say when to stop, of these axes or not; may be empty.
         objectives: probe axes of the objectives; the ring trades them against each other.
         limited: probe axes under a limit, each with weight 1 in every loss.
         config: steps, ring, batch, radius, noise, pull, patience.

@@ -29,7 +29,8 @@ class WarmStartConfig(Section):
             lower the loss; the recipes at the end must hold under half of it.
         pull: of the recipes at the end towards the prior, as a factor on the mean squared distance
             of their weights in the loss.
-        patience: steps without a lower loss on the validation probes after which the descent stops.
+        patience: steps without a lower loss on search and validation probes together after which
+            the descent stops, and goes back.
         rank_ratio: ratio at which the descent is run; None is the middle of the searched range
             on the log scale.
     """

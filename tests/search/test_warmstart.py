@@ -117,56 +117,75 @@ def test_a_pull_brings_the_recipe_nearer_to_the_prior_and_leaves_the_steps(
     assert same == steps
 
 
-def test_the_descent_ends_where_validation_probes_were_answered_best(
-    bench: Workbench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Their loss is made up: it falls up to the third linearisation, and rises from there."""
+def stopped(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch, losses: list[float]
+) -> tuple[list[list[float]], torch.Tensor, int]:
+    """Twenty steps with made-up validation losses, one for each linearisation; the last goes on.
+
+    Returns:
+        What was linearised, where it went back to, and how many steps it says it took.
+    """
     made: list[list[float]] = []
     measure = Descent._measure
 
     def measured(self: Descent, knots: torch.Tensor) -> dict[str, Any]:
+        found = measure(self, knots)
         made.append(knots.tolist())
-        loss = {1: 3.0, 2: 2.0, 3: 1.0}.get(len(made), 4.0)
-        return {**measure(self, knots), "validation": {"domain": loss}}
+        loss = losses[min(len(made), len(losses)) - 1]
+        return {**found, "validation": [loss] * len(found["validation"])}
 
     monkeypatch.setattr(Descent, "_measure", measured)
-    monkeypatch.setattr(Descent, "_validation_losses", lambda self: {})
-    validation = bench.probes.split("validation").probes
     found, steps = warm_start(
         bench.engine,
         bench.resident(bench.space.beginning()),
         bench.space,
         bench.search_probes,
-        validation,
+        bench.probes.split("validation").probes,
         objectives=("domain", "harmless"),
         limited=(),
         config=WarmStartConfig(steps=20, ring=1, patience=2),
         whole=False,
         seed=0,
     )
+    return made, weights(found[1]), steps
+
+
+def test_the_descent_goes_back_to_where_validation_probes_were_answered_best(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, centre, steps = stopped(bench, monkeypatch, [900.0, 500.0, 100.0, 400.0])
     assert steps == len(made) == 5
-    best = torch.tensor(made[2]).view(-1, weights(found[1]).shape[1])
-    torch.testing.assert_close(weights(found[1]), torch.tensor(bench.space.basis()).float() @ best)
+    best = torch.tensor(made[2]).view(-1, centre.shape[1])
+    torch.testing.assert_close(centre, torch.tensor(bench.space.basis()).float() @ best)
 
 
-def test_the_loss_of_validation_probes_is_theirs_by_axis(bench: Workbench) -> None:
+def test_search_probes_outweigh_a_few_lucky_validation_probes(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their loss is a little higher from the second point on, where the search's is far lower."""
+    _, _, steps = stopped(bench, monkeypatch, [1.0, 1.001])
+    assert steps > 3
+
+
+def test_losses_that_say_when_to_stop_are_those_of_all_probes(bench: Workbench) -> None:
     """Against the engine's own scores, at the prior."""
     validation = bench.probes.split("validation").probes
     groups, kept = (
         grouped(bench.engine, probes, ("domain", "honest"), 3, seed=0)
         for probes in (bench.search_probes, validation)
     )
-    config = WarmStartConfig()
     resident = bench.resident(bench.space.beginning())
-    descent = Descent(bench.engine, resident, bench.space, groups, kept, config, True, None)
+    descent = Descent(
+        bench.engine, resident, bench.space, groups, kept, WarmStartConfig(), True, None
+    )
     begin = descent.linearise(descent.prior)
     assert begin is not None
     recipe = descent.recipe(descent.prior)
     bench.resident(recipe).apply(recipe, bench.live)
     for axis in ("domain", "honest"):
-        pairs = [(probe.prompt, probe.answer) for probe in validation if probe.axis == axis]
-        scored = bench.engine.score(bench.engine.encode(pairs))
-        assert begin.validation[axis] == pytest.approx(-scored.logprob.mean().item(), rel=1e-4)
+        rows = [probe for probe in (*bench.search_probes, *validation) if probe.axis == axis]
+        scored = bench.engine.score(bench.engine.encode([(p.prompt, p.answer) for p in rows]))
+        assert begin.losses[axis] == pytest.approx(-scored.logprob.mean().item(), rel=1e-4)
 
 
 def test_the_first_step_goes_no_further_than_the_radius(bench: Workbench) -> None:
