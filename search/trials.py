@@ -87,8 +87,8 @@ def run_trials(
             with uninterrupted(), home.turn():
                 recipe = bench.space.suggest(trial)
                 known = _same_recipe(home, trial, recipe)
-            if known is None:
                 race = _race(home, study, config, rivals)
+            if known is None:
                 with interruptible():
                     resident = bench.resident(recipe)
                     measured = bench.evaluator.measure(
