@@ -114,7 +114,8 @@ class LikelihoodEvaluator:
             resident: the merge.
             most_babble: a model that answers more than this share of the sentinels by babble is
                 scored on the sentinels alone.
-            race: a model that has lost it is asked no further.
+            race: a model that has lost it is asked no further; not held where a fitness is
+                measured, which takes all probes.
         """
         if self._live is None:
             self._live = stored_views(self.engine.model, resident.names)
@@ -132,8 +133,7 @@ class LikelihoodEvaluator:
         seen: dict[str, Tensor] = {}
         logprobs: dict[str, Tensor] = {}  # of a token, by axis
         for sheet in self._parts if whole else (self._few,):
-            lost = race.lost(seen) if race is not None and seen else None
-            if lost is not None:
+            if race is not None and seen and not self._fitness and (lost := race.lost(seen)):
                 return Measured({**lost, "degenerate": babble}, None)
             self._ask(sheet, seen, logprobs)
         scores = {metric: mean_score(values) for metric, values in seen.items()}

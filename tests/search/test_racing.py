@@ -18,8 +18,9 @@ from search.evaluate import LikelihoodEvaluator, Measured
 from search.pareto import Front
 from search.racing import Race
 from search.study import run_search
+from synth.engines.transformers import TransformersEngine
 from synth.probes import ProbeSet
-from synth.zoo import World, probes
+from synth.zoo import World, Zoo, probes
 
 BOTH = {"domain": True, "over_refusal": False}
 
@@ -110,6 +111,23 @@ def test_racing_saves_probes_and_leaves_the_front_as_it_is(
     assert [p.number for p in fronts[0].points] == [p.number for p in fronts[1].points]
     assert [p.scores for p in fronts[0].points] == [p.scores for p in fronts[1].points]
     assert not {p.recipe.canonical_json() for p in fronts[0].points} & set(early)
+
+
+def test_a_model_that_loses_is_asked_a_quarter_unless_a_fitness_takes_all(
+    raw_zoo: Zoo,
+) -> None:
+    engine = TransformersEngine(raw_zoo.base)  # hardly trained
+    asked = tuple(probes(World(0), "search", 32))
+    best = {axis: torch.ones(32) for axis in ("domain", "harmless", "helpful", "honest")}
+    won = Race([{**best, "over_refusal": torch.zeros(32)}], {"domain": True, "harmless": True})
+    for fitness, n in ((None, 8), ({"domain": 1.0}, 32)):
+        evaluator = LikelihoodEvaluator(engine, asked, fitness=fitness)
+        found = evaluator._measure(1.0, won)
+        assert found.scores["domain"].n == found.scores["over_refusal"].n == n
+        assert (found.by_probe is None) == (fitness is None)
+        assert found.scores["domain"].value == pytest.approx(
+            evaluator.score_live()["domain"].value, abs=0.2
+        )
 
 
 def test_parts_are_every_probe_once() -> None:
