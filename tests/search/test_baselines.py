@@ -210,15 +210,15 @@ def test_no_random_draw_stands_in_for_a_recipe_that_fails(
     finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (plan, _) = planned(finished, "lm_cocktail").values()
-    real = LikelihoodEvaluator.score
+    real = LikelihoodEvaluator.measure
 
-    def never(self: LikelihoodEvaluator, *args: Any) -> None:
+    def never(self: LikelihoodEvaluator, *args: Any, **rest: Any) -> None:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(LikelihoodEvaluator, "score", never)
+    monkeypatch.setattr(LikelihoodEvaluator, "measure", never)
     with pytest.raises(SafemergeError, match=r"1 of 1 trials failed.*out of memory"):
         run_search(plan.config, tmp_path / "run", first=plan.first)
-    monkeypatch.setattr(LikelihoodEvaluator, "score", real)
+    monkeypatch.setattr(LikelihoodEvaluator, "measure", real)
     run = run_search(plan.config, tmp_path / "run", first=plan.first)
     (only,) = run.candidates
     assert plan.first is not None

@@ -119,8 +119,8 @@ def test_the_minimum_stays_within_the_bounds(rising: LinearisedLosses) -> None:
 
 
 def test_the_pull_settles_where_it_balances_the_slope(rising: LinearisedLosses) -> None:
-    """d/dw of 3 softplus(-w / 3) + pull w^2 is 0 where 2 pull w = sigmoid(-w / 3)."""
-    found = minimum(rising, pull=2.0)[0].item()
+    """Of 3 softplus(-w / 3) + pull w^2 / 2, a mean of two weights: pull w = sigmoid(-w / 3)."""
+    found = minimum(rising, pull=4.0)[0].item()
     assert 4.0 * found == pytest.approx(torch.sigmoid(torch.tensor(-found / 3)).item(), abs=0.02)
 
 

@@ -20,7 +20,7 @@ from optuna.storages.journal import JournalFileBackend
 from safemerge.errors import ConfigError, ProbeError, RunError, SafemergeError
 from search.baselines.ablations import random_search
 from search.config import SearchConfig
-from search.evaluate import LikelihoodEvaluator
+from search.evaluate import LikelihoodEvaluator, Measured
 from search.interrupts import interruptible, uninterrupted
 from search.objectives import Score
 from search.run import Run
@@ -123,19 +123,19 @@ def test_a_second_runner_is_refused(config: SearchConfig, tmp_path: Path) -> Non
 def test_broken_trials_are_recorded_and_do_not_end_the_study(
     config: SearchConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = LikelihoodEvaluator.score
+    real = LikelihoodEvaluator.measure
     calls = iter(range(100))
 
-    def sometimes(self: LikelihoodEvaluator, *args: Any) -> dict[str, Score]:
+    def sometimes(self: LikelihoodEvaluator, *args: Any, **rest: Any) -> Measured:
         call = next(calls)
         if call == 0:
             raise RuntimeError("out of memory")
-        scores = real(self, *args)
+        found = real(self, *args, **rest)
         if call == 2:
-            return scores | {"domain": Score(float("nan"), 0.0, 1)}
-        return scores
+            return Measured(found.scores | {"domain": Score(float("nan"), 0.0, 1)}, None)
+        return found
 
-    monkeypatch.setattr(LikelihoodEvaluator, "score", sometimes)
+    monkeypatch.setattr(LikelihoodEvaluator, "measure", sometimes)
     run = run_search(config, tmp_path / "run")
     assert states(run.dir.path) == ["FAIL", "COMPLETE", "FAIL", "COMPLETE", "COMPLETE", "COMPLETE"]
     errors = sorted(run.dir.path.glob("trials/*/error.txt"))
@@ -147,10 +147,10 @@ def test_broken_trials_are_recorded_and_do_not_end_the_study(
 def test_a_study_in_which_most_trials_fail_stops_and_says_why(
     config: SearchConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def never(self: LikelihoodEvaluator, *args: Any) -> dict[str, Score]:
+    def never(self: LikelihoodEvaluator, *args: Any, **rest: Any) -> Measured:
         raise RuntimeError("the judge is down")
 
-    monkeypatch.setattr(LikelihoodEvaluator, "score", never)
+    monkeypatch.setattr(LikelihoodEvaluator, "measure", never)
     with pytest.raises(
         SafemergeError,
         match=r"4 of 4 trials failed.* with: RuntimeError: the judge is down .*error.txt",
@@ -242,7 +242,7 @@ def test_a_ctrl_c_that_a_library_loses_stops_the_search_and_fails_no_trial(
 ) -> None:
     home = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(LikelihoodEvaluator, "score", lambda *_: lost(ctrl_c))
+        patch.setattr(LikelihoodEvaluator, "measure", lambda *_, **rest: lost(ctrl_c))
         with pytest.raises(KeyboardInterrupt):
             run_search(config, home)
     assert not list(home.glob("trials/*/error.txt"))
@@ -412,10 +412,10 @@ def test_a_finished_search_scores_nothing_again(
     run = run_search(SearchConfig.from_record(record), tmp_path / "run")
     front = (run.dir.path / "front/search.json").read_bytes()
 
-    def again(*args: object) -> dict[str, Score]:
+    def again(*args: object, **rest: object) -> Measured:
         raise AssertionError("scored again")
 
-    monkeypatch.setattr(LikelihoodEvaluator, "score", again)
+    monkeypatch.setattr(LikelihoodEvaluator, "measure", again)
     run_search(SearchConfig.from_record(record), tmp_path / "run")
     assert (run.dir.path / "front/search.json").read_bytes() == front
 
@@ -423,13 +423,13 @@ def test_a_finished_search_scores_nothing_again(
 def test_a_recipe_that_was_scored_before_is_not_scored_again(
     record: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, scored = LikelihoodEvaluator.score, []
+    real, scored = LikelihoodEvaluator.measure, []
 
-    def count(self: LikelihoodEvaluator, *args: Any) -> dict[str, Score]:
+    def count(self: LikelihoodEvaluator, *args: Any, **rest: Any) -> Measured:
         scored.append(args[0])
-        return real(self, *args)
+        return real(self, *args, **rest)
 
-    monkeypatch.setattr(LikelihoodEvaluator, "score", count)
+    monkeypatch.setattr(LikelihoodEvaluator, "measure", count)
     # Every weight is off but once in a thousand draws.
     changed = record | {
         "merge": {"method": "task_arithmetic"},
