@@ -138,7 +138,8 @@ def work(job: Job) -> dict[str, Any]:
     charged = (run.dir.read("warmstart.json") or {"evaluations": 0})["evaluations"]
     total = charged + len(run.candidates)
     curve = []
-    for n in sorted({n for n in CHECKPOINTS if charged < n < total} | {total}):
+    # A search that ended before its budget was spent has the same front when it is.
+    for n in sorted({n for n in CHECKPOINTS if charged < n < total} | {job.evaluations}):
         front = Front.of(run.candidates[: n - charged], config.directions)
         gains = [tuple(held(p)[name].value for name in OBJECTIVES) for p in front.points]
         curve.append(
@@ -155,6 +156,7 @@ def work(job: Job) -> dict[str, Any]:
         "numbers": sum(not d.fixed for d in bench.space.dimensions.values()),
         "feasible": pick.feasible,
         "cpu_s": seconds,
+        "spent": total,
         "curve": curve,
         "pick": {axis: held(pick)[axis].value for axis in AXES},
         "gap": axis_mean(pick.scores) - axis_mean(likelihood.score_live()),
