@@ -19,10 +19,9 @@ import numpy as np
 import optuna
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from search.units import ENQUEUED, UnitSampler, from_unit, to_unit
+from search.units import ENQUEUED, UnitSampler, from_unit, losses_of, to_unit
 
 _BEYOND = 0.2  # how far a blend may go past either point, as a share of their distance
 _SHARE, _FLOOR = 0.2, 0.01  # of the noise
@@ -54,7 +53,7 @@ class FrontBlend(UnitSampler):
         trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         if not search_space or ENQUEUED in trial.system_attrs or len(trials) < self._startup:
             return {}
-        losses = _losses(trials, study.directions)
+        losses = losses_of(trials, study.directions)
         firsts, seconds = _parents(trials, losses)
         first = int(self._rng.choice(firsts))
         away = np.linalg.norm(losses[seconds] - losses[first], axis=1)
@@ -73,14 +72,6 @@ class FrontBlend(UnitSampler):
         for name in search_space.keys() - numbers.keys():
             drawn[name] = trials[first if self._rng.random() < 0.5 else second].params[name]
         return drawn
-
-
-def _losses(
-    trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]
-) -> NDArray[np.float64]:
-    """Scores with the sign that makes smaller better, (n_trials, n_objectives)."""
-    signs = [-1.0 if d == StudyDirection.MAXIMIZE else 1.0 for d in directions]
-    return np.asarray([trial.values for trial in trials]) * signs
 
 
 def _parents(

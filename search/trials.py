@@ -13,8 +13,6 @@ import math
 import time
 from typing import TYPE_CHECKING
 
-import torch
-
 from safemerge.errors import SafemergeError
 from safemerge.recipe import Recipe
 from search.config import SearchConfig
@@ -22,7 +20,8 @@ from search.evaluate import Measured
 from search.interrupts import interruptible, uninterrupted
 from search.objectives import Score
 from search.progress import Report
-from search.racing import ByProbe, Race
+from search.racing import ByProbe
+from search.rivals import race_of
 from search.run import read_baseline, violations
 from search.rundir import RunDir
 from search.setup import Workbench
@@ -87,7 +86,7 @@ def run_trials(
             with uninterrupted(), home.turn():
                 recipe = bench.space.suggest(trial)
                 known = _same_recipe(home, trial, recipe)
-                race = _race(home, study, config, rivals)
+                race = race_of(home, study, config, rivals)
             if known is None:
                 with interruptible():
                     resident = bench.resident(recipe)
@@ -201,26 +200,6 @@ def _most_babble(home: RunDir, config: SearchConfig) -> float:
     if limit is None or limit.at_most is None:
         return 1.0
     return max(_HOPELESS, limit.resolve("degenerate", *read_baseline(home)))
-
-
-def _race(
-    home: RunDir, study: optuna.Study, config: SearchConfig, known: dict[int, ByProbe]
-) -> Race:
-    """The race against the points of the front of which every probe is known.
-
-    Args:
-        home: the run.
-        study: its study.
-        config: its configuration.
-        known: points read so far, which are added to.
-    """
-    numbers = [trial.number for trial in study.best_trials]
-    for number in numbers:
-        if number not in known:
-            record = home.trial_by_probe(number) or {}
-            known[number] = {name: torch.tensor(values) for name, values in record.items()}
-    points = [point for number in numbers if (point := known[number])]
-    return Race(points, config.directions)
 
 
 def _listed(by_probe: ByProbe | None) -> dict[str, list[float]] | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import optuna
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, IntDistribution
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
 ENQUEUED = "fixed_params"  # Optuna's system attribute of trials whose numbers were given
@@ -76,3 +77,11 @@ def from_unit(unit: NDArray[np.float64], space: Mapping[str, BaseDistribution]) 
             value = round(value)
         params[name] = min(max(value, kind.low), kind.high)
     return params
+
+
+def losses_of(
+    trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]
+) -> NDArray[np.float64]:
+    """Scores with the sign that makes smaller better, (n_trials, n_objectives)."""
+    signs = [-1.0 if d == StudyDirection.MAXIMIZE else 1.0 for d in directions]
+    return np.asarray([trial.values for trial in trials]) * signs

@@ -105,7 +105,7 @@ def test_racing_saves_probes_and_leaves_the_front_as_it_is(
     monkeypatch.setattr(LikelihoodEvaluator, "measure", watched)
     raced = run_search(config, tmp_path / "raced")
     assert early
-    monkeypatch.setattr(trials, "_race", lambda *_: None)
+    monkeypatch.setattr(trials, "race_of", lambda *_: None)
     whole = run_search(config, tmp_path / "whole")
     fronts = [Front.of(run.candidates, config.directions) for run in (raced, whole)]
     assert [p.number for p in fronts[0].points] == [p.number for p in fronts[1].points]
