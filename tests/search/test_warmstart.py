@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from search.descent import Descent, grouped
 from search.rundir import RunDir
 from search.setup import Workbench, open_workbench
 from search.warmstart import warm_start
+from synth.probes import Probe
 
 
 @pytest.fixture
@@ -24,22 +26,37 @@ def bench(record: dict[str, Any]) -> Workbench:
     return open_workbench(SearchConfig.from_record(record))
 
 
-def descend(
-    bench: Workbench, *, seed: int = 0, home: RunDir | None = None, **options: Any
-) -> list[Recipe]:
+def started(
+    bench: Workbench,
+    config: WarmStartConfig,
+    validation: tuple[Probe, ...] = (),
+    *,
+    limited: tuple[str, ...] = (),
+    seed: int = 0,
+    home: RunDir | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[list[Recipe], int]:
     return warm_start(
         bench.engine,
         bench.resident(bench.space.beginning()),
         bench.space,
         bench.search_probes,
-        (),
+        validation,
         objectives=("domain", "harmless"),
-        limited=(),
-        config=WarmStartConfig(**{"steps": 4, "ring": 1, **options}),
+        limited=limited,
+        config=config,
         whole=False,
         seed=seed,
         home=home,
-    )[0]
+        progress=progress,
+    )
+
+
+def descend(
+    bench: Workbench, *, seed: int = 0, home: RunDir | None = None, **options: Any
+) -> list[Recipe]:
+    config = WarmStartConfig(**{"steps": 4, "ring": 1, **options})
+    return started(bench, config, seed=seed, home=home)[0]
 
 
 def weights(recipe: Recipe) -> torch.Tensor:
@@ -72,17 +89,10 @@ def test_a_ring_point_favours_its_objective(bench: Workbench) -> None:
 def test_steps_left_over_go_to_the_ring(bench: Workbench) -> None:
     """Four steps are the balanced recipe's alone; with twelve, two of the ring get two each."""
     done: list[tuple[int, int]] = []
-    warm_start(
-        bench.engine,
-        bench.resident(bench.space.beginning()),
-        bench.space,
-        bench.search_probes,
-        (),
-        objectives=("domain", "harmless"),
+    started(
+        bench,
+        WarmStartConfig(steps=12, ring=3, batch=8),
         limited=("honest", "domain"),
-        config=WarmStartConfig(steps=12, ring=3, batch=8),
-        whole=True,
-        seed=0,
         progress=lambda *step: done.append(step),
     )
     assert done == [(step, 12) for step in range(1, 13)]
@@ -135,18 +145,8 @@ def stopped(
         return {**found, "validation": [loss] * len(found["validation"])}
 
     monkeypatch.setattr(Descent, "_measure", measured)
-    found, steps = warm_start(
-        bench.engine,
-        bench.resident(bench.space.beginning()),
-        bench.space,
-        bench.search_probes,
-        bench.probes.split("validation").probes,
-        objectives=("domain", "harmless"),
-        limited=(),
-        config=WarmStartConfig(steps=20, ring=1, patience=2),
-        whole=False,
-        seed=0,
-    )
+    config = WarmStartConfig(steps=20, ring=1, patience=2)
+    found, steps = started(bench, config, bench.probes.split("validation").probes)
     return made, weights(found[1]), steps
 
 
