@@ -199,7 +199,7 @@ class Space:
         return self.plain(dict.fromkeys(self.groups, self.start), (low * high) ** 0.5)
 
     def plain(self, weights: Mapping[str, Mapping[str, float]], rank_ratio: float) -> Recipe:
-        """A recipe of the first method with the first options, all other numbers at their defaults.
+        """A recipe of the first method with the first options; its other numbers at their start.
 
         Args:
             weights: `{group: {source: weight}}` for all groups.
@@ -215,7 +215,9 @@ class Space:
         per_source = {}
         for number, own in self.ranges.per_source.items():
             if number in method.per_source:
-                value = min(max(self._spans[number].default, own.range[0]), own.range[1])
+                span = self._spans[number]
+                start = span.default if span.start is None else span.start
+                value = min(max(start, own.range[0]), own.range[1])
                 by_source = dict.fromkeys(self._sources, value)
                 per_source[number] = dict.fromkeys(self.groups, by_source)
         return Recipe(

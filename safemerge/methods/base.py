@@ -82,11 +82,18 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A number that every source has, beside its weight: its default and closed range."""
+    """A number that every source has, beside its weight: its default and closed range.
+
+    Args:
+        default: in a recipe that does not name it.
+        low, high: both included.
+        start: where a search begins; None is at the default.
+    """
 
     default: float
     low: float
     high: float
+    start: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,5 +78,5 @@ METHOD = Method(
     combine=combine,
     entrywise=("deltas",),
     footprint=bytes_of_deltas,
-    per_source={"density": DENSITY, "gamma": Span(default=0.01, low=0.0, high=1.0)},
+    per_source={"density": DENSITY, "gamma": Span(default=0.01, low=0.0, high=1.0, start=0.0)},
 )

@@ -14,7 +14,8 @@ from safemerge.methods.blocks import blocks
 from safemerge.methods.deltas import beside_base
 from safemerge.methods.threshold import keep_window
 
-DENSITY = Span(default=0.5, low=0.0, high=1.0)
+# Searches begin where nothing is dropped, as EvoMM does: gradients of whole deltas lead further.
+DENSITY = Span(default=0.5, low=0.0, high=1.0, start=1.0)
 """Share of the entries that is kept. mergekit's default is 1, which keeps everything."""
 
 _LEAST_NORM = 1e-7  # mergekit's guard: below it nothing is rescaled

@@ -324,6 +324,7 @@ def test_every_per_source_number_may_be_at_either_end(
             merged = merge(method, base, deltas, weights, numbers={name: value})
             assert torch.isfinite(merged).all()
         assert span.low <= span.default <= span.high
+        assert span.start is None or span.low <= span.start <= span.high
 
 
 @each_method

@@ -227,6 +227,24 @@ def test_the_search_begins_at_the_prior() -> None:
 
 
 @pytest.mark.parametrize(
+    ("number", "ends", "start"),
+    [
+        ("density", [0.2, 1.0], 1.0),  # nothing dropped, whatever the default
+        ("density", [0.2, 0.7], 0.7),  # as near to that as the range allows
+        ("gamma", [0.0, 0.1], 0.0),
+        ("epsilon", [0.0, 0.5], 0.15),  # no start of its own: the default
+    ],
+)
+def test_the_search_begins_where_nothing_is_dropped(
+    number: str, ends: list[float], start: float
+) -> None:
+    method = "della" if number == "epsilon" else "breadcrumbs"
+    searched = space((method,), per_source={number: {"range": ends}})
+    begun = searched.beginning().per_source_at(number, searched.groups[0])
+    assert begun == {"a": start, "b": start}
+
+
+@pytest.mark.parametrize(
     ("methods", "changes", "message"),
     [
         (("ties",), {"per_source": {"densty": {"range": [0, 1]}}}, "densty.*did you mean density"),
