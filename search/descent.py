@@ -85,13 +85,18 @@ class State:
 
 
 class Descent:
-    """Trust-region steps on the weights' knots of a space, at one rank ratio."""
+    """Trust-region steps on the weights' knots of a space; all else is as where it begins.
+
+    Attributes:
+        prior: (n_knots * n_sources,), the knots of the recipe that it begins with.
+    """
 
     def __init__(
         self,
         engine: TransformersEngine,
         resident: ResidentMerge,
         space: Space,
+        begin: Recipe,
         groups: Sequence[Group],
         validation: Sequence[Group],
         config: WarmStartConfig,
@@ -108,12 +113,13 @@ class Descent:
         self._whole = whole
         self._home = home
         self._made = 0
-        least, most = space.ranges.rank_ratio
-        self._rank_ratio = config.rank_ratio or (least * most) ** 0.5
+        if config.rank_ratio is not None:
+            ratios = dict.fromkeys(begin.rank_ratio, config.rank_ratio)
+            begin = space.adjusted(begin, rank_ratios=ratios)
+        self._begin = begin
         self._basis = torch.tensor(space.basis(), dtype=torch.float32)  # (n_place_groups, n_knots)
         self._losses = LinearisedLosses([group.axis for group in groups])
-        start = torch.tensor(list(space.start.values()), dtype=torch.float32)
-        self.prior = start.repeat(self._basis.shape[1])  # (n_knots * n_sources,)
+        self.prior = torch.tensor(space.knots(begin), dtype=torch.float32).flatten()
 
     def run(
         self,
@@ -254,20 +260,22 @@ class Descent:
         return -(logprob if self._whole else logprob / tokens).sum()
 
     def other_ratios(self) -> list[float]:
-        """Half of this descent's rank ratio and twice as much, where they may be searched."""
+        """Factors on the rank ratios of this descent that lead to others within their range."""
         low, high = self._space.ranges.rank_ratio
-        steps = (self._rank_ratio / _RANK_STEP, self._rank_ratio * _RANK_STEP)
-        return [ratio for ratio in steps if self._space.ranked and low <= ratio <= high]
+        ratios = self._begin.rank_ratio.values()
+        factors = (1.0 / _RANK_STEP, _RANK_STEP)
+        return [f for f in factors if ratios and all(low <= f * r <= high for r in ratios)]
 
-    def recipe(self, knots: Tensor, rank_ratio: float | None = None) -> Recipe:
-        """The recipe at these knots, at this descent's rank ratio or another."""
+    def recipe(self, knots: Tensor, rank_factor: float = 1.0) -> Recipe:
+        """The recipe at these knots, with the rank ratios of this descent times a factor."""
         rows = (self._basis @ knots.view(self._basis.shape[1], -1)).tolist()
         names = self._resident.source_names
         weights = {
             group: dict(zip(names, row, strict=True))
             for group, row in zip(self._resident.groups, rows, strict=True)
         }
-        return self._space.plain(weights, rank_ratio or self._rank_ratio)
+        ratios = {group: rank_factor * r for group, r in self._begin.rank_ratio.items()}
+        return self._space.adjusted(self._begin, weights=weights, rank_ratios=ratios)
 
 
 def _loss_of_all(state: State, emphasis: Mapping[str, float]) -> float:

@@ -194,16 +194,10 @@ class Space:
         return {source: self.ranges.prior.get(source, plain) for source in self._sources}
 
     def beginning(self) -> Recipe:
-        """The recipe at `start`, with rank ratios in the middle of their range on a log scale."""
-        low, high = self.ranges.rank_ratio
-        return self.plain(dict.fromkeys(self.groups, self.start), (low * high) ** 0.5)
+        """Where a search begins: of the first method, with the first options.
 
-    def plain(self, weights: Mapping[str, Mapping[str, float]], rank_ratio: float) -> Recipe:
-        """A recipe of the first method with the first options; its other numbers at their start.
-
-        Args:
-            weights: `{group: {source: weight}}` for all groups.
-            rank_ratio: of every group that has one; moved to the nearest one that is searched.
+        Its weights are `start`, its rank ratios in the middle of their range on a log scale, its
+        other numbers where they begin (`Span.start`).
         """
         name = next(iter(self._methods))
         method = self._methods[name]
@@ -211,7 +205,8 @@ class Space:
         if self.ranges.outliers:
             values["outliers"] = self.ranges.outliers[0]
         known = method.params.model_fields
-        ratio = self._ranks.nearest(rank_ratio)
+        low, high = self.ranges.rank_ratio
+        ratio = self._ranks.nearest((low * high) ** 0.5)
         per_source = {}
         for number, own in self.ranges.per_source.items():
             if number in method.per_source:
@@ -224,10 +219,50 @@ class Space:
             **self.template.model_dump(exclude=_SEARCHED),
             method=name,
             params={**self._params[name], **{k: v for k, v in values.items() if k in known}},
-            weights={group: dict(by_source) for group, by_source in weights.items()},
+            weights=dict.fromkeys(self.groups, self.start),
             rank_ratio=dict.fromkeys(self.ranked, ratio) if method.spectral else {},
             per_source=per_source,
         )
+
+    def adjusted(
+        self,
+        recipe: Recipe,
+        *,
+        weights: Mapping[str, Mapping[str, float]] | None = None,
+        rank_ratios: Mapping[str, float] | None = None,
+    ) -> Recipe:
+        """A recipe of this space with other weights or rank ratios.
+
+        Args:
+            recipe: as `beginning` or `recipe` returns them.
+            weights: `{group: {source: weight}}` for all groups; None leaves them.
+            rank_ratios: `{group: ratio}` for all groups that have one, each moved to the nearest
+                one that is searched; None leaves them.
+        """
+        changes: dict[str, object] = {}
+        if weights is not None:
+            changes["weights"] = {group: dict(by_source) for group, by_source in weights.items()}
+        if rank_ratios is not None:
+            changes["rank_ratio"] = {g: self._ranks.nearest(r) for g, r in rank_ratios.items()}
+        # Built anew, as in `recipe`.
+        return Recipe(**{**recipe.model_dump(), **changes})
+
+    def knots(self, recipe: Recipe) -> list[list[float]]:
+        """The weights' knots of a recipe, (n_knots, n_sources): what `basis` is multiplied by.
+
+        Raises:
+            RecipeError: as `coordinates`.
+        """
+        point = self.coordinates(recipe)
+        low, high = self.ranges.weight
+        return [
+            [
+                min(max(float(point[quantity.name.format(knot)]), low), high)
+                for quantity in self._weights.values()
+            ]
+            for column in next(iter(self._weights.values())).columns
+            for knot in column.knots
+        ]
 
     def basis(self) -> tuple[tuple[float, ...], ...]:
         """Shares of the weights' knots in every place group, (n_groups, n_knots).

@@ -140,10 +140,12 @@ def _enqueue_warm_start(
         return
     record = home.read("warmstart.json")
     if record is None:
+        begin = bench.space.beginning()
         recipes, steps = warm_start(
             bench.engine,
-            bench.resident(bench.space.beginning()),
+            bench.resident(begin),
             bench.space,
+            begin,
             bench.search_probes,
             bench.probes.split("validation").probes,
             objectives=config.objective_axes,

@@ -31,6 +31,7 @@ def warm_start(
     engine: TransformersEngine,
     resident: ResidentMerge,
     space: Space,
+    begin: Recipe,
     probes: Sequence[Probe],
     validation: Sequence[Probe],
     *,
@@ -48,6 +49,7 @@ def warm_start(
         engine: whose model gives the loss; merges are written into it.
         resident: the merge, over the same groups as `space`.
         space: ranges to stay in.
+        begin: a recipe of the space: the prior, with whose ranks and other numbers all is done.
         probes: search probes; every axis named below must have some.
         validation: probes that help to say when to stop, of these axes or not; may be empty.
         objectives: probe axes of the objectives; the ring trades them against each other.
@@ -68,7 +70,7 @@ def warm_start(
     groups, kept = (
         grouped(engine, some, axes, config.batch, seed) for some in (probes, validation)
     )
-    descent = Descent(engine, resident, space, groups, kept, config, whole, home)
+    descent = Descent(engine, resident, space, begin, groups, kept, config, whole, home)
     done = 0
 
     def on_step() -> None:
@@ -79,14 +81,14 @@ def warm_start(
 
     limits = dict.fromkeys(limited, 1.0)
     balanced = {**limits, **ring[0]}
-    begin = descent.linearise(descent.prior)
-    if begin is None:
+    start = descent.linearise(descent.prior)
+    if start is None:
         raise SafemergeError(
             "the merge at the prior gives losses or gradients that are not finite, so a warm start "
             "has nowhere to begin; choose another space.prior, or set search.warm_start.steps = 0"
         )
     on_step()
-    centre = descent.run(begin, balanced, first - 1, seed, on_step)
+    centre = descent.run(start, balanced, first - 1, seed, on_step)
     low, high = space.ranges.weight
     centre = replace(centre, radius=max(centre.radius, _LEAST_RADIUS * (high - low)))
     found = [descent.solution(centre, balanced, seed), centre.point.at]
@@ -95,7 +97,7 @@ def warm_start(
         end = descent.run(centre, weights, each, seed + i, on_step)
         found.append(descent.solution(end, weights, seed + i))
     recipes = [descent.recipe(knots) for knots in found]
-    recipes += [descent.recipe(found[0], ratio) for ratio in descent.other_ratios()]
+    recipes += [descent.recipe(found[0], factor) for factor in descent.other_ratios()]
     return recipes, done
 
 

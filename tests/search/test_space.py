@@ -127,7 +127,8 @@ def test_rank_ratios_are_moved_to_the_nearest_of_a_few() -> None:
     assert {0.01, 1.0} < found
     assert ratio(0.12) == pytest.approx(0.1)
     assert ratio(0.13) == pytest.approx(10**-0.8)
-    assert searched.plain({"all": {"a": 1.0, "b": 1.0}}, 0.12).rank_ratio["all"] == ratio(0.12)
+    moved = searched.adjusted(searched.beginning(), rank_ratios={"all": 0.12})
+    assert moved.rank_ratio["all"] == ratio(0.12)
 
 
 def test_the_names_and_order_of_dimensions() -> None:
@@ -217,6 +218,22 @@ def test_weights_are_the_basis_times_the_knots(profile: str) -> None:
     recipe = searched.recipe(point)
     expected = [recipe.weights[group]["a"] for group in searched.groups]
     assert (np.array(searched.basis()) @ knots).tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("off", [0.0, 0.2])
+def test_the_knots_of_a_recipe_give_its_weights_back(profile: str, off: float) -> None:
+    """At the middle position and full width of kernels, where `basis` is."""
+    searched = space(places=profile, off=off)
+    basis = np.array(searched.basis())
+    knots = np.random.default_rng(0).uniform(0.0, 1.5, (basis.shape[1], 2))
+    knots[0] = 0.0
+    rows = zip(searched.groups, (basis @ knots).tolist(), strict=True)
+    weights = {group: dict(zip("ab", row, strict=True)) for group, row in rows}
+    recipe = searched.adjusted(searched.beginning(), weights=weights)
+    assert recipe.weights == weights
+    if "kernel" not in profile:  # several positions and widths may give the same weights
+        np.testing.assert_allclose(searched.knots(recipe), knots, atol=1e-9)
 
 
 def test_the_search_begins_at_the_prior() -> None:

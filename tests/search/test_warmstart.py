@@ -40,6 +40,7 @@ def started(
         bench.engine,
         bench.resident(bench.space.beginning()),
         bench.space,
+        bench.space.beginning(),
         bench.search_probes,
         validation,
         objectives=("domain", "harmless"),
@@ -174,9 +175,10 @@ def test_losses_that_say_when_to_stop_are_those_of_all_probes(bench: Workbench) 
         grouped(bench.engine, probes, ("domain", "honest"), 3, seed=0)
         for probes in (bench.search_probes, validation)
     )
-    resident = bench.resident(bench.space.beginning())
+    first = bench.space.beginning()
+    config = WarmStartConfig()
     descent = Descent(
-        bench.engine, resident, bench.space, groups, kept, WarmStartConfig(), True, None
+        bench.engine, bench.resident(first), bench.space, first, groups, kept, config, True, None
     )
     begin = descent.linearise(descent.prior)
     assert begin is not None
