@@ -1,6 +1,6 @@
 """RunDir: the only writer of a run directory.
 
-    config.toml  lock.json  baseline.json  study.journal  warmstart.json
+    config.toml  lock.json  baseline.json  study.journal  start.json  warmstart.json
     trials/00042/  recipe.json  scores.json  error.txt (only if failed)
                    by_probe.json (what the scores are means of, where all probes were asked)
                    same_as.json (only where an earlier trial has the same recipe and was scored)

@@ -34,5 +34,6 @@ def without_safety(config: SearchConfig) -> SearchConfig | None:
         return None
     target = {name: value for name, value in config.search.stop.target.items() if name != SAFETY}
     stop = config.search.stop.model_copy(update={"target": target})
-    search = config.search.model_copy(update={"stop": stop})
+    # A run to start from would bring what it has learnt of safety.
+    search = config.search.model_copy(update={"stop": stop, "start_from": None})
     return config.model_copy(update={"objectives": objectives, "limits": limits, "search": search})

@@ -19,7 +19,7 @@ def charged(study: StudyConfig, complete: int) -> int:
 
 
 def plain_study(study: StudyConfig, trials: int, sampler: str, **options: Any) -> StudyConfig:
-    """The same storage and workers, with another sampler, no warm start and no stop rule.
+    """The same storage and workers, with another sampler, nothing to start from and no stop rule.
 
     Args:
         study: of the search.
@@ -31,6 +31,7 @@ def plain_study(study: StudyConfig, trials: int, sampler: str, **options: Any) -
         update={
             "sampler": sampler,
             "sampler_options": options,
+            "start_from": None,
             "stop": StopConfig(),
             "trials": trials,
             "warm_start": WarmStartConfig(steps=0),

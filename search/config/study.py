@@ -68,6 +68,9 @@ class StudyConfig(Section):
         sampler: one of SAMPLERS, named explicitly, since Optuna's default changes between versions;
             or `package.module:Class`.
         sampler_options: keyword arguments of the sampler.
+        start_from: another run of the same sources, such as one with fewer numbers. Its pick and
+            its front, with up to a quarter of the trials, are tried first, as near as this space
+            has them, and the warm start sets out from the pick instead of the prior.
         warm_start: the gradient warm start.
         failed_frac: the search stops when more than this share of at least ten trials, or of all
             where there are fewer, failed.
@@ -83,6 +86,7 @@ class StudyConfig(Section):
     stop: StopConfig = StopConfig()
     sampler: str = "blend"
     sampler_options: dict[str, Any] = Field(default={})
+    start_from: str | None = None
     warm_start: WarmStartConfig = WarmStartConfig()
     failed_frac: float = Field(default=0.5, ge=0.0, lt=1.0)
     answered: int = Field(default=16, ge=0)

@@ -227,6 +227,8 @@ class SearchConfig(Section):
         kind, slashes, file = search.storage.partition(":///")
         if kind == "sqlite":
             search = search.model_copy(update={"storage": f"{kind}{slashes}{folder / file}"})
+        if search.start_from is not None:
+            search = search.model_copy(update={"start_from": str(folder / search.start_from)})
         return self.model_copy(update={"probes": probes, "models": models, "search": search})
 
     def record(self) -> dict[str, Any]:
