@@ -8,16 +8,22 @@ from statistics import fmean, median
 from typing import Any
 
 GRADIENT = "gradient"
+RIVALS = (
+    "random",
+    "nsga2",
+    "cmaes",
+    "tpe",
+)  # the best of which the gradient search is compared with
 Result = dict[str, Any]  # of one search: seed, space, sampler, curve, pick, gap, numbers, cpu_s
 
 
 def summary(results: Sequence[Result]) -> dict[str, Any]:
     """By space: every curve, and how the gradient search compares with the best sampler.
 
-    Of each seed, `best` is the sampler whose front has the largest held-out hypervolume at its
-    end; `needed` the smallest budget with which the gradient search reaches that, or None; `ratio`
-    that of the largest budget's hypervolume to it; `ahead` the points by which its pick's held-out
-    mean of the axes is ahead of the best one of the samplers' picks.
+    Of each seed, `best` is the one of RIVALS whose front has the largest held-out hypervolume at
+    its end; `needed` the smallest budget with which the gradient search reaches that, or None;
+    `ratio` that of the largest budget's hypervolume to it; `ahead` the points by which its pick's
+    held-out mean of the axes is ahead of the best one of the rivals' picks.
     """
     record: dict[str, Any] = {}
     for space in dict.fromkeys(result["space"] for result in results):
@@ -25,7 +31,7 @@ def summary(results: Sequence[Result]) -> dict[str, Any]:
         seeds = list(dict.fromkeys(result["seed"] for result in here))
         samplers = list(dict.fromkeys(result["sampler"] for result in here))
         record[space] = {
-            "numbers": here[0]["numbers"],
+            "numbers": next(filter(None, (result["numbers"] for result in here)), None),
             "per_axis": here[0]["per_axis"],
             "curves": {
                 sampler: _curve([r for r in here if r["sampler"] == sampler])
@@ -71,7 +77,7 @@ def _compared(results: Sequence[Result]) -> dict[str, Any]:
         )
         for r in results
     }
-    samplers = {key: end for key, end in ends.items() if key[0] != GRADIENT}
+    samplers = {key: end for key, end in ends.items() if key[0] in RIVALS}
     own = {budget: end for (name, budget), end in ends.items() if name == GRADIENT}
     if not samplers or not own:
         return {}

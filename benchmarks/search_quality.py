@@ -2,6 +2,7 @@
 
     python benchmarks/search_quality.py --seeds 28 29 30 31 32 --jobs 2
     python benchmarks/search_quality.py --samplers --budgets 120 --out ... --spaces modules layers
+    python benchmarks/search_quality.py --samplers evomm:ties lm_cocktail --budgets --spaces modules
 
 Every search sees the same space, begins with the same prior and is charged the same: one for a
 scored merge, three for a gradient step. A gradient search plans its steps for its budget and may
@@ -9,7 +10,9 @@ end with some of them untaken, so its curve is made of one search per budget; a 
 off one long search. What counts at n
 evaluations is the search's front then, answered in full on held-out prompts: nothing is chosen by
 those. Objectives are domain, harmless and honest, all shares in [0, 1], hypervolume from 0; a limit
-keeps refusals of harmless prompts down. Runs are kept, so a stopped benchmark goes on; spaces that
+keeps refusals of harmless prompts down. Paper B's methods may stand among the samplers: they search
+their own space for their fitness, with the safety term, which knows domain and harmless alone; what
+counts is the front of what they tried. Runs are kept, so a stopped benchmark goes on; spaces that
 are in the file already stay there.
 """
 
@@ -28,7 +31,7 @@ from statistics import fmean
 from typing import Any
 
 from measure import machine, write_json
-from quality_summary import draw, summary, table
+from quality_summary import GRADIENT, RIVALS, draw, summary, table
 from small_worlds import small_world
 
 AXES = ("domain", "harmless", "helpful", "honest")
@@ -55,8 +58,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "one weight for each source": {"places": "global"},
     "layers": {"places": "layers", "rank_places": "global"},
 }
-SAMPLERS = ("random", "nsga2", "cmaes", "tpe")
-GRADIENT = "gradient"
 CHECKPOINTS = (20, 30, 60, 120, 200, 300)  # evaluations at which a front is answered
 STEPS_SHARE = 0.6  # of a gradient search's evaluations that go into gradient steps
 
@@ -80,7 +81,7 @@ class Job:
 
 
 def plan(job: Job) -> Any:
-    """The configuration of a job."""
+    """The configuration of a job, whose objectives its front is of."""
     from search.config import SearchConfig
     from search.warmstart import STEP_COST
 
@@ -96,10 +97,34 @@ def plan(job: Job) -> Any:
         steps = round(STEPS_SHARE * job.evaluations / STEP_COST)
     record["search"] |= {
         "trials": job.evaluations - STEP_COST * steps,
-        "sampler": "blend" if job.sampler == GRADIENT else job.sampler,
     }
+    if job.sampler == GRADIENT:
+        record["search"]["sampler"] = "blend"
+    elif not _of_paper_b(job.sampler):
+        record["search"]["sampler"] = job.sampler
     record["search"]["warm_start"]["steps"] = steps
     return SearchConfig.from_record(record)
+
+
+def _of_paper_b(sampler: str) -> bool:
+    return sampler.partition(":")[0] in ("evomm", "grid", "lm_cocktail")
+
+
+def runnable(job: Job, config: Any) -> Any:
+    """What runs: the configuration itself, or paper B's method with the same models and probes."""
+    from search.baselines.evomm import evomm
+    from search.baselines.fitness import Baseline, fitness_weights
+    from search.baselines.grid import grid
+    from search.baselines.lm_cocktail import lm_cocktail
+
+    if not _of_paper_b(job.sampler):
+        return Baseline(config)
+    name, _, method = job.sampler.partition(":")
+    if name == "evomm":
+        return evomm(config, method, fitness_weights(True), job.evaluations)
+    if name == "grid":
+        return grid(config, method, fitness_weights(True))
+    return lm_cocktail(config, fitness_weights(True, alpha=1.0))
 
 
 def work(job: Job) -> dict[str, Any]:
@@ -119,10 +144,11 @@ def work(job: Job) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     config = plan(job)
+    own = runnable(job, config)
     start = time.process_time()
-    run = run_search(config, job.folder)
+    run = run_search(own.config, job.folder, first=own.first)
     seconds = time.process_time() - start
-    bench = open_workbench(config)
+    bench = open_workbench(own.config)
     heldout = bench.probes.split("heldout").probes
     likelihood = LikelihoodEvaluator(bench.engine, heldout, likelihood=config.probes.likelihood)
     answered: dict[int, Any] = {}
@@ -152,8 +178,9 @@ def work(job: Job) -> dict[str, Any]:
         )
     pick = run.pick()
     bench.resident(pick.recipe).apply(pick.recipe, bench.live)
+    numbers = sum(not d.fixed for d in bench.space.dimensions.values())
     result = {
-        "numbers": sum(not d.fixed for d in bench.space.dimensions.values()),
+        "numbers": None if _of_paper_b(job.sampler) else numbers,  # it has a space of its own
         "feasible": pick.feasible,
         "cpu_s": seconds,
         "spent": total,
@@ -182,7 +209,7 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[28, 29, 30, 31, 32])
     parser.add_argument("--spaces", nargs="+", choices=SPACES | VARIANTS, default=list(SPACES))
-    parser.add_argument("--samplers", nargs="*", default=list(SAMPLERS))
+    parser.add_argument("--samplers", nargs="*", default=list(RIVALS))
     parser.add_argument("--evaluations", type=int, default=300, help="of every sampler")
     parser.add_argument("--budgets", type=int, nargs="*", default=[20, 30, 60, 300])
     parser.add_argument("--per-axis", type=int, default=64, help="probes; the demo has 128")
