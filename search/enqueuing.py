@@ -91,7 +91,8 @@ def enqueue_first(
         report: called at every step of the warm start.
     """
     begin = bench.space.beginning()
-    if bench.space.ranges.prior:
+    # A warm start has all probes answered there, and leads away from it.
+    if bench.space.ranges.prior and config.search.warm_start.steps == 0:
         _enqueue(study, [bench.space.coordinates(begin)])
     if started:
         if home.read(_START) is None:

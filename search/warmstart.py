@@ -91,7 +91,7 @@ def warm_start(
     centre = descent.run(start, balanced, first - 1, seed, on_step)
     low, high = space.ranges.weight
     centre = replace(centre, radius=max(centre.radius, _LEAST_RADIUS * (high - low)))
-    found = [descent.solution(centre, balanced, seed), centre.point.at]
+    found = [descent.solution(centre, balanced, seed)]
     for i, emphasis in enumerate(ring[1:], 1):
         weights = {**limits, **emphasis}
         end = descent.run(centre, weights, each, seed + i, on_step)

@@ -31,7 +31,8 @@ class SpaceConfig(Section):
         places: profile of the weights.
         weight: range of every merge weight.
         off: probability with which a weight drawn evenly from its range is exactly 0.
-        prior: `{source: weight}` where the search begins for a source.
+        prior: `{source: weight}` where the search begins for a source: the warm start sets out
+            there, or without one it is tried first.
         rank_ratio: range of every rank ratio, in (0, 1]; eleven of them are searched, evenly on a
             log scale.
         rank_places: profile of the rank ratios; None is that of the weights.

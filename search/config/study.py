@@ -20,7 +20,7 @@ class WarmStartConfig(Section):
         steps: gradient steps in all, each over all search probes of the axes that are searched or
             limited, and charged as three evaluations; 0 turns it off.
         ring: scalarisations of the objectives, each of which enqueues its recipe; the first, of all
-            equally, enqueues two, and one each at half and twice the rank ratio.
+            equally, enqueues one each at half and twice the rank ratio too.
         batch: probes of one axis in a backward pass. Each group of them is modelled by itself, so
             fewer say more, and take more time.
         radius: most that the first step may change a weight, as a share of the range; what steps

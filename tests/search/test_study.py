@@ -309,7 +309,7 @@ def test_the_warm_start_is_charged_and_enqueued_first(
     warm = {"steps": 8, "ring": 3, "batch": 4}
     run = run_search(with_search(record, trials=3, warm_start=warm), tmp_path / "run")
     points = run.dir.read("warmstart.json")["points"]
-    assert len(points) == 6  # the ring; what the balanced one was modelled around; other ranks
+    assert len(points) == 5  # the ring; the balanced one at other ranks
     assert run.dir.read("warmstart.json")["evaluations"] == 24
     weights = run.candidates[0].recipe.weights
     assert weights["layer.0"]["domain"] == points[0]["layer.0:domain"]
@@ -381,16 +381,23 @@ def test_a_search_may_choose_methods_modes_and_numbers_over_depth(
         "search": {"trials": 16, "sampler": "random", "warm_start": {"steps": 2, "ring": 2}},
     }
     run = run_search(SearchConfig.from_record(changed), tmp_path / "run")
-    first = run.candidates[0].recipe
-    begun = {"domain": 0.6, "safe": 1.0, "honest": 0.6}
-    assert first.weights["layer.0.attention"] == pytest.approx(begun)
-    descended = run.candidates[1].recipe
+    descended = run.candidates[0].recipe
     assert (descended.method, descended.params["outliers"]) == ("resm", "none")
     drawn = [candidate.recipe for candidate in run.candidates]
     assert {recipe.method for recipe in drawn} == {"resm", "ties"}
     assert {recipe.params.get("outliers") for recipe in drawn} == {"none", "clip", None}
     assert any(0.0 in row.values() for recipe in drawn for row in recipe.weights.values())
     assert states(run.dir.path) == ["COMPLETE"] * 16
+
+
+def test_without_a_warm_start_the_prior_is_tried_first(
+    record: dict[str, Any], tmp_path: Path
+) -> None:
+    space = {"places": "points(2)+kind", "off": 0.2, "prior": {"safe": 1.0}}
+    config = with_search(record | {"space": space}, trials=1)
+    first = run_search(config, tmp_path / "run").candidates[0].recipe
+    begun = {"domain": 0.6, "safe": 1.0, "honest": 0.6}
+    assert first.weights["layer.0.attention"] == pytest.approx(begun)
 
 
 def test_a_search_stops_at_its_target_says_so_and_goes_on_when_it_is_raised(
