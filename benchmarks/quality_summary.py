@@ -8,12 +8,8 @@ from statistics import fmean, median
 from typing import Any
 
 GRADIENT = "gradient"
-RIVALS = (
-    "random",
-    "nsga2",
-    "cmaes",
-    "tpe",
-)  # the best of which the gradient search is compared with
+# The best of these is what the gradient search is compared with; other samplers only have a row.
+RIVALS = ("random", "nsga2", "cmaes", "tpe")
 Result = dict[str, Any]  # of one search: seed, space, sampler, curve, pick, gap, numbers, cpu_s
 
 
@@ -31,7 +27,7 @@ def summary(results: Sequence[Result]) -> dict[str, Any]:
         seeds = list(dict.fromkeys(result["seed"] for result in here))
         samplers = list(dict.fromkeys(result["sampler"] for result in here))
         record[space] = {
-            "numbers": next(filter(None, (result["numbers"] for result in here)), None),
+            "numbers": next(filter(None, (result["numbers"] for result in here)), 0),
             "per_axis": here[0]["per_axis"],
             "curves": {
                 sampler: _curve([r for r in here if r["sampler"] == sampler])

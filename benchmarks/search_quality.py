@@ -2,7 +2,7 @@
 
     python benchmarks/search_quality.py --seeds 28 29 30 31 32 --jobs 2
     python benchmarks/search_quality.py --samplers --budgets 120 --out ... --spaces modules layers
-    python benchmarks/search_quality.py --samplers evomm:ties lm_cocktail --budgets --spaces modules
+    python benchmarks/search_quality.py --samplers evomm:ties lm_cocktail --budgets --out ...
 
 Every search sees the same space, begins with the same prior and is charged the same: one for a
 scored merge, three for a gradient step. A gradient search plans its steps for its budget and may
@@ -12,8 +12,8 @@ evaluations is the search's front then, answered in full on held-out prompts: no
 those. Objectives are domain, harmless and honest, all shares in [0, 1], hypervolume from 0; a limit
 keeps refusals of harmless prompts down. Paper B's methods may stand among the samplers: they search
 their own space for their fitness, with the safety term, which knows domain and harmless alone; what
-counts is the front of what they tried. Runs are kept, so a stopped benchmark goes on; spaces that
-are in the file already stay there.
+counts is the front of what they tried within the limit. Runs are kept, so a stopped benchmark goes
+on; other spaces that are in the file already stay there.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean
@@ -58,6 +58,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "one weight for each source": {"places": "global"},
     "layers": {"places": "layers", "rank_places": "global"},
 }
+PAPER_B = ("evomm:ties", "evomm:dare_ties", "grid:ties", "grid:dare_ties", "lm_cocktail")
 CHECKPOINTS = (20, 30, 60, 120, 200, 300)  # evaluations at which a front is answered
 STEPS_SHARE = 0.6  # of a gradient search's evaluations that go into gradient steps
 
@@ -95,19 +96,13 @@ def plan(job: Job) -> Any:
     steps = 0
     if job.sampler == GRADIENT:
         steps = round(STEPS_SHARE * job.evaluations / STEP_COST)
-    record["search"] |= {
-        "trials": job.evaluations - STEP_COST * steps,
-    }
+    record["search"]["trials"] = job.evaluations - STEP_COST * steps
     if job.sampler == GRADIENT:
         record["search"]["sampler"] = "blend"
-    elif not _of_paper_b(job.sampler):
+    elif job.sampler not in PAPER_B:
         record["search"]["sampler"] = job.sampler
     record["search"]["warm_start"]["steps"] = steps
     return SearchConfig.from_record(record)
-
-
-def _of_paper_b(sampler: str) -> bool:
-    return sampler.partition(":")[0] in ("evomm", "grid", "lm_cocktail")
 
 
 def runnable(job: Job, config: Any) -> Any:
@@ -117,7 +112,7 @@ def runnable(job: Job, config: Any) -> Any:
     from search.baselines.grid import grid
     from search.baselines.lm_cocktail import lm_cocktail
 
-    if not _of_paper_b(job.sampler):
+    if job.sampler not in PAPER_B:
         return Baseline(config)
     name, _, method = job.sampler.partition(":")
     if name == "evomm":
@@ -139,6 +134,7 @@ def work(job: Job) -> dict[str, Any]:
     from search.evaluate import LikelihoodEvaluator
     from search.heldout import measure
     from search.pareto import Front, hypervolume
+    from search.run import violations
     from search.setup import open_workbench
     from search.study import run_search
 
@@ -161,12 +157,18 @@ def work(job: Job) -> dict[str, Any]:
             )
         return answered[point.number]
 
+    # Paper B's searches have no limit of their own.
+    candidates = [
+        replace(c, violation=sum(max(v, 0.0) for v in excess.values()))
+        for c in run.candidates
+        for excess in [violations(config, c.scores, run.base, run.sources)]
+    ]
     charged = (run.dir.read("warmstart.json") or {"evaluations": 0})["evaluations"]
     total = charged + len(run.candidates)
     curve = []
     # A search that ended before its budget was spent has the same front when it is.
     for n in sorted({n for n in CHECKPOINTS if charged < n < total} | {job.evaluations}):
-        front = Front.of(run.candidates[: n - charged], config.directions)
+        front = Front.of(candidates[: n - charged], config.directions)
         gains = [tuple(held(p)[name].value for name in OBJECTIVES) for p in front.points]
         curve.append(
             {
@@ -180,7 +182,7 @@ def work(job: Job) -> dict[str, Any]:
     bench.resident(pick.recipe).apply(pick.recipe, bench.live)
     numbers = sum(not d.fixed for d in bench.space.dimensions.values())
     result = {
-        "numbers": None if _of_paper_b(job.sampler) else numbers,  # it has a space of its own
+        "numbers": None if job.sampler in PAPER_B else numbers,  # it has a space of its own
         "feasible": pick.feasible,
         "cpu_s": seconds,
         "spent": total,

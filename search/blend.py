@@ -6,7 +6,8 @@ in coordinates scaled to [0, 1]. What lies between two good merges of the same s
 good merge too, with scores in between, so blends fill the gaps of a front that a gradient warm
 start has laid out, and a little beyond its ends. The first point is drawn evenly from the front,
 the second in proportion to how far its scores are from the first one's. A choice is taken from
-either. Without a warm start there is nothing to go on from: take another sampler then. Ours.
+either. Without a warm start, or another run's front, there is nothing to go on from: take another
+sampler then. Ours.
 """
 
 from __future__ import annotations

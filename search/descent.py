@@ -260,11 +260,11 @@ class Descent:
         return -(logprob if self._whole else logprob / tokens).sum()
 
     def other_ratios(self) -> list[float]:
-        """Factors on the rank ratios of this descent that lead to others within their range."""
+        """Factors on the rank ratios of this descent that keep most of them within their range."""
         low, high = self._space.ranges.rank_ratio
         ratios = self._begin.rank_ratio.values()
         factors = (1.0 / _RANK_STEP, _RANK_STEP)
-        return [f for f in factors if ratios and all(low <= f * r <= high for r in ratios)]
+        return [f for f in factors if 2 * sum(low <= f * r <= high for r in ratios) > len(ratios)]
 
     def recipe(self, knots: Tensor, rank_factor: float = 1.0) -> Recipe:
         """The recipe at these knots, with the rank ratios of this descent times a factor."""

@@ -1,9 +1,6 @@
 """What is tried before the sampler draws: prior, another run's front, given recipes, warm start.
 
-Each goes into the study once, whatever was killed in between. A search may start from another run,
-`search.start_from`: few numbers first and finer later, or the same ones with other probes. Its pick
-and its front are tried, as near as this space has them, and the warm start sets out from the pick,
-towards which it is drawn back. Both are read once and kept in `start.json`.
+Each goes into the study once, whatever was killed in between; a given recipe again if it failed.
 """
 
 from __future__ import annotations
@@ -12,62 +9,20 @@ import shutil
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from safemerge.errors import RecipeError, RunError
 from safemerge.recipe import Recipe
 from search.config import SearchConfig
 from search.descent import LINEARISATIONS
 from search.interrupts import uninterrupted
 from search.objectives import probe_axes
 from search.progress import Report
-from search.run import Run
 from search.rundir import RunDir
 from search.setup import Workbench
-from search.space import Space
+from search.starting import Start
 from search.storage import quiet_optuna
 from search.warmstart import STEP_COST, warm_start
 
 if TYPE_CHECKING:
     import optuna
-
-_START = "start.json"
-_SHARE = 0.25  # of the trials that another run's front may take
-
-
-def starting_recipes(home: RunDir, config: SearchConfig) -> list[Recipe]:
-    """The pick of the run to start from, then points of its front, as they were first read.
-
-    Args:
-        home: the run, which may have them already.
-        config: `search.start_from`; without it there are none.
-
-    Raises:
-        RunError: where that folder is no run, or has no finished trial.
-    """
-    if config.search.start_from is None:
-        return []
-    record = home.read(_START)
-    if record is not None:
-        return [Recipe.from_json(text, where=_START) for text in record["recipes"]]
-    try:
-        other = Run.load(config.search.start_from)
-        pick = other.pick()
-    except RunError as error:
-        raise RunError(f"search.start_from: {error}") from error
-    front = [point.recipe for point in other.front().points if point.number != pick.number]
-    most = max(1, int(_SHARE * config.search.trials)) - 1
-    return [pick.recipe, *_spread(front, most)]
-
-
-def placed(space: Space, recipes: Sequence[Recipe], config: SearchConfig) -> list[Recipe]:
-    """The recipes of a space that are nearest to those to start from.
-
-    Raises:
-        RunError: where one has no place there: other sources, or a method that is not searched.
-    """
-    try:
-        return [space.recipe(space.coordinates(recipe)) for recipe in recipes]
-    except RecipeError as error:
-        raise RunError(f"search.start_from = {config.search.start_from}: {error}") from error
 
 
 def enqueue_first(
@@ -75,7 +30,7 @@ def enqueue_first(
     study: optuna.Study,
     config: SearchConfig,
     bench: Workbench,
-    started: Sequence[Recipe],
+    start: Start | None,
     given: Callable[[Workbench], Sequence[Recipe]] | None,
     report: Report,
 ) -> None:
@@ -86,30 +41,20 @@ def enqueue_first(
         study: its study.
         config: its configuration.
         bench: models and space.
-        started: what `starting_recipes` found, `placed`.
-        given: makes the recipes that the caller wants tried; None where it wants none.
+        start: what it takes over from another run.
+        given: makes the recipes that the caller wants tried.
         report: called at every step of the warm start.
     """
     begin = bench.space.beginning()
+    if start is not None:
+        _enqueue(study, start.points)
+        begin = bench.space.recipe(start.points[0])
     # A warm start has all probes answered there, and leads away from it.
-    if bench.space.ranges.prior and config.search.warm_start.steps == 0:
+    elif bench.space.ranges.prior and config.search.warm_start.steps == 0:
         _enqueue(study, [bench.space.coordinates(begin)])
-    if started:
-        if home.read(_START) is None:
-            home.write(_START, {"recipes": [recipe.canonical_json() for recipe in started]})
-        _enqueue(study, [bench.space.coordinates(recipe) for recipe in started])
-        begin = started[0]
     if given is not None:
         _enqueue_given(study, bench, given(bench))
     _enqueue_warm_start(home, study, config, bench, begin, report)
-
-
-def _spread(recipes: Sequence[Recipe], most: int) -> list[Recipe]:
-    """At most so many of them, evenly over their order, both ends included."""
-    if len(recipes) <= most or most < 2:
-        return list(recipes[:most])
-    step = (len(recipes) - 1) / (most - 1)
-    return [recipes[round(i * step)] for i in range(most)]
 
 
 def _enqueue(study: optuna.Study, points: Sequence[dict[str, float | str]]) -> None:
@@ -165,7 +110,6 @@ def _enqueue_warm_start(
         home.write("warmstart.json", record)
         # The points are written: a folder that cannot be removed is in nobody's way.
         shutil.rmtree(home.path / LINEARISATIONS, ignore_errors=True)
-    with uninterrupted(), quiet_optuna():
-        for point in record["points"]:
-            study.enqueue_trial(point, skip_if_exists=True)
+    _enqueue(study, record["points"])
+    with uninterrupted():
         study.set_user_attr("warm_started", True)

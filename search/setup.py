@@ -125,12 +125,8 @@ def open_workbench(config: SearchConfig) -> Workbench:
         top = {"default": config.space.rank_ratio[1]} if method.spectral else {}
         changes = {"method": name, "params": params, "rank_ratio": top}
         method.check(template.model_copy(update=changes))
-    first = get_method(template.method)
-    if config.search.warm_start.steps and not first.differentiable:
-        raise ConfigError(
-            f"method {first.name!r} has no gradient with respect to its weights, which a warm "
-            "start needs; set search.warm_start.steps = 0"
-        )
+    if config.search.start_from is None:
+        check_gradient(template.method, config)
     probes = load_probes(config)
     search = probes.split("search").probes
     _check_measurable(config, search)
@@ -161,6 +157,19 @@ def open_workbench(config: SearchConfig) -> Workbench:
     )
     bench.resident(space.beginning())
     return bench
+
+
+def check_gradient(method: str, config: SearchConfig) -> None:
+    """Refuse a warm start that sets out from a recipe of a method.
+
+    Raises:
+        ConfigError: where the method has no gradient.
+    """
+    if config.search.warm_start.steps and not get_method(method).differentiable:
+        raise ConfigError(
+            f"method {method!r} has no gradient with respect to its weights, which a warm "
+            "start needs; set search.warm_start.steps = 0"
+        )
 
 
 def recipe_template(config: SearchConfig) -> Recipe:

@@ -15,6 +15,8 @@ from itertools import chain
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from safemerge.errors import ConfigError, RecipeError, near_names
 from safemerge.methods import Span, get_method
 from safemerge.names import Role, depth_order, groups
@@ -248,21 +250,13 @@ class Space:
         return Recipe(**{**recipe.model_dump(), **changes})
 
     def knots(self, recipe: Recipe) -> list[list[float]]:
-        """The weights' knots of a recipe, (n_knots, n_sources): what `basis` is multiplied by.
-
-        Raises:
-            RecipeError: as `coordinates`.
+        """The weights' knots, (n_knots, n_sources), whose product with `basis` is nearest to a
+        recipe of this space, in least squares and then in the range.
         """
-        point = self.coordinates(recipe)
-        low, high = self.ranges.weight
-        return [
-            [
-                min(max(float(point[quantity.name.format(knot)]), low), high)
-                for quantity in self._weights.values()
-            ]
-            for column in next(iter(self._weights.values())).columns
-            for knot in column.knots
-        ]
+        weights = np.array([recipe.weights_at(group) for group in self.groups])
+        found, *_ = np.linalg.lstsq(np.array(self.basis()), weights, rcond=None)
+        knots: list[list[float]] = np.clip(found, *self.ranges.weight).tolist()
+        return knots
 
     def basis(self) -> tuple[tuple[float, ...], ...]:
         """Shares of the weights' knots in every place group, (n_groups, n_knots).

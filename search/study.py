@@ -14,7 +14,7 @@ import torch
 
 from safemerge.recipe import Recipe
 from search.config import SearchConfig
-from search.enqueuing import enqueue_first, placed, starting_recipes
+from search.enqueuing import enqueue_first
 from search.interrupts import uninterrupted
 from search.picking import record_front
 from search.progress import Report, silent
@@ -23,6 +23,7 @@ from search.run import Run
 from search.rundir import RunDir
 from search.samplers import check_sampler
 from search.setup import Workbench, open_workbench
+from search.starting import read_start, run_to_start_from, start_of, write_start
 from search.stopping import reason_to_stop
 from search.storage import check_storage, open_study, quiet_optuna
 from search.trials import recover, run_trials
@@ -52,7 +53,8 @@ def run_search(
         The run, with front and pick recorded.
 
     Raises:
-        RunError: another process holds the run, or its config or inputs differ.
+        RunError: another process holds the run, its config or inputs differ, or the run to start
+            from cannot be, see `starting.py`.
         BadInput: what is wrong with models, probes or config.
     """
     home = RunDir(run_dir)
@@ -60,10 +62,10 @@ def run_search(
     with quiet_optuna():
         check_sampler(config)
     check_storage(config)
-    started = starting_recipes(home, config)
+    other = run_to_start_from(home, config)
     report("prepare", 0, 1, "")
     bench = open_workbench(config)
-    started = placed(bench.space, started, config)
+    start = read_start(home) if other is None else start_of(other, config, bench)
     base, sources = measure_baseline(home, config, bench)
     report("prepare", 1, 1, "")
     with home.locked():
@@ -72,16 +74,18 @@ def run_search(
             study = open_study(home, config)
             recover(home, study, config)
         given = None if reason_to_stop(study, config) is not None else first
-        enqueue_first(home, study, config, bench, started, given, report)
-        start = len(study.get_trials(deepcopy=False))
+        if start is not None:
+            write_start(home, start)
+        enqueue_first(home, study, config, bench, start, given, report)
+        first_trial = _first_open(study)
         if config.search.workers == 1:
-            stopped = _run_alone(home, study, config, bench, report, start)
+            stopped = _run_alone(home, study, config, bench, report, first_trial)
         else:
             del bench  # every worker opens its own, and may need this one's memory
             gc.collect()
             torch.cuda.empty_cache()
             with quiet_optuna():
-                stopped = run_workers(home, study, config, report, first=start)
+                stopped = run_workers(home, study, config, report, first=first_trial)
             bench = open_workbench(config)
         run = Run.load(home.path)
         record_front(run, bench, stopped, report)
@@ -103,3 +107,12 @@ def _run_alone(
         with uninterrupted():
             recover(home, study, config, stopped=True)
         raise
+
+
+def _first_open(study: optuna.Study) -> int:
+    """Number of the first trial that is still to run: those that wait were enqueued before it."""
+    from optuna.trial import TrialState
+
+    trials = study.get_trials(deepcopy=False)
+    waiting = (trial.number for trial in trials if trial.state == TrialState.WAITING)
+    return min(waiting, default=len(trials))

@@ -62,7 +62,8 @@ def run_trials(
         bench: this worker's own.
         report: called after every trial.
         worker: number of this process among all of this call of the command.
-        first: number of the first trial of this call; failures of earlier calls do not count.
+        first: number of the first trial that this call ran or runs; failures of earlier calls do
+            not count.
 
     Raises:
         SafemergeError: more trials failed than `search.failed_frac` allows.

@@ -2,8 +2,8 @@
 
 Losses of several axes are added up; one objective emphasised at a time gives a ring of recipes
 along the front, most of which the descent's model (`descent.py`) knows without any further
-gradient. The descent holds ranks at one ratio; at the end its balanced recipe is tried at half of
-it and twice as much. Ours.
+gradient. The descent leaves ranks as they are where it begins; at the end its balanced recipe is
+tried at half of these ratios and twice as much. Ours.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def warm_start(
         engine: whose model gives the loss; merges are written into it.
         resident: the merge, over the same groups as `space`.
         space: ranges to stay in.
-        begin: a recipe of the space: the prior, with whose ranks and other numbers all is done.
+        begin: a recipe of the space: its weights are the prior, all else is as in it.
         probes: search probes; every axis named below must have some.
         validation: probes that help to say when to stop, of these axes or not; may be empty.
         objectives: probe axes of the objectives; the ring trades them against each other.
@@ -85,7 +85,8 @@ def warm_start(
     if start is None:
         raise SafemergeError(
             "the merge at the prior gives losses or gradients that are not finite, so a warm start "
-            "has nowhere to begin; choose another space.prior, or set search.warm_start.steps = 0"
+            "has nowhere to begin; choose another space.prior or search.start_from, or set "
+            "search.warm_start.steps = 0"
         )
     on_step()
     centre = descent.run(start, balanced, first - 1, seed, on_step)

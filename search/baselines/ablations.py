@@ -5,25 +5,24 @@ Both are whole runs of their own under `RUN/baselines/`, resumable like any othe
 
 from __future__ import annotations
 
-from search.baselines.budget import charged, plain_study
+from search.baselines.budget import plain_study
 from search.config import SearchConfig
 
 SAFETY = "harmless"
 
 
-def random_search(config: SearchConfig, complete: int) -> SearchConfig:
-    """Uniform draws from the same space, as many as the search was charged evaluations.
+def random_search(config: SearchConfig, evaluations: int) -> SearchConfig:
+    """Uniform draws from the same space.
 
     Args:
         config: of the search.
-        complete: trials that it has completed.
+        evaluations: that it may spend: as many as the search.
     """
-    study = plain_study(config.search, charged(config.search, complete), "random")
-    return config.model_copy(update={"search": study})
+    return config.model_copy(update={"search": plain_study(config.search, evaluations, "random")})
 
 
 def without_safety(config: SearchConfig) -> SearchConfig | None:
-    """The same search with neither objective nor limit on harmlessness.
+    """The same search with neither objective nor limit on harmlessness, and a start of its own.
 
     Returns:
         The config, or None where harmlessness is the only objective or not measured at all.

@@ -23,6 +23,7 @@ from search.baselines.lm_cocktail import lm_cocktail
 from search.baselines.two_models import two_models
 from search.config import SearchConfig
 from search.run import Run
+from search.starting import read_start
 from synth.probes import ProbeSet
 
 PLAIN = ("random", "without_safety")
@@ -90,12 +91,14 @@ def runs_of(
     Args:
         asked: what `parse_baselines` returned, checked.
         config: of the search.
-        run: the finished search, whose evaluations are the budget.
+        run: the finished search, whose evaluations are the budget, with those of the runs that it
+            started from.
     """
-    trials = charged(config.search, len(run.candidates))
+    start = read_start(run.dir)
+    trials = charged(run) + (0 if start is None else start.evaluations)
     for name, method in asked:
         if name == "random":
-            yield "random_search", Baseline(random_search(config, len(run.candidates)))
+            yield "random_search", Baseline(random_search(config, trials))
         elif name == "without_safety":
             unsafe = without_safety(config)
             assert unsafe is not None  # check_baselines saw to it

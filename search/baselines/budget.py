@@ -5,17 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from search.config import StopConfig, StudyConfig, WarmStartConfig
+from search.run import Run
 from search.warmstart import STEP_COST
 
 
-def charged(study: StudyConfig, complete: int) -> int:
-    """Evaluations that a search was charged.
+def charged(run: Run) -> int:
+    """Evaluations that a search was charged; steps that its warm start left untaken count too.
 
-    Args:
-        study: its budget.
-        complete: trials that it has completed; a stop rule may have left some of its budget.
+    Those of a run that it started from are not among them (`start.json`).
     """
-    return complete + STEP_COST * study.warm_start.steps
+    return len(run.candidates) + STEP_COST * run.config.search.warm_start.steps
 
 
 def plain_study(study: StudyConfig, trials: int, sampler: str, **options: Any) -> StudyConfig:

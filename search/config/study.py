@@ -31,8 +31,8 @@ class WarmStartConfig(Section):
             of their weights in the loss.
         patience: steps without a lower loss on search and validation probes together after which
             the descent stops, and goes back.
-        rank_ratio: ratio at which the descent is run; None is the middle of the searched range
-            on the log scale.
+        rank_ratio: ratio at which the descent is run; None is where the search begins: the middle
+            of the searched range on the log scale, or the ratios of the run that it starts from.
     """
 
     steps: int = Field(default=20, ge=0)

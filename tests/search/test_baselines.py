@@ -100,7 +100,7 @@ def test_a_search_may_go_by_a_fitness_with_a_warm_start(
     changes["search"] = {"trials": 3, "warm_start": warm}
     run = run_search(SearchConfig.from_record(record | changes), tmp_path / "run")
     points = run.dir.read("warmstart.json")["points"]
-    assert len(points) == 5  # the ring; what its centre was modelled around; two other ranks
+    assert len(points) == 4  # the ring; two other ranks
     best = max(candidate.scores["fitness"].value for candidate in run.candidates)
     assert run.pick().scores["fitness"].value == best
 

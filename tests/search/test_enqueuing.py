@@ -7,11 +7,15 @@ from typing import Any
 import pytest
 import torch
 
-from safemerge.errors import RunError
+from safemerge.errors import ConfigError, RunError, SafemergeError
 from search.baselines.ablations import random_search, without_safety
+from search.baselines.asked import runs_of
 from search.config import SearchConfig
 from search.descent import Descent
+from search.evaluate import LikelihoodEvaluator, Measured
 from search.run import Run
+from search.rundir import RunDir
+from search.storage import open_study
 from search.study import run_search
 
 
@@ -27,19 +31,40 @@ def finer(record: dict[str, Any], coarse: Run, **search: Any) -> SearchConfig:
     return SearchConfig.from_record(record | {"search": own})
 
 
-def test_pick_and_front_of_the_other_run_are_tried_first(
+def started(home: Path, run: Run) -> list[dict[str, Any]]:
+    """Parameters of the trials that are the other run's, as often as they were enqueued."""
+    points = RunDir(home).read("start.json")["points"]
+    trials = open_study(RunDir(home), run.config).get_trials(deepcopy=False)
+    fixed = [trial.system_attrs.get("fixed_params") for trial in trials]
+    return [point for point in fixed if point in points]
+
+
+@pytest.mark.parametrize("places", ["layers", "points(2)", "kernel"])
+def test_pick_and_front_of_the_other_run_are_tried_first_and_once(
+    record: dict[str, Any], coarse: Run, tmp_path: Path, places: str
+) -> None:
+    home, finer_places = tmp_path / "fine", record | {"space": {"places": places, "off": 0.2}}
+    run_search(finer(finer_places, coarse, trials=2), home)
+    run = run_search(finer(finer_places, coarse, trials=12), home)
+    own = [coarse.pick(), *(c for c in coarse.front().points if c != coarse.pick())]
+    taken = started(home, run)
+    assert len(taken) == len(RunDir(home).read("start.json")["points"]) == 1
+    first = run.candidates[0].recipe
+    for group in first.weights:
+        assert first.weights_at(group) == pytest.approx(own[0].recipe.weights_at("all"), abs=1e-6)
+
+
+def test_of_a_front_as_many_points_are_tried_as_a_quarter_of_the_trials(
     record: dict[str, Any], coarse: Run, tmp_path: Path
 ) -> None:
-    run = run_search(finer(record, coarse, trials=12), tmp_path / "fine")
-    first = run.candidates[0].recipe
-    own = coarse.pick().recipe
-    assert len(first.weights) > 1
-    for group in first.weights:
-        assert first.weights_at(group) == pytest.approx(own.weights_at("all"))
-    front = {c.number for c in coarse.front().points} | {coarse.pick().number}
-    even = [len({tuple(c.recipe.weights_at(g)) for g in first.weights}) for c in run.candidates]
-    assert even[: min(3, len(front))] == [1] * min(3, len(front))
-    assert max(even[3:]) > 1, "at most a quarter of the trials is the other run's"
+    home = tmp_path / "fine"
+    run = run_search(finer(record, coarse, trials=12), home)
+    shown = [c.recipe.weights_at("all") for c in coarse.shown()]
+    taken = [c.recipe.weights_at("layer.0") for c in run.candidates[: len(started(home, run))]]
+    assert taken[0] == pytest.approx(coarse.pick().recipe.weights_at("all"))
+    assert 1 < len(taken) == min(3, len(shown))
+    for weights in taken:
+        assert any(weights == pytest.approx(other) for other in shown)
 
 
 def test_the_warm_start_sets_out_from_the_pick(
@@ -70,25 +95,70 @@ def test_it_goes_on_when_the_other_run_is_gone(
     assert len(more.candidates) == 4
 
 
-def test_what_cannot_be_started_from_is_refused(
+def test_what_cannot_be_started_from_is_refused_and_nothing_is_written(
     record: dict[str, Any], coarse: Run, tmp_path: Path
 ) -> None:
-    def refused(config: SearchConfig, message: str) -> None:
-        with pytest.raises(RunError, match=message):
-            run_search(config, tmp_path / "fine")
+    def refused(changed: dict[str, Any], message: str, **search: Any) -> None:
+        with pytest.raises((ConfigError, RunError), match=message):
+            run_search(finer(changed, coarse, **search), tmp_path / "fine")
         assert not (tmp_path / "fine").exists()
 
-    sources = {**record["models"], "sources": record["models"]["sources"][:2]}
-    refused(
-        finer(record | {"models": sources}, coarse), r"start_from = .*coarse: the recipe merges"
-    )
-    refused(
-        finer(record | {"merge": {"method": "tsvm"}}, coarse), "method is 'resm', and this search"
-    )
+    two = {**record["models"], "sources": record["models"]["sources"][:2]}
+    refused(record | {"models": two}, r"start_from = .*coarse: the recipe merges")
+    refused(record | {"merge": {"method": "tsvm"}}, "method is 'resm', and this search is over")
+    # Another seed splits the same probes otherwise.
+    refused(record | {"seed": 4}, "held-out probes of this search, such as .*, were search probes")
+    probes = Path(record["probes"]["path"])
+    changed = tmp_path / "changed.jsonl"
+    changed.write_text("\n".join(probes.read_text().splitlines()[:-1]) + "\n")
+    config = coarse.dir.path / "config.toml"
+    before = config.read_text()
+    config.write_text(before.replace(str(probes), str(changed)))
+    refused(record, "the probes of that run are needed.*they have changed since")
+    config.write_text(before.replace(str(probes), str(tmp_path / "gone.jsonl")))
+    refused(record, "the probes of that run are needed.*gone.jsonl")
+    config.write_text(before)
     shutil.rmtree(coarse.dir.path / "trials")
-    refused(finer(record, coarse), "search.start_from: .*coarse has no finished trial yet")
+    refused(record, "search.start_from: .*coarse has no finished trial yet")
     shutil.rmtree(coarse.dir.path)
-    refused(finer(record, coarse), "search.start_from: .*coarse is not a run directory")
+    refused(record, "search.start_from: .*coarse is not a run directory")
+
+
+def test_a_warm_start_needs_a_pick_whose_method_has_a_gradient(
+    record: dict[str, Any], tmp_path: Path
+) -> None:
+    """The first method of the search has one, the one that was picked has none."""
+    plain = record | {"merge": {"method": "iso_cts"}, "space": {"places": "global"}}
+    coarse = run_search(SearchConfig.from_record(plain), tmp_path / "coarse")
+    both = record | {"merge": {"method": ["task_arithmetic", "iso_cts"]}}
+    with pytest.raises(ConfigError, match="'iso_cts' has no gradient"):
+        run_search(finer(both, coarse, warm_start={"steps": 2}), tmp_path / "fine")
+    assert not (tmp_path / "fine").exists()
+
+
+def test_the_other_runs_evaluations_count(
+    record: dict[str, Any], coarse: Run, tmp_path: Path
+) -> None:
+    """For what the search is compared with, beside its own, steps that were left untaken too."""
+    warm = {"steps": 3, "ring": 1}
+    run = run_search(finer(record, coarse, trials=2, warm_start=warm), tmp_path / "fine")
+    plans = {name: plan.config.search for name, plan in runs_of([("random", "")], run.config, run)}
+    assert plans["random_search"].trials == 2 + 3 * 3 + 4
+    assert plans["random_search"].sampler == "random"
+    assert plans["random_search"].warm_start.steps == 0
+
+
+def test_failures_of_what_comes_first_count(
+    record: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*args: Any, **kwargs: Any) -> Measured:
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr(LikelihoodEvaluator, "measure", failing)
+    warm = {"steps": 1, "ring": 3}
+    config = record | {"search": record["search"] | {"failed_frac": 0.0, "warm_start": warm}}
+    with pytest.raises(SafemergeError, match=r"4 of 4 trials failed.*out of luck"):
+        run_search(SearchConfig.from_record(config), tmp_path / "run")
 
 
 def test_what_a_search_is_compared_with_starts_from_nothing(

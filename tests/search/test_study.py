@@ -18,7 +18,6 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from safemerge.errors import ConfigError, ProbeError, RunError, SafemergeError
-from search.baselines.ablations import random_search
 from search.config import SearchConfig
 from search.evaluate import LikelihoodEvaluator, Measured
 from search.interrupts import interruptible, uninterrupted
@@ -452,10 +451,3 @@ def test_a_recipe_that_was_scored_before_is_not_scored_again(
     same = [run.dir.read(f"trials/{number:05d}/same_as.json") for number in range(5)]
     assert same == [None] + [{"trial": 0}] * 4
     assert [point.number for point in run.front().points] == [0]
-
-
-def test_random_search_gets_the_evaluations_that_the_search_used(record: dict[str, Any]) -> None:
-    stopped_early = with_search(record, trials=50, warm_start={"steps": 4})
-    plan = random_search(stopped_early, complete=7).search
-    assert plan.trials == 7 + 3 * 4
-    assert (plan.sampler, plan.warm_start.steps) == ("random", 0)
