@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from search.config import SearchConfig
+from search.descent import Descent
 from synth.probes import ProbeSet
 from synth.zoo import World, Zoo, probes
 
@@ -47,3 +49,17 @@ def record(raw_zoo: Zoo, probe_file: Path) -> dict[str, Any]:
 def config(record: dict[str, Any]) -> SearchConfig:
     """The record as a config."""
     return SearchConfig.from_record(record)
+
+
+@pytest.fixture
+def linearised(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
+    """The knots at which a warm start takes gradients from now on, in order."""
+    made: list[torch.Tensor] = []
+    measure = Descent._measure
+
+    def measured(self: Descent, knots: torch.Tensor) -> dict[str, Any]:
+        made.append(knots)
+        return measure(self, knots)
+
+    monkeypatch.setattr(Descent, "_measure", measured)
+    return made

@@ -11,7 +11,6 @@ from safemerge.errors import ConfigError, RunError, SafemergeError
 from search.baselines.ablations import random_search, without_safety
 from search.baselines.asked import runs_of
 from search.config import SearchConfig
-from search.descent import Descent
 from search.evaluate import LikelihoodEvaluator, Measured
 from search.run import Run
 from search.rundir import RunDir
@@ -68,20 +67,12 @@ def test_of_a_front_as_many_points_are_tried_as_a_quarter_of_the_trials(
 
 
 def test_the_warm_start_sets_out_from_the_pick(
-    record: dict[str, Any], coarse: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    record: dict[str, Any], coarse: Run, tmp_path: Path, linearised: list[torch.Tensor]
 ) -> None:
-    made: list[torch.Tensor] = []
-    measure = Descent._measure
-
-    def noted(self: Descent, knots: torch.Tensor) -> dict[str, Any]:
-        made.append(knots)
-        return measure(self, knots)
-
-    monkeypatch.setattr(Descent, "_measure", noted)
     steps = {"steps": 1, "ring": 1}
     run_search(finer(record, coarse, trials=1, warm_start=steps), tmp_path / "fine")
     wanted = torch.tensor(coarse.pick().recipe.weights_at("all"))
-    knots = made[0].view(-1, len(wanted))
+    knots = linearised[0].view(-1, len(wanted))
     torch.testing.assert_close(knots, wanted.expand_as(knots))
 
 

@@ -60,19 +60,6 @@ def descend(
     return started(bench, config, seed=seed, home=home)[0]
 
 
-def noted(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
-    """What is linearised from now on, in order."""
-    made: list[torch.Tensor] = []
-    measure = Descent._measure
-
-    def measured(self: Descent, knots: torch.Tensor) -> dict[str, Any]:
-        made.append(knots)
-        return measure(self, knots)
-
-    monkeypatch.setattr(Descent, "_measure", measured)
-    return made
-
-
 def weights(recipe: Recipe) -> torch.Tensor:
     return torch.tensor([list(by_source.values()) for by_source in recipe.weights.values()])
 
@@ -133,16 +120,15 @@ def test_the_noise_changes_the_recipe(bench: Workbench) -> None:
 
 
 def test_a_pull_brings_the_recipe_nearer_to_the_prior_and_leaves_the_steps(
-    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+    bench: Workbench, linearised: list[torch.Tensor]
 ) -> None:
-    made = noted(monkeypatch)
     free, *_ = descend(bench, pull=0.0)
-    steps = made.copy()
-    made.clear()
+    steps = linearised.copy()
+    linearised.clear()
     held, *_ = descend(bench, pull=1e6)
     assert distance(bench, held) < 0.5 * distance(bench, free)
     assert len(steps) == 4
-    assert all(map(torch.equal, made, steps))
+    assert all(map(torch.equal, linearised, steps))
 
 
 def stopped(
@@ -214,14 +200,13 @@ def test_losses_that_say_when_to_stop_are_those_of_all_probes(bench: Workbench) 
 
 
 def test_the_first_step_goes_no_further_than_the_radius(
-    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+    bench: Workbench, linearised: list[torch.Tensor]
 ) -> None:
     low, high = bench.space.ranges.weight
-    made = noted(monkeypatch)
     for radius in (0.02, 0.1):
-        made.clear()
+        linearised.clear()
         descend(bench, steps=2, radius=radius, noise=0.0)
-        prior, first = made
+        prior, first = linearised
         assert (first - prior).abs().max().item() == pytest.approx(radius * (high - low), rel=1e-3)
 
 
