@@ -86,6 +86,24 @@ def test_it_goes_on_when_the_other_run_is_gone(
     assert len(more.candidates) == 4
 
 
+def test_points_of_a_method_that_is_not_searched_any_more_are_left_out(
+    record: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With all trials of the other run as its front, so that both methods are there."""
+    monkeypatch.setattr(Run, "shown", lambda run: run.candidates)
+    wide = {"merge": {"method": ["resm", "task_arithmetic"]}, "space": {"places": "global"}}
+    draws = record["search"] | {"trials": 12, "sampler": "random"}
+    coarse = run_search(SearchConfig.from_record(record | wide | {"search": draws}), tmp_path / "c")
+    method = coarse.pick().recipe.method
+    assert {c.recipe.method for c in coarse.shown()} == {"resm", "task_arithmetic"}
+    one = record | {"merge": {"method": method}, "space": {"places": "global"}}
+    home = tmp_path / "fine"
+    run = run_search(finer(one, coarse, trials=48, stop={"target": {"domain": 0.0}}), home)
+    points = RunDir(home).read("start.json")["points"]
+    assert len(points) == sum(c.recipe.method == method for c in coarse.shown())
+    assert run.candidates[0].recipe.method == method
+
+
 def test_what_cannot_be_started_from_is_refused_and_nothing_is_written(
     record: dict[str, Any], coarse: Run, tmp_path: Path
 ) -> None:
