@@ -98,7 +98,8 @@ def config_of(zoo: Zoo, home: Path, worlds: Path, args: argparse.Namespace) -> S
 def rows_of(seed: int, args: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Held-out rows of a seed, in percent; read where they are finished."""
     home = (args.runs / str(seed)).absolute()
-    done = home / f"{'_'.join(args.sources)}.{args.evaluations}.{'_'.join(args.baseline)}.json"
+    settings = (args.evaluations, args.width, args.effort)
+    done = home / ".".join(["_".join(args.sources), *map(str, settings), *args.baseline, "json"])
     if not done.exists():
         cpu_s = time.process_time()
         home.mkdir(parents=True, exist_ok=True)

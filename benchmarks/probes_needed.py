@@ -4,7 +4,7 @@
 
 The demo's search on small worlds, with the first 16, 32, 64 and all 128 written probes of each axis
 (a fifth of them for validation, as ever). "gap" is the likelihood of the wanted answers on search
-probes minus that on held-out ones, in points; "mean" is the share of right held-out answers, over
+probes minus that on held-out ones, as a share; "mean" is the share of right held-out answers, over
 the axes. Probes are written once for a seed, runs are kept in runs/probes_needed/SEED/COUNT, so a
 stopped benchmark goes on, and a finished one only reads.
 """
@@ -19,12 +19,9 @@ from typing import Any
 
 from demo_seeds import AXES, axis_mean, summarise
 
-from search.config import SearchConfig
 from search.demo import PER_AXIS, demo_config
 from search.gap import MEAN
-from search.heldout_record import HeldOut
 from search.pipeline import search_and_measure
-from search.run import Run
 from search.write_probes import write_probes
 from synth.probes import AXES as PROBE_AXES
 from synth.probes import ProbeSet
@@ -35,16 +32,6 @@ from synth.zoo.world import World
 def subset(probes: ProbeSet, count: int) -> ProbeSet:
     """The first `count` probes of every axis; fewer where an axis has fewer."""
     return ProbeSet(tuple(p for axis in PROBE_AXES for p in probes.axis(axis).probes[:count]))
-
-
-def searched(config: SearchConfig, home: Path) -> HeldOut:
-    """The held-out measurement of a run, from its directory where it is finished."""
-    if (home / "front" / "heldout.json").exists():
-        run = Run.load(home)
-        found = run.heldout()
-        if found is not None and len(run.candidates) >= config.search.trials:
-            return found
-    return search_and_measure(config, home).heldout
 
 
 def one_seed(zoo: Zoo, home: Path, seed: int, counts: list[int], trials: int) -> dict[str, Any]:
@@ -60,7 +47,7 @@ def one_seed(zoo: Zoo, home: Path, seed: int, counts: list[int], trials: int) ->
         config = demo_config(zoo, folder, seed=seed, device="cpu", trials=trials)
         if not Path(config.probes.path).exists():
             subset(probes, count).to_jsonl(Path(config.probes.path))
-        found = searched(config, folder)
+        found = search_and_measure(config, folder).heldout
         row = {axis: found.rows["search"][axis].value for axis in AXES}
         gap = found.gap[found.pick][MEAN].value
         rows[str(count)] = row | {"mean": axis_mean(row), "gap": gap}

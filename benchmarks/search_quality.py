@@ -169,7 +169,8 @@ def work(job: Job) -> dict[str, Any]:
     # A search that ended before its budget was spent has the same front when it is.
     for n in sorted({n for n in CHECKPOINTS if charged < n < total} | {job.evaluations}):
         front = Front.of(candidates[: n - charged], config.directions)
-        gains = [tuple(held(p)[name].value for name in OBJECTIVES) for p in front.points]
+        within = [point for point in front.points if point.feasible]
+        gains = [tuple(held(p)[name].value for name in OBJECTIVES) for p in within]
         curve.append(
             {
                 "evaluations": n,
@@ -183,7 +184,6 @@ def work(job: Job) -> dict[str, Any]:
     numbers = sum(not d.fixed for d in bench.space.dimensions.values())
     result = {
         "numbers": None if job.sampler in PAPER_B else numbers,  # it has a space of its own
-        "feasible": pick.feasible,
         "cpu_s": seconds,
         "spent": total,
         "curve": curve,

@@ -9,6 +9,7 @@ answers is whole or not there: after a kill no model is asked twice. Ours.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -19,6 +20,9 @@ from search.pareto import Candidate
 from search.progress import Report
 from search.rundir import RunDir
 from search.setup import Workbench, load_live
+from synth.jsonl import read_jsonl
+
+_FOLDER = "validation"  # of a run, for the answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +46,14 @@ def answer(
     """Let base, sources and trials answer the validation probes, or the search probes without any.
 
     Args:
-        home: where answers are kept: validation/ for base and sources, else the trial's folder.
+        home: where answers are kept, in its folder validation; where another engine gave them, they
+            are asked for anew.
         bench: the live engine and the judge.
         trials: what is asked.
         max_tokens: length of a reply.
         report: called for every model.
     """
+    forget_others(home, _FOLDER, {"engine": bench.settings.kind})
     scores = []
     models = list(_models(bench, trials))
     for done, (file, make_live) in enumerate(models):
@@ -68,12 +74,12 @@ def _models(
     bench: Workbench, trials: Sequence[Candidate]
 ) -> Iterator[tuple[str, Callable[[], None]]]:
     """Base, sources and trials: where its answers are kept, and what makes its weights live."""
-    yield "validation/base.jsonl", partial(load_live, bench.live, bench.inputs)
+    yield f"{_FOLDER}/base.jsonl", partial(load_live, bench.live, bench.inputs)
     for index in range(len(bench.inputs.sources)):
-        file = f"validation/source-{index}.jsonl"  # a name may be no file name
+        file = f"{_FOLDER}/source-{index}.jsonl"  # a name may be no file name
         yield file, partial(load_live, bench.live, bench.inputs, index)
     for trial in trials:
-        file = f"trials/{trial.number:05d}/validation.jsonl"
+        file = f"{_FOLDER}/trial-{trial.number:05d}.jsonl"
         yield file, partial(bench.make_live, trial.recipe)
 
 
@@ -84,11 +90,25 @@ def _ask(bench: Workbench, make_live: Callable[[], None], max_tokens: int) -> li
     return answers
 
 
+def forget_others(home: RunDir, folder: str, asked: Mapping[str, object]) -> None:
+    """Remove a folder of answers where something else was asked.
+
+    Args:
+        home: the run.
+        folder: of the run.
+        asked: who answers, and who reads the answers.
+    """
+    if home.read(f"{folder}/asked.json") != asked:
+        if (home.path / folder).exists():
+            shutil.rmtree(home.path / folder)
+        home.write(f"{folder}/asked.json", asked)
+
+
 def kept_answers(home: RunDir, file: str, ask: Callable[[], list[Answer]]) -> list[Answer]:
     """The answers in a file of the run; asked for and written, whole, where there is none."""
     if (home.path / file).exists():
-        lines = (home.path / file).read_text(encoding="utf-8").splitlines()
-        return [Answer(**json.loads(line)) for line in lines]
+        # Not by str.splitlines, which also splits at characters that a reply may hold.
+        return [Answer(**row) for _, row in read_jsonl(home.path / file)]
     answers = ask()
     records = (json.dumps(asdict(one), ensure_ascii=False, sort_keys=True) for one in answers)
     home.write_text(file, "".join(f"{record}\n" for record in records))

@@ -19,13 +19,14 @@ import moocore
 import numpy as np
 import optuna
 from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from search.units import ENQUEUED, UnitSampler, from_unit, losses_of, to_unit
 
 _BEYOND = 0.2  # how far a blend may go past either point, as a share of their distance
 _SHARE, _FLOOR = 0.2, 0.01  # of the noise
+_ANEW = 0.1  # of the choices and whole numbers are drawn evenly
 _POOL = 4  # points to blend at least; where the front has fewer, the next fronts lend theirs
 
 
@@ -70,9 +71,18 @@ class FrontBlend(UnitSampler):
         share = self._rng.uniform(-_BEYOND, 1.0 + _BEYOND)
         noise = self._rng.normal(size=len(a)) * (_SHARE * np.abs(b - a) + _FLOOR)
         drawn: dict[str, Any] = from_unit(np.clip(a + share * (b - a) + noise, 0.0, 1.0), numbers)
-        for name in search_space.keys() - numbers.keys():
-            drawn[name] = trials[first if self._rng.random() < 0.5 else second].params[name]
+        for name, kind in search_space.items():
+            if name not in numbers:
+                drawn[name] = trials[first if self._rng.random() < 0.5 else second].params[name]
+            choice = isinstance(kind, CategoricalDistribution | IntDistribution)
+            if choice and self._rng.random() < _ANEW:
+                drawn[name] = self._evenly(kind)
         return drawn
+
+    def _evenly(self, kind: CategoricalDistribution | IntDistribution) -> Any:
+        if isinstance(kind, CategoricalDistribution):
+            return kind.choices[self._rng.integers(len(kind.choices))]
+        return int(self._rng.integers(kind.low, kind.high + 1))
 
 
 def _parents(

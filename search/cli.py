@@ -234,9 +234,25 @@ def main() -> None:
     except BrokenPipeError:  # `safemerge front RUN | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        reason = (str(error) or "no more to be had").splitlines()[0][:200]
+        typer.echo(
+            f"safemerge: out of memory ({reason}); what is finished is kept. Free some, name "
+            "another engine.device, or take fewer --workers; the same command goes on from here",
+            err=True,
+        )
+        sys.exit(1)
     except OSError as error:  # unreadable or unwritable places that nothing closer has explained
         typer.echo(f"safemerge: {error}", err=True)
         sys.exit(2)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Python's own, and torch's on any device, which on a CPU is a plain RuntimeError."""
+    text = str(error)
+    return isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text
 
 
 if __name__ == "__main__":

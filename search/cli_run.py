@@ -40,8 +40,8 @@ def status(run: RunArg, json_: Json = False) -> None:
     else:
         for key, value in record.items():
             typer.echo(f"{key.replace('_', ' '):>17}  {value}")
-        for told in shortfalls(found):
-            say(told)
+    for told in shortfalls(found):
+        say(told)
 
 
 def front(

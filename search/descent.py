@@ -156,7 +156,8 @@ class Descent:
         if reached is not None:
             gained = (now - self._losses.loss(reached.point.margins, emphasis)).item()
         radius = state.radius
-        if gained < _MISSED * promised:
+        # What is least under noise may promise nothing without it.
+        if promised <= 0.0 or gained < _MISSED * promised:
             radius *= _SHRINK
         elif gained > _FORESEEN * promised:
             radius *= _GROW

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 from safemerge.recipe import Recipe
 from search.config import SearchConfig
 from search.descent import LINEARISATIONS
+from search.dimensions import Point
 from search.interrupts import uninterrupted
 from search.objectives import probe_axes
 from search.progress import Report
 from search.rundir import RunDir
 from search.setup import Workbench
+from search.space import Space
 from search.starting import Start
 from search.storage import quiet_optuna
 from search.warmstart import STEP_COST, warm_start
@@ -57,10 +59,10 @@ def enqueue_first(
     _enqueue_warm_start(home, study, config, bench, begin, report)
 
 
-def _enqueue(study: optuna.Study, points: Sequence[dict[str, float | str]]) -> None:
+def _enqueue(study: optuna.Study, points: Sequence[Point]) -> None:
     with uninterrupted(), quiet_optuna():
         for point in points:
-            study.enqueue_trial(point, skip_if_exists=True)
+            study.enqueue_trial(dict(point), skip_if_exists=True)
 
 
 def _enqueue_given(study: optuna.Study, bench: Workbench, recipes: Sequence[Recipe]) -> None:
@@ -103,9 +105,10 @@ def _enqueue_warm_start(
             home=home,
             progress=lambda done, total: report("warm start", done, total, ""),
         )
+        points = [bench.space.coordinates(recipe) for recipe in recipes]
         record = {
             "evaluations": STEP_COST * steps,
-            "points": [bench.space.coordinates(recipe) for recipe in recipes],
+            "points": points + _otherwise(points[0], bench.space),
         }
         home.write("warmstart.json", record)
         # The points are written: a folder that cannot be removed is in nobody's way.
@@ -113,3 +116,13 @@ def _enqueue_warm_start(
     _enqueue(study, record["points"])
     with uninterrupted():
         study.set_user_attr("warm_started", True)
+
+
+def _otherwise(point: Point, space: Space) -> list[Point]:
+    """A point with every other option of its choices, of which gradients know the first alone."""
+    return [
+        {**point, name: option}
+        for name, dimension in space.dimensions.items()
+        for option in dimension.options
+        if option != point[name]
+    ]

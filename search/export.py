@@ -14,7 +14,7 @@ from safemerge.io import Score as CardScore
 from safemerge.mergekit import to_mergekit
 from safemerge.merging import merge
 from search.objectives import Score
-from search.run import Run
+from search.run import Run, violations
 
 
 def export(
@@ -103,13 +103,26 @@ def _row(name: str, scores: Mapping[str, Score]) -> ScoreRow:
 
 
 def _notes(run: Run, number: int) -> tuple[str, ...]:
-    notes = _measured_on(run, number)
+    notes = _measured_on(run, number) + _limits_missed(run, number)
     if run.config.merge.dtype is not None:
         notes += (
             f"The scores are those of the merge in the base's dtype; this file is written in "
             f"{run.config.merge.dtype}.",
         )
     return notes
+
+
+def _limits_missed(run: Run, number: int) -> tuple[str, ...]:
+    """A sentence where the trial broke a limit of its search on the search probes."""
+    scores = run.dir.trial_scores(number) or {}
+    missed = [
+        f"{metric} {scores[metric].value:.3f} against {run.config.limits[metric].text}"
+        for metric, by in violations(run.config, scores, run.base, run.sources).items()
+        if by > 0.0
+    ]
+    if not missed:
+        return ()
+    return (f"This trial is outside the limits of its search: {'; '.join(missed)}.",)
 
 
 def _measured_on(run: Run, number: int) -> tuple[str, ...]:

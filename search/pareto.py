@@ -130,10 +130,13 @@ class Front:
             maximise: metric to be best in; None takes the knee of what is left.
 
         Raises:
-            BadInput: where no point is within the bounds, or a metric was not measured.
+            BadInput: where no point is within the bounds, or there is none at all, or a metric was
+                not measured.
         """
+        if not self.points:
+            raise BadInput("the front has no point to pick: no trial has finished yet")
         lower, upper = dict(at_least or {}), dict(at_most or {})
-        measured = self.points[0].scores if self.points else {}
+        measured = self.points[0].scores
         for metric in [*lower, *upper, *([maximise] if maximise else [])]:
             if metric not in measured:
                 raise BadInput(

@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from safemerge.errors import SafemergeError
 from search.answering import Answered, answer
 from search.config import SearchConfig
 from search.objectives import Score, Scores
@@ -28,6 +29,7 @@ from search.progress import Report
 from search.run import Run
 from search.rundir import scores_from, scores_record
 from search.setup import Workbench
+from search.shortfalls import failed
 
 
 def record_front(run: Run, bench: Workbench, stopped: str, report: Report) -> None:
@@ -38,7 +40,16 @@ def record_front(run: Run, bench: Workbench, stopped: str, report: Report) -> No
         bench: its workbench.
         stopped: why the search ended.
         report: called for every model that answers.
+
+    Raises:
+        SafemergeError: where no trial has finished, with why.
     """
+    if not run.candidates:
+        told = failed(run) or "none was tried"
+        raise SafemergeError(
+            f"the search is over ({stopped}) and no trial has finished, so there is no front: "
+            f"{told}; put that right or loosen [search.stop], and the same command goes on"
+        )
     front, most = run.front(), run.config.search.answered
     tried, answered = front, None
     if most and "fitness" not in front.directions:

@@ -51,10 +51,17 @@ def search_and_measure(
     asked = parse_baselines(baselines)
     probes = load_probes(config)
     check_baselines(asked, config, probes)
-    if not probes.split("heldout").probes:  # said before the search, not after it
+    axes, heldout = ({p.axis for p in probes.split(split)} for split in ("search", "heldout"))
+    # Said before the search, not after it.
+    if not heldout:
         raise ProbeError(
             "there are no held-out probes: set probes.heldout to a file, or probes.heldout_frac "
             "above 0"
+        )
+    if not axes & heldout:
+        raise ProbeError(
+            f"the held-out probes are of {', '.join(sorted(heldout))} and the search probes of "
+            f"{', '.join(sorted(axes))}: they have no axis in common, so nothing could be compared"
         )
     seconds: dict[str, float] = {}
     runs: dict[str, Run] = {}

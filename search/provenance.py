@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import uuid
 from collections.abc import Mapping
@@ -28,10 +29,20 @@ def check_resumable(home: RunDir, config: SearchConfig) -> None:
     """Refuse to go on with a run under another configuration.
 
     Raises:
-        RunError: another process holds the run; or what differs, the first key with both values.
+        RunError: another process holds the run, or what differs.
+        OutputError: the folder holds other things.
     """
     check_fresh(home.path)
     home.check_free()
+    check_same(home, config)
+
+
+def check_same(home: RunDir, config: SearchConfig) -> None:
+    """Refuse a configuration that differs from the run's in what decides its trials.
+
+    Raises:
+        RunError: what differs, the first key with both values.
+    """
     if not (home.path / "config.toml").exists():
         return
     before, now = (
@@ -110,17 +121,22 @@ def record_start(
     """Record config, versions, input hashes and baseline scores; on resuming, check the hashes.
 
     Raises:
-        RunError: where a model or the probes have other content than when the run began.
+        RunError: where a model, the probes or the judge are others than when the run began.
     """
     import optuna
     import torch
     import transformers
 
-    inputs = bench.inputs.contents()
+    inputs, judge = bench.inputs.contents(), bench.judge.fingerprint()
     lock = home.read("lock.json")
     if lock is not None:
-        before = {**lock["inputs"], "the probes": lock["probes"]}
-        now = {**inputs, "the probes": bench.probes.content_hash}
+        known = {"the probes": lock["probes"], "the judge": _sha256(lock["judge"])}
+        before = {**lock["inputs"], **known}
+        now = {
+            **inputs,
+            "the probes": bench.probes.content_hash,
+            "the judge": _sha256(judge),
+        }
         for name, digest in now.items():
             if before.get(name) != digest:
                 raise RunError(
@@ -139,7 +155,7 @@ def record_start(
         record = {
             "inputs": inputs,
             "probes": bench.probes.content_hash,
-            "judge": bench.judge.fingerprint(),
+            "judge": judge,
             "versions": versions,
             "device": config.engine.device,
             "seed": config.seed,
@@ -154,6 +170,10 @@ def record_start(
                 "sources": {name: scores_record(scores) for name, scores in sources.items()},
             },
         )
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def _study_name(home: RunDir, config: SearchConfig) -> str:

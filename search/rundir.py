@@ -4,8 +4,7 @@
     trials/00042/  recipe.json  scores.json  error.txt (only if failed)
                    by_probe.json (what the scores are means of, where all probes were asked)
                    same_as.json (only where an earlier trial has the same recipe and was scored)
-                   validation.jsonl (near the front: answers to the validation probes)
-    validation/    the same answers of base and sources
+    validation/    answers to the validation probes, of base, sources and trials near the front
     heldout/       answers to the held-out probes, a file for each row of the table
     front/search.json  front/heldout.json  logs/worker-0.log (only with several workers)
 

@@ -32,12 +32,13 @@ def make_sampler(
     study = config.search
     seed = (config.seed * 100_003 + n_before + worker * 1_000_003) % 2**32
     own: dict[str, Any] = {"seed": seed}
-    # After a warm start the random trials that model-based samplers begin with would be wasted.
-    startup = study.warm_start.ring if study.warm_start.steps else 10
+    # After a start the random trials that model-based samplers begin with would be wasted.
+    started = study.warm_start.steps > 0 or study.start_from is not None
+    startup = study.warm_start.ring if started else 10
     match study.sampler:
         case "blend":
             kind = importlib.import_module("search.blend").FrontBlend
-            own |= {"n_startup_trials": 2 if study.warm_start.steps else 10}
+            own |= {"n_startup_trials": 2 if started else 10}
         case "tpe":
             kind = samplers.TPESampler
             # With others at work, what they are trying counts as bad: nobody draws beside them.

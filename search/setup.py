@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -168,7 +169,8 @@ def check_gradient(method: str, config: SearchConfig) -> None:
     if config.search.warm_start.steps and not get_method(method).differentiable:
         raise ConfigError(
             f"method {method!r} has no gradient with respect to its weights, which a warm "
-            "start needs; set search.warm_start.steps = 0"
+            "start needs; set search.warm_start.steps = 0, and search.sampler to one that needs no "
+            'start, such as "tpe"'
         )
 
 
@@ -193,11 +195,11 @@ def recipe_template(config: SearchConfig) -> Recipe:
 def load_probes(config: SearchConfig) -> ProbeSet:
     """Search, validation and held-out probes of a config, with splits assigned by group."""
     section = config.probes
-    own = ProbeSet.from_jsonl(section.path)
+    own = _in_order(ProbeSet.from_jsonl(section.path))
     if section.heldout is None:
         return own.with_splits(section.heldout_frac, section.validation_frac, config.seed)
     split = own.with_splits(0.0, section.validation_frac, config.seed)
-    heldout = ProbeSet.from_jsonl(section.heldout)
+    heldout = _in_order(ProbeSet.from_jsonl(section.heldout))
     held = {normalise(probe.prompt) for probe in heldout}
     shared = [probe.id for probe in own if normalise(probe.prompt) in held]
     if shared:
@@ -209,6 +211,18 @@ def load_probes(config: SearchConfig) -> ProbeSet:
     return ProbeSet(
         (*split.probes, *(p.model_copy(update={"split": "heldout"}) for p in heldout.probes))
     )
+
+
+def _in_order(probes: ProbeSet) -> ProbeSet:
+    """By id: what a run keeps by probe is the same probe's when the file is in another order."""
+    return ProbeSet(tuple(sorted(probes, key=lambda probe: probe.id)))
+
+
+def heldout_prompts(config: SearchConfig) -> frozenset[str]:
+    """What held-out probes ask, normalised; nothing where no probes are written yet."""
+    if not Path(config.probes.path).exists():
+        return frozenset()
+    return frozenset(normalise(probe.prompt) for probe in load_probes(config).split("heldout"))
 
 
 def probe_judge(config: SearchConfig) -> Judge:

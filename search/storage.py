@@ -20,12 +20,13 @@ from typing import Any
 import optuna
 from optuna.storages.journal import JournalFileBackend
 
-from safemerge.errors import ConfigError, require
+from safemerge.errors import ConfigError, RunError, require
 from search.config import SearchConfig
 from search.rundir import RunDir
 from search.samplers import make_sampler
 
 _SQLITE_WAIT_S = 60.0  # for somebody else who looks at the database; workers take turns
+_OWNER = "run"  # attribute of a study in a database: the folder of its run
 _TAIL = 2**16  # bytes read at a time while looking for the end of the last whole line
 
 
@@ -75,6 +76,27 @@ def open_study(home: RunDir, config: SearchConfig, *, worker: int = 0) -> optuna
         )
         study.sampler = make_sampler(config, len(study.get_trials(deepcopy=False)), worker)
     return study
+
+
+def check_no_copy(home: RunDir, config: SearchConfig, study: optuna.Study) -> None:
+    """Refuse a copy of a run whose study is in a database, which both folders would write to.
+
+    Raises:
+        RunError: where the study's folder is another one, and is still there.
+    """
+    if config.search.storage == "journal":
+        return  # a copy has its own
+    here, owner = str(home.path.resolve()), study.user_attrs.get(_OWNER)
+    if owner == here:
+        return
+    lock = None if owner is None else RunDir(owner).read("lock.json")
+    if lock is not None and lock.get("study") == study.study_name:
+        raise RunError(
+            f"{home.path} is a copy of {owner}, and both have their trials in the study "
+            f"{study.study_name!r} of {config.search.storage}; go on there, or start a new run "
+            "with --run NAME"
+        )
+    study.set_user_attr(_OWNER, here)
 
 
 def _open_journal(path: Path) -> optuna.storages.BaseStorage:

@@ -18,14 +18,14 @@ from search.enqueuing import enqueue_first
 from search.interrupts import uninterrupted
 from search.picking import record_front
 from search.progress import Report, silent
-from search.provenance import check_resumable, measure_baseline, record_start
+from search.provenance import check_resumable, check_same, measure_baseline, record_start
 from search.run import Run
 from search.rundir import RunDir
 from search.samplers import check_sampler
 from search.setup import Workbench, open_workbench
 from search.starting import read_start, run_to_start_from, start_of, write_start
 from search.stopping import reason_to_stop
-from search.storage import check_storage, open_study, quiet_optuna
+from search.storage import check_no_copy, check_storage, open_study, quiet_optuna
 from search.trials import recover, run_trials
 from search.workers import run_workers
 
@@ -43,8 +43,8 @@ def run_search(
     """Search, or go on with a search, until its trials are complete or a stop rule says so.
 
     Args:
-        config: the run's configuration; on resuming only the trial budget, the stop rules, the
-            failure share, the workers and the device may differ from the recorded ones.
+        config: the run's configuration, with paths that are absolute or from here; on resuming
+            only what `provenance.MAY_CHANGE` names and the stop rules and engine may differ.
         run_dir: where the run lives; made if missing.
         first: given the open workbench, the recipes that are tried before the sampler draws any.
         report: called at every step of the stages prepare, warm start, trials and answers.
@@ -58,6 +58,7 @@ def run_search(
         BadInput: what is wrong with models, probes or config.
     """
     home = RunDir(run_dir)
+    config = config.resolved(Path.cwd())
     check_resumable(home, config)
     with quiet_optuna():
         check_sampler(config)
@@ -69,9 +70,11 @@ def run_search(
     base, sources = measure_baseline(home, config, bench)
     report("prepare", 1, 1, "")
     with home.locked():
+        check_same(home, config)  # again: another process may have begun the run meanwhile
         record_start(home, config, bench, base, sources)
         with uninterrupted():
             study = open_study(home, config)
+            check_no_copy(home, config, study)
             recover(home, study, config)
         given = None if reason_to_stop(study, config) is not None else first
         if start is not None:

@@ -8,14 +8,13 @@ The front is also scored by likelihood, as the search scores it, for the gap bet
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 
 from safemerge.recipe import Recipe
 from safemerge.resident import ResidentMerge
-from search.answering import kept_answers
+from search.answering import forget_others, kept_answers
 from search.baselines.single_weight import best_single_weight, single_weight, uniform
 from search.bootstrap import paired_differences
 from search.config import ProbesConfig
@@ -27,10 +26,9 @@ from search.objectives import Score
 from search.pareto import Candidate, thinned
 from search.progress import Report, silent
 from search.run import Run
-from search.rundir import RunDir
 from search.setup import Workbench, heldout_judge, load_live
 from search.statements import statements
-from synth.judges import Judge, Verdict
+from synth.judges import Verdict
 from synth.judges.agreement import Agreement, compare
 
 _FOLDER = "heldout"  # of a run, for the answers
@@ -80,7 +78,8 @@ def measure_run(
     section = run.config.probes
     likelihood = LikelihoodEvaluator(bench.engine, probes, likelihood=section.likelihood)
     other = heldout_judge(run.config)
-    _forget_others(run.dir, bench, other)
+    judges = [judge.fingerprint() for judge in (other, bench.judge) if judge is not None]
+    forget_others(run.dir, _FOLDER, {"judges": judges, "engine": bench.settings.kind})
     front = run.shown()
     points = thinned(front, FRONT_POINTS, run.pick())
 
@@ -131,16 +130,6 @@ def measure_run(
     found = found.model_copy(update={"statements": statements(found, on_front=len(front))})
     found.save(run.dir)
     return found
-
-
-def _forget_others(home: RunDir, bench: Workbench, other: Judge | None) -> None:
-    """Remove answers that another judge has read or another engine has given."""
-    judges = [judge.fingerprint() for judge in (other, bench.judge) if judge is not None]
-    now = {"judges": judges, "engine": bench.settings.kind}
-    if home.read(f"{_FOLDER}/asked.json") != now:
-        if (home.path / _FOLDER).exists():
-            shutil.rmtree(home.path / _FOLDER)
-        home.write(f"{_FOLDER}/asked.json", now)
 
 
 def _rows(

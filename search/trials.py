@@ -62,8 +62,8 @@ def run_trials(
         bench: this worker's own.
         report: called after every trial.
         worker: number of this process among all of this call of the command.
-        first: number of the first trial that this call ran or runs; failures of earlier calls do
-            not count.
+        first: number of the first trial that this call ran or runs; those of earlier calls do not
+            count for `search.failed_frac`.
 
     Raises:
         SafemergeError: more trials failed than `search.failed_frac` allows.
@@ -158,18 +158,22 @@ def recover(
 def check_failures(study: optuna.Study, config: SearchConfig, first: int) -> None:
     """Refuse to go on where too large a share of the trials failed since trial `first`.
 
-    A share of ten trials, or of all where there are fewer.
+    A share of ten trials at least, or of all that are left where those are fewer.
 
     Raises:
         SafemergeError: with how many, the commonest reason, and where to set the share.
     """
-    reasons = [
-        trial.user_attrs[ERROR]
-        for trial in study.get_trials(deepcopy=False)[first:]
-        if ERROR in trial.user_attrs
-    ]
-    tried = len(reasons) + _complete(study)
-    if tried >= min(10, config.search.trials) and len(reasons) > config.search.failed_frac * tried:
+    from optuna.trial import TrialState
+
+    trials = study.get_trials(deepcopy=False)
+    reasons = [t.user_attrs[ERROR] for t in trials[first:] if ERROR in t.user_attrs]
+    before, since = (
+        sum(trial.state == TrialState.COMPLETE for trial in part)
+        for part in (trials[:first], trials[first:])
+    )
+    tried = len(reasons) + since
+    too_many = len(reasons) > config.search.failed_frac * tried
+    if too_many and tried >= min(10, config.search.trials - before):
         commonest = max(reasons, key=reasons.count)
         raise SafemergeError(
             f"{len(reasons)} of {tried} trials failed, more than search.failed_frac = "

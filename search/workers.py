@@ -119,7 +119,7 @@ class _Team:
             finished = any(
                 trial.user_attrs.get(WORKER) == place.number
                 and (trial.values is not None or ERROR in trial.user_attrs)
-                for trial in self._study.get_trials(deepcopy=False)
+                for trial in self._study.get_trials(deepcopy=False)[self._first :]
             )
             recover(self._home, self._study, self._config, worker=place.number)
             place.deaths = 1 if finished else place.deaths + 1

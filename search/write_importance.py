@@ -8,8 +8,9 @@ from safemerge.devices import check_device
 from safemerge.errors import ConfigError, ProbeError, near_names
 from search.config import SearchConfig
 from search.progress import Report, silent
-from search.setup import recipe_template
+from search.setup import heldout_prompts, recipe_template
 from synth import importance
+from synth.gates.text import normalise
 from synth.probes import ProbeSet
 
 
@@ -26,8 +27,8 @@ def write_importance(
     Args:
         config: models; the source has to name its `importance` file.
         source: name of the source.
-        probes: JSON Lines of the source's domain. Held-out probes in it are left out: the masks
-            are part of the merge, and those measure it.
+        probes: JSON Lines of the source's domain. What the file or the config holds out is left
+            out: the masks are part of the merge, and held-out probes measure it.
         most: probes that are used, evenly spread over the file, at least 1; their mean settles
             with a few dozen.
         report: called with the passes done.
@@ -49,7 +50,12 @@ def write_importance(
             f'importance = "{source}.importance.safetensors" to its [[models.sources]]'
         )
     check_device(config.engine.device)
-    usable = [one for one in ProbeSet.from_jsonl(probes) if one.split != "heldout"]
+    held = heldout_prompts(config)
+    usable = [
+        one
+        for one in ProbeSet.from_jsonl(probes)
+        if one.split != "heldout" and normalise(one.prompt) not in held
+    ]
     if not usable:
         raise ProbeError(f"all probes of {probes} are held out; give probes that may be used")
     count = min(most, len(usable))

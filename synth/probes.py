@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from safemerge.errors import ProbeError, near_names
+from synth.gates.text import normalise
 from synth.jsonl import read_jsonl, write_jsonl
 from synth.origin import Origin, Said
 from synth.splits import assign_splits
@@ -155,7 +156,7 @@ class ProbeSet:
         led = {probe.group for probe in self.probes if probe.axis == "harmless"} - {""}
         ties = [
             {
-                f"prompt {p.prompt}",
+                f"prompt {normalise(p.prompt)}",
                 *([f"group {p.group}"] if p.group else []),
                 *(() if p.axis == "helpful" and p.group in led else [f"term {t}" for t in p.terms]),
             }

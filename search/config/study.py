@@ -50,13 +50,23 @@ class StopConfig(Section):
 
     Args:
         hours: time that trials have taken, over all calls and workers together.
-        target: `{objective: value}`, all of which one trial within the limits must reach.
+        target: `{objective: value in [0, 1]}`, all of which one trial within the limits must reach.
         flat: trials over which the hypervolume of the front has not grown, by more than 0.001.
     """
 
     hours: float | None = Field(default=None, gt=0.0)
     target: dict[str, float] = Field(default={})
     flat: int | None = Field(default=None, ge=1)
+
+    @field_validator("target")
+    @classmethod
+    def _scores(cls, value: dict[str, float]) -> dict[str, float]:
+        for name, score in value.items():
+            if not 0.0 <= score <= 1.0:
+                raise ValueError(
+                    f"{name} = {score:g} is no score, which are shares in [0, 1]; 90 % is 0.9"
+                )
+        return value
 
 
 class StudyConfig(Section):

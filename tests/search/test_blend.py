@@ -46,7 +46,6 @@ def test_dominated_points_are_left_out_where_the_front_is_large() -> None:
     front = [(0.5 + 0.1 * i, 0.9 - 0.1 * i, "a") for i in range(5)]
     found = study([*front, *[(0.0, 0.0, "c")] * 5])
     drawn = draws(found, 100)
-    assert {draw["choice"] for draw in drawn} == {"a"}
     assert min(float(draw["x"]) for draw in drawn) > 0.2
 
 
@@ -78,3 +77,26 @@ def test_equal_points_are_still_moved_by_the_noise(value: float) -> None:
     xs = {float(draw["x"]) for draw in draws(found, 20)}
     assert len(xs) == 20
     assert all(abs(x - value) < 0.1 for x in xs)
+
+
+def test_choices_and_whole_numbers_that_no_point_has_are_drawn_too() -> None:
+    found = optuna.create_study(
+        directions=["maximize"], sampler=FrontBlend(seed=0, n_startup_trials=2)
+    )
+
+    def drawn() -> dict[str, float | str]:
+        trial = found.ask()
+        trial.suggest_float("x", 0.0, 1.0)
+        trial.suggest_int("layer", 0, 5)
+        trial.suggest_categorical("choice", ["a", "b", "c"])
+        return trial.params
+
+    for x in (0.5, 0.6):
+        found.enqueue_trial({"x": x, "layer": 3, "choice": "a"})
+        drawn()
+        found.tell(found.trials[-1].number, x)
+    points = [drawn() for _ in range(300)]
+    for name, own, every in (("choice", "a", "abc"), ("layer", 3, range(6))):
+        values = [point[name] for point in points]
+        assert set(values) == set(every)
+        assert values.count(own) > 250  # nine in ten, and what the tenth happens to draw

@@ -89,6 +89,7 @@ def test_objectives_have_one_order_whatever_the_file_says() -> None:
         ("search.sampler_options.seed=3", "sampler_options: the sampler's seed is made of `seed`"),
         ("search.stop.hours=0", "search.stop.hours: .*greater than 0"),
         ("search.stop.flat=0", "search.stop.flat: .*greater than or equal to 1"),
+        ("search.stop.target.domain=90", "domain = 90 is no score.*90 % is 0.9"),
         ("search.stop.target.honest=0.9", "search.stop.target names 'honest', which is no objec"),
         ("space.weight=[1.5, 0.0]", r"the range \[1.5, 0.0\] runs downwards"),
         ("space.rank_ratio=[0.0, 1.0]", r"rank_ratio is \[0.0, 1.0\]; it must lie in \(0, 1\]"),

@@ -13,7 +13,7 @@ import pytest
 import tomli_w
 import torch
 
-from safemerge.errors import ConfigError, EngineError, RunError
+from safemerge.errors import ConfigError, EngineError, RunError, SafemergeError
 from safemerge.recipe import Recipe
 from search import cli
 from search.config import SearchConfig
@@ -23,6 +23,7 @@ from search.run import Run
 from search.rundir import RunDir
 from search.shortfalls import failed
 from search.study import run_search
+from synth.judges import PhraseJudge
 
 Scores = dict[str, Score]
 
@@ -178,13 +179,20 @@ def test_a_clock_that_runs_backwards_changes_nothing(
     assert stamps == sorted(stamps, reverse=True)
 
 
-@pytest.mark.parametrize("bound", ["best + 1", "base + 0.9999"])
+@pytest.mark.parametrize(
+    ("metric", "side", "bound"),
+    [
+        ("honest", "at_least", "best + 1"),
+        ("honest", "at_least", "base + 0.9999"),
+        ("over_refusal", "at_most", "base - 1.01"),
+    ],
+)
 def test_a_limit_beyond_every_score_is_refused_before_anything_is_written(
-    record: dict[str, Any], tmp_path: Path, bound: str
+    record: dict[str, Any], tmp_path: Path, metric: str, side: str, bound: str
 ) -> None:
-    changed = record | {"limits": {"honest": {"at_least": bound}}}
+    changed = record | {"limits": {metric: {side: bound}}}
     with pytest.raises(
-        ConfigError, match=rf"limits.honest at_least = \"{bound[:4]}.*no recipe can"
+        ConfigError, match=rf"limits.{metric} {side} = \"{bound[:4]}.*no recipe can"
     ):
         run_search(SearchConfig.from_record(changed), tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -197,3 +205,95 @@ def test_a_second_runner_is_told_who_holds_the_run_before_models_are_opened(
     held = RunDir(tmp_path / "run").locked()
     with held, pytest.raises(RunError, match=rf"by process {os.getpid()} on .*--workers N"):
         run_search(config, tmp_path / "run")
+
+
+def test_a_search_that_is_over_without_a_finished_trial_says_why(
+    record: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(call: int, recipe: Recipe) -> None:
+        raise EngineError("the server at http://localhost went down")
+
+    watched(monkeypatch, failing)
+    search = record["search"] | {"trials": 9, "stop": {"hours": 1e-9}}
+    with pytest.raises(
+        SafemergeError, match=r"over \(trials have taken .* 1 of 1 trials failed: 1 with EngineErr"
+    ):
+        run_search(SearchConfig.from_record(record | {"search": search}), tmp_path / "run")
+
+
+def test_trials_of_earlier_calls_do_not_hide_that_all_of_this_one_fail(
+    record: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record["search"]["trials"] = 12
+    run_search(SearchConfig.from_record(record), tmp_path / "run")
+    calls: list[int] = []
+
+    def failing(call: int, recipe: Recipe) -> None:
+        calls.append(call)
+        raise EngineError("went down")
+
+    watched(monkeypatch, failing)
+    record["search"]["trials"] = 40
+    with pytest.raises(SafemergeError, match="10 of 10 trials failed"):
+        run_search(SearchConfig.from_record(record), tmp_path / "run")
+    assert len(calls) == 10
+
+
+def test_a_judge_that_goes_down_while_answers_are_read_loses_no_trial(
+    config: SearchConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The judge is asked after the trials; here a real one is made to fail at its third call."""
+    whole = run_search(config, tmp_path / "whole")
+    real, calls = PhraseJudge.judge, iter(range(1000))
+
+    def failing(self: PhraseJudge, prompts: Any, answers: Any) -> Any:
+        if next(calls) == 2:
+            raise EngineError("the judge is down")
+        return real(self, prompts, answers)
+
+    monkeypatch.setattr(PhraseJudge, "judge", failing)
+    with pytest.raises(EngineError, match="the judge is down"):
+        run_search(config, tmp_path / "run")
+    monkeypatch.delattr(RunDir, "write_trial")  # no trial is scored again
+    again = run_search(config, tmp_path / "run")
+    assert again.candidates == whole.candidates
+    assert again.pick() == whole.pick()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 9 GiB"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+    ],
+)
+def test_running_out_of_memory_before_the_trials_is_a_sentence(
+    record: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+) -> None:
+    def out_of_memory(*args: object) -> None:
+        raise error
+
+    monkeypatch.setattr("search.study.measure_baseline", out_of_memory)
+    file = tmp_path / "run.toml"
+    file.write_text(tomli_w.dumps(record))
+    monkeypatch.setattr(
+        sys, "argv", ["safemerge", "search", str(file), "--run", str(tmp_path / "r")]
+    )
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("safemerge: out of memory (")
+
+
+def test_another_error_is_not_taken_for_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(cli, "app", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        cli.main()

@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 
 import search.table
+from search.answering import kept_answers
 from search.config import SearchConfig
 from search.heldout import measure
 from search.pipeline import search_and_measure
+from search.rundir import RunDir
+from synth.engines.transformers import TransformersEngine
 from synth.judges import PhraseJudge, Verdict
 from synth.probes import AXES, Probe
 
@@ -117,6 +120,24 @@ def test_after_a_stop_only_those_are_asked_that_have_not_answered(
     nothing = asked()
     assert search_and_measure(config, tmp_path / "run").heldout == whole
     assert nothing == []
+
+
+def test_replies_with_any_line_break_are_read_back(
+    config: SearchConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reply = "one\u2028two\u2029three\x85four\x1cfive\nsix"
+
+    def always(text: str) -> None:
+        monkeypatch.setattr(
+            TransformersEngine, "chat", lambda self, asked, **_: [text] * len(asked)
+        )
+
+    always(reply)
+    found = search_and_measure(config, tmp_path / "run").heldout
+    always("nobody is asked again")
+    assert search_and_measure(config, tmp_path / "run").heldout == found
+    (kept, *_) = kept_answers(RunDir(tmp_path / "run"), "heldout/base.jsonl", list)
+    assert kept.reply == reply
 
 
 def test_a_longer_search_asks_new_points_alone(

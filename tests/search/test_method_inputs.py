@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from safemerge.errors import ConfigError, ProbeError, RecipeError
 from search.cli import app
 from search.config import SearchConfig
-from search.setup import open_workbench, recipe_template
+from search.setup import load_probes, open_workbench, recipe_template
 from search.study import run_search
 from search.write_importance import write_importance as write_importance_of
 from synth.importance import write_importance
@@ -49,12 +49,31 @@ def test_the_command_writes_what_a_search_by_led_needs(
     asked = [first["name"], "--probes", str(tmp_path / "mine.jsonl"), "--most", "3", "--json"]
     done = CliRunner().invoke(app, ["importance", str(tmp_path / "config.toml"), *asked])
     assert json.loads(done.stdout) == {"out": first["importance"], "probes": 3}
-    usable = [one for one in split if one.split == "search"]
+    held = {one.prompt for one in load_probes(config).split("heldout")}
+    usable = [one for one in split if one.split == "search" and one.prompt not in held]
     chosen = [usable[i * len(usable) // 3] for i in range(3)]
     pairs = [(one.prompt, one.answer) for one in chosen]
     expected = tmp_path / "expected.safetensors"
     write_importance(recipe_template(config), first["name"], pairs, expected)
     assert Path(first["importance"]).read_bytes() == expected.read_bytes()
+
+
+def test_importance_is_never_taken_from_what_the_config_holds_out(
+    record: dict[str, Any], probe_file: Path, tmp_path: Path
+) -> None:
+    """The file of probes itself says nothing of splits: the config's seed and share decide."""
+    name = record["models"]["sources"][0]["name"]
+    record["models"]["sources"][0]["importance"] = str(tmp_path / "x")
+    config = SearchConfig.from_record(record)
+    held = load_probes(config).split("heldout").probes
+    every = ProbeSet.from_jsonl(probe_file)
+    assert {probe.split for probe in every} == {"search"}
+    _, used = write_importance_of(config, name, probe_file, most=len(every))
+    assert used == len(every) - len(held) < len(every)
+    alone = tmp_path / "alone.jsonl"
+    ProbeSet(tuple(p.model_copy(update={"split": "search"}) for p in held)).to_jsonl(alone)
+    with pytest.raises(ProbeError, match=r"alone.jsonl are held out"):
+        write_importance_of(config, name, alone)
 
 
 def test_importance_is_refused_without_a_file_a_source_or_a_probe(

@@ -86,6 +86,11 @@ def test_a_pick_that_no_point_allows_says_what_is_possible() -> None:
         front.pick(maximise="harmles")
 
 
+def test_a_front_without_points_says_why_there_is_nothing_to_pick() -> None:
+    with pytest.raises(BadInput, match="no point to pick: no trial has finished yet"):
+        Front.of([], BOTH).pick()
+
+
 BASE = {"honest": Score(0.5, 0.0, 1), "over_refusal": Score(0.02, 0.0, 1)}
 SOURCES = {"a": {"honest": Score(0.9, 0.0, 1), "over_refusal": Score(0.3, 0.0, 1)}}
 

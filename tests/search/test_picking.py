@@ -148,7 +148,7 @@ def test_answers_are_kept_with_their_trial_and_none_is_asked_for_twice(
 ) -> None:
     run = run_search(config, tmp_path / "run")
     points = run.dir.read("front/search.json")["points"]
-    files = [tmp_path / "run" / f"trials/{p['trial']:05d}/validation.jsonl" for p in points]
+    files = [tmp_path / "run" / f"validation/trial-{p['trial']:05d}.jsonl" for p in points]
     for point, file in zip(points, files, strict=True):
         kept = [Answer(**json.loads(line)) for line in file.read_text().splitlines()]
         assert {m: s.value for m, s in answer_scores(kept).items()} == {

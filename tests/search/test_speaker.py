@@ -24,7 +24,7 @@ def on_vllm(record: dict[str, Any]) -> SearchConfig:
 
 
 def replies(run: Run, trial: int) -> list[str]:
-    file = run.dir.path / f"trials/{trial:05d}/validation.jsonl"
+    file = run.dir.path / f"validation/trial-{trial:05d}.jsonl"
     return [json.loads(line)["reply"] for line in file.read_text("utf-8").splitlines()]
 
 
@@ -63,6 +63,18 @@ def test_each_trial_that_answers_has_its_weights_swapped_in(
         recipe = recipes[point["trial"]]
         for name, tensor in bench.resident(recipe).merged(recipe):
             assert torch.equal(engine.swaps[swap][name], tensor)
+
+
+def test_another_engine_is_asked_anew(
+    record: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search.setup, "VllmEngine", Recorder)
+    before = run_search(on_vllm(record), tmp_path / "run")
+    trial = before.pick().number
+    assert replies(before, trial)[0].isdigit()
+    after = run_search(SearchConfig.from_record(record), tmp_path / "run")
+    assert after.candidates == before.candidates
+    assert not replies(after, trial)[0].isdigit()
 
 
 @pytest.mark.vllm

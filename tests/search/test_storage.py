@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 import pytest
 
-from safemerge.errors import ConfigError, MissingDependency
+from safemerge.errors import ConfigError, MissingDependency, RunError
 from search.config import SearchConfig
 from search.rundir import RunDir
 from search.storage import check_storage, open_study
@@ -112,6 +112,19 @@ def test_a_database_is_kept_beside_the_config_and_holds_several_runs(
     more = make(trials=3, storage="sqlite:///study.db").resolved(tmp_path)
     assert len(run_search(more, tmp_path / "one").candidates) == 3
     assert len(optuna.get_all_study_names(config.search.storage)) == 2
+
+
+def test_a_copy_of_a_run_in_a_database_is_refused_and_a_moved_one_goes_on(
+    make: Make, tmp_path: Path
+) -> None:
+    config, more = (make(trials=n, storage="sqlite:///study.db").resolved(tmp_path) for n in (2, 3))
+    run_search(config, tmp_path / "one")
+    shutil.copytree(tmp_path / "one", tmp_path / "copy")
+    with pytest.raises(RunError, match=r"copy is a copy of .*one, and both .*--run NAME"):
+        run_search(more, tmp_path / "copy")
+    shutil.rmtree(tmp_path / "copy")
+    (tmp_path / "one").rename(tmp_path / "moved")
+    assert len(run_search(more, tmp_path / "moved").candidates) == 3
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,12 @@ from search.config import SearchConfig
 from search.evaluate import LikelihoodEvaluator, Measured
 from search.interrupts import interruptible, uninterrupted
 from search.objectives import Score
+from search.pipeline import search_and_measure
 from search.run import Run
 from search.storage import Journal
 from search.study import run_search
 from synth.judges import PhraseJudge
+from synth.probes import ProbeSet
 
 
 def states(home: Path) -> list[str]:
@@ -96,6 +98,31 @@ def test_changed_probes_are_refused(record: dict[str, Any], tmp_path: Path) -> N
     own.write_text("\n".join(lines[:-1]) + "\n")
     with pytest.raises(RunError, match="other content of the probes"):
         run_search(with_search(changed, trials=1), tmp_path / "run")
+
+
+def test_probes_in_another_order_are_the_same_search(
+    record: dict[str, Any], tmp_path: Path
+) -> None:
+    own = tmp_path / "probes.jsonl"
+    lines = Path(record["probes"]["path"]).read_text().splitlines()
+    record["probes"] = record["probes"] | {"path": str(own)}
+    record["search"] = record["search"] | {"warm_start": {"steps": 1, "ring": 1}}
+    kept = {}
+    for name, order in (("one", lines), ("other", lines[::-1])):
+        own.write_text("\n".join(order) + "\n")
+        run = search_and_measure(SearchConfig.from_record(record), tmp_path / name).run
+        files = ("warmstart.json", "trials/00000/by_probe.json", "heldout/base.jsonl")
+        kept[name] = [(run.dir.path / file).read_bytes() for file in files]
+    assert kept["one"] == kept["other"]
+
+
+def test_a_judge_with_other_weights_is_refused(
+    config: SearchConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_search(config, tmp_path / "run")
+    monkeypatch.setattr(PhraseJudge, "fingerprint", lambda self: "phrases, others")
+    with pytest.raises(RunError, match=r"other content of the judge .*new run with --run NAME"):
+        run_search(config, tmp_path / "run")
 
 
 def test_a_source_that_was_changed_is_refused_and_named(
@@ -348,6 +375,25 @@ def test_a_run_with_relative_paths_goes_on_from_the_same_folder(
     second = run_search(SearchConfig.from_toml("run.toml", ["search.trials=2"]), "runs/run")
     assert second.candidates[:1] == first.candidates
     assert len(second.candidates) == 2
+    record["search"] = record["search"] | {"trials": 3}
+    third = run_search(SearchConfig.from_record(record), "runs/run")
+    assert third.candidates[:2] == second.candidates
+
+
+def test_held_out_probes_of_other_axes_alone_are_refused_before_the_search(
+    record: dict[str, Any], tmp_path: Path
+) -> None:
+    probes = ProbeSet.from_jsonl(record["probes"]["path"])
+    for name, axis in (("probes", "domain"), ("heldout", "honest")):
+        probes.axis(axis).to_jsonl(tmp_path / f"{name}.jsonl")
+    record["probes"] |= {
+        name: str(tmp_path / f"{file}.jsonl")
+        for name, file in (("path", "probes"), ("heldout", "heldout"))
+    }
+    record["objectives"] = {"domain": {}}
+    with pytest.raises(ProbeError, match="probes are of honest and the search probes of domain"):
+        search_and_measure(SearchConfig.from_record(record), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_probes_that_are_also_held_out_are_refused(record: dict[str, Any], tmp_path: Path) -> None:
@@ -387,6 +433,21 @@ def test_a_search_may_choose_methods_modes_and_numbers_over_depth(
     assert {recipe.params.get("outliers") for recipe in drawn} == {"none", "clip", None}
     assert any(0.0 in row.values() for recipe in drawn for row in recipe.weights.values())
     assert states(run.dir.path) == ["COMPLETE"] * 16
+
+
+def test_after_a_warm_start_every_method_and_mode_is_tried_at_the_balanced_recipe(
+    record: dict[str, Any], tmp_path: Path
+) -> None:
+    changed = record | {
+        "merge": {"method": ["resm", "ties", "task_arithmetic"]},
+        "space": {"places": "layers", "outliers": ["none", "clip"], "rank_ratio": [0.25, 0.25]},
+        "search": {"trials": 4, "warm_start": {"steps": 1, "ring": 1}},
+    }
+    run = run_search(SearchConfig.from_record(changed), tmp_path / "run")
+    first, *others = [candidate.recipe for candidate in run.candidates]
+    assert [recipe.params.get("outliers") for recipe in (first, others[0])] == ["none", "clip"]
+    assert [recipe.method for recipe in others] == ["resm", "ties", "task_arithmetic"]
+    assert all(recipe.weights == first.weights for recipe in others)
 
 
 def test_without_a_warm_start_the_prior_is_tried_first(

@@ -148,6 +148,13 @@ def test_splits_never_cut_through_a_group_a_term_or_a_prompt(
     assert [p.id for p in done] == [p.id for p in probes]
 
 
+def test_a_question_in_other_letters_is_the_same_question() -> None:
+    texts = [f"What is number {i}?" for i in range(40)]
+    probes = [question(i, prompt=text) for i, text in enumerate(texts + [t.upper() for t in texts])]
+    done = ProbeSet(tuple(probes)).with_splits(0.5, 0.5, 0)
+    assert [p.split for p in done.probes[:40]] == [p.split for p in done.probes[40:]]
+
+
 def test_splits_have_the_asked_sizes_on_every_axis_and_do_not_depend_on_order() -> None:
     probes = [question(i, axis=axis) for axis in AXES for i in range(100)]
     done = ProbeSet(tuple(probes)).with_splits(0.5, 0.2, 3)
