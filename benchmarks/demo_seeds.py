@@ -3,7 +3,7 @@
     python benchmarks/demo_seeds.py --seeds 30 31 32 33 34
 
 A seed decides everything: the world and the training of its models, the probes, the search. The
-demo's training plan and defaults were chosen on worlds 0 to 4, 10, 20 to 22, 28 and 29, which give
+demo's training plan and defaults were chosen on worlds 0 to 4, 10, 20 to 24, 28 and 29, which give
 no clean figure. Runs are kept in runs/seeds/SEED, so a stopped benchmark goes on. The gaps are in
 points: of the pick to the best source on each axis, and between the joint search and the search
 without the safety term.
@@ -19,8 +19,8 @@ from statistics import mean
 from typing import Any
 
 from search.demo import run_demo
+from synth.probes import AXES
 
-AXES = ("domain", "harmless", "helpful", "honest")
 SOURCES = ("domain", "safe", "honest")
 
 

@@ -68,6 +68,7 @@ def torment(command: list[str], home: Path, kills: int, trials: int, seed: int) 
     """Kill until there have been enough kills; how many of what."""
     chance = random.Random(seed)
     counts = {"workers killed": 0, "searches killed": 0, "searches started": 0}
+    counts["killed with all trials finished"] = 0
     known: dict[str, bytes] = {}
     child: subprocess.Popen[bytes] | None = None
     while sum(counts[key] for key in ("workers killed", "searches killed")) < kills:
@@ -89,6 +90,7 @@ def torment(command: list[str], home: Path, kills: int, trials: int, seed: int) 
         victim = chance.choice(team) if team and chance.random() < 0.6 else child.pid
         os.kill(victim, signal.SIGKILL)
         counts["searches killed" if victim == child.pid else "workers killed"] += 1
+        counts["killed with all trials finished"] += len(finished(home)) >= trials
         if victim == child.pid:
             child.wait()
         now = finished(home)

@@ -47,7 +47,7 @@ def _curve(results: Sequence[Result]) -> dict[str, dict[str, list[float]]]:
     for result in results:
         points = result["curve"]
         for point in points[-1:] if result["sampler"] == GRADIENT else points:
-            at = found.setdefault(point["evaluations"], {"heldout": [], "search": []})
+            at = found.setdefault(point["evaluations"], {"heldout": [], "search": [], "cpu_s": []})
             for key, values in at.items():
                 values.append(point[key])
     return {str(n): found[n] for n in sorted(found)}
@@ -120,26 +120,35 @@ def _spread(values: Sequence[float], digits: int) -> str:
 
 
 def draw(record: dict[str, Any], path: Path) -> None:
-    """Held-out hypervolume against evaluations: medians as lines, ranges as bands."""
+    """Held-out hypervolume against evaluations, and below against CPU seconds, of every space with
+    more than one kind of search: medians as lines, ranges as bands.
+    """
     try:
         from matplotlib import pyplot
     except ImportError:
-        print(f"no picture: {path.name} needs matplotlib")
+        print(f"no picture: {path.name} needs matplotlib; pip install -e '.[benchmarks]'")
         return
     pyplot.rcParams["svg.hashsalt"] = "safemerge"  # the same picture from the same numbers
-    figure, axes = pyplot.subplots(
-        1, len(record), figsize=(4.2 * len(record), 3.6), sharey=True, squeeze=False
+    shown = {space: here for space, here in record.items() if len(here["curves"]) > 1}
+    if not shown:
+        return
+    figure, rows = pyplot.subplots(
+        2, len(shown), figsize=(4.2 * len(shown), 7.0), sharey=True, squeeze=False
     )
-    for axis, (space, here) in zip(axes[0], record.items(), strict=True):
+    for column, (space, here) in enumerate(shown.items()):
         for sampler, curve in here["curves"].items():
-            at = [int(n) for n in curve]
-            values = [curve[str(n)]["heldout"] for n in at]
-            style = "o-" if sampler == GRADIENT else "-"
-            (line,) = axis.plot(at, [median(v) for v in values], style, label=sampler)
+            values = [at["heldout"] for at in curve.values()]
             low, high = [min(v) for v in values], [max(v) for v in values]
-            axis.fill_between(at, low, high, alpha=0.15, color=line.get_color())
-        axis.set(xscale="log", xlabel="evaluations", title=f"{space}, {here['numbers']} numbers")
-    axes[0][0].set(ylabel="held-out hypervolume", ylim=(0, 1))
-    axes[0][0].legend()
+            style = "o-" if sampler == GRADIENT else "-"
+            seconds = [median(at["cpu_s"]) for at in curve.values()]
+            for axis, at in zip(rows[:, column], ([int(n) for n in curve], seconds), strict=True):
+                (line,) = axis.plot(at, [median(v) for v in values], style, label=sampler)
+                axis.fill_between(at, low, high, alpha=0.15, color=line.get_color())
+        rows[0, column].set(title=f"{space}, {here['numbers']} numbers")
+        for axis, label in zip(rows[:, column], ("evaluations", "CPU seconds"), strict=True):
+            axis.set(xscale="log", xlabel=label)
+    for axis in rows[:, 0]:
+        axis.set(ylabel="held-out hypervolume", ylim=(0, 1))
+    rows[0, 0].legend()
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})

@@ -5,8 +5,10 @@
 CPU seconds of this process over a real study in a journal with every record on disk, at the demo's
 numbers, two objectives and three limits. The first trials are merged and scored on the small
 world for what that costs; all scores that the sampler sees are a smooth function of the recipe, so
-that hundreds of trials take minutes. The small world's models are the cheapest there are to score:
-the share falls with every parameter of a larger one.
+that hundreds of trials take minutes. Every trial is raced twice against the front, by invented
+values of every probe, and runs to its end. Then a real warm start, and what of it is neither merge
+nor passes through the model. The small world's models are the cheapest there are to score: the
+share falls with every parameter of a larger one.
 """
 
 from __future__ import annotations
@@ -22,12 +24,15 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
+import torch
+
 from safemerge.recipe import Recipe
 from safemerge.resident import ResidentMerge
 from search.config import SearchConfig
-from search.demo import demo_config
+from search.demo import PER_AXIS, demo_config
+from search.descent import Descent
 from search.evaluate import LikelihoodEvaluator, Measured
-from search.objectives import Score
+from search.objectives import Score, probe_axes
 from search.progress import silent
 from search.provenance import measure_baseline, record_start
 from search.racing import Race
@@ -35,6 +40,7 @@ from search.rundir import RunDir
 from search.setup import open_workbench
 from search.storage import open_study, quiet_optuna
 from search.trials import run_trials
+from search.warmstart import warm_start
 from synth.probes import ProbeSet
 from synth.zoo import World, build_zoo, probes
 
@@ -46,12 +52,13 @@ class Invented:
 
     def __init__(self, real: LikelihoodEvaluator, measured: int) -> None:
         self.real, self.measured = real, measured
+        self.hard = torch.linspace(-0.1, 0.1, PER_AXIS)  # how likely, beside the mean, by probe
         self.scored: list[float] = []  # CPU seconds of a real merge and its forward passes
         self.seconds = 0.0  # that scoring has taken altogether
         self.starts: list[float] = []
 
     def measure(
-        self, recipe: Recipe, resident: ResidentMerge, *, most_babble: float, race: Race
+        self, recipe: Recipe, resident: ResidentMerge, *, most_babble: float, race: Race | None
     ) -> Measured:
         start = time.process_time()
         self.starts.append(start - self.seconds)
@@ -65,8 +72,11 @@ class Invented:
             value = fmean(1.0 / (1.0 + (w - best) ** 2) for w in weights[i :: len(METRICS)])
             low = metric in ("over_refusal", "degenerate")
             found[metric] = Score(0.1 * (1.0 - value) if low else value, 0.02, 100)
+        by_probe = {metric: score.value + self.hard for metric, score in found.items()}
         self.seconds += time.process_time() - start
-        return Measured(found, None)
+        for asked in (PER_AXIS // 4, PER_AXIS // 2) if race is not None else ():
+            race.lost({metric: values[:asked] for metric, values in by_probe.items()})
+        return Measured(found, by_probe)
 
 
 def overhead(config: SearchConfig, home: RunDir, measured: int, profile: Path | None) -> Any:
@@ -90,6 +100,41 @@ def overhead(config: SearchConfig, home: RunDir, measured: int, profile: Path | 
     return own, evaluator.scored, len(bench.space.dimensions)
 
 
+def warm_start_overhead(config: SearchConfig, home: RunDir) -> dict[str, float]:
+    """CPU seconds of a warm start, and of what in it is no linearisation."""
+    bench = open_workbench(config)
+    passes = 0.0
+    real = Descent._measure
+
+    def measured(self: Descent, knots: torch.Tensor) -> dict[str, Any]:
+        nonlocal passes
+        start = time.process_time()
+        found = real(self, knots)
+        passes += time.process_time() - start
+        return found
+
+    Descent._measure = measured  # type: ignore[method-assign]  # a clock around the real one
+    start = time.process_time()
+    _, steps = warm_start(
+        bench.engine,
+        bench.resident(bench.space.beginning()),
+        bench.space,
+        bench.space.beginning(),
+        bench.search_probes,
+        bench.probes.split("validation").probes,
+        objectives=config.objective_axes,
+        limited=probe_axes(config.limits),
+        config=config.search.warm_start,
+        whole=config.probes.likelihood == "answer",
+        seed=config.seed,
+        home=home,
+    )
+    took = time.process_time() - start
+    Descent._measure = real  # type: ignore[method-assign]
+    own = took - passes
+    return {"steps": steps, "cpu_s": took, "besides_passes_cpu_s": own, "share": own / took}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, nargs="+", default=[60, 300])
@@ -103,14 +148,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         zoo = build_zoo(args.models or folder / "zoo", width=args.width, effort=0.02, processes=1)
-        ProbeSet(tuple(probes(World(0), "search", 128))).to_jsonl(folder / "probes.jsonl")
+        ProbeSet(tuple(probes(World(0), "search", PER_AXIS))).to_jsonl(folder / "probes.jsonl")
         most = max(args.trials)
-        record = demo_config(zoo, folder, seed=0, device="cpu", trials=most).record()
-        record["search"] |= {"sampler": args.sampler, "warm_start": {"steps": 0}}
+        usual = demo_config(zoo, folder, seed=0, device="cpu", trials=60)
+        record = usual.record()
+        record["search"] |= {"sampler": args.sampler, "trials": most, "warm_start": {"steps": 0}}
         config = SearchConfig.from_record(record)
         own, scored, numbers = overhead(config, RunDir(folder / "run"), args.measured, args.profile)
+        warm = warm_start_overhead(usual, RunDir(folder / "warm"))
     cost = median(scored)
     result: dict[str, Any] = {"sampler": args.sampler, "numbers": numbers, "scoring_cpu_s": cost}
+    result["warm_start"] = warm
     for trials in args.trials:
         mean, last = fmean(own[:trials]), fmean(own[max(0, trials - 20) : trials])
         result[f"{trials}_trials"] = {

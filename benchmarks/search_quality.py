@@ -1,8 +1,8 @@
 """Hypervolume on held-out prompts against evaluations, for samplers and the gradient warm start.
 
-    python benchmarks/search_quality.py --seeds 28 29 30 31 32 --jobs 2
-    python benchmarks/search_quality.py --samplers --budgets 120 --out ... --spaces modules layers
-    python benchmarks/search_quality.py --samplers evomm:ties lm_cocktail --budgets --out ...
+    python benchmarks/search_quality.py --jobs 2
+    python benchmarks/search_quality.py --spaces blocks --samplers nsga3 evomm:ties --budgets
+    python benchmarks/search_quality.py --samplers --budgets 30 --out ... --spaces modules layers
 
 Every search sees the same space, begins with the same prior and is charged the same: one for a
 scored merge, three for a gradient step. A gradient search plans its steps for its budget and may
@@ -25,6 +25,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean
@@ -34,7 +35,8 @@ from measure import machine, write_json
 from quality_summary import GRADIENT, RIVALS, draw, summary, table
 from small_worlds import small_world
 
-AXES = ("domain", "harmless", "helpful", "honest")
+from synth.probes import AXES
+
 KEYS = ("seed", "space", "sampler", "per_axis")
 OBJECTIVES = ("domain", "harmless", "honest")
 SPACES: dict[str, dict[str, Any]] = {
@@ -165,6 +167,7 @@ def work(job: Job) -> dict[str, Any]:
     ]
     charged = (run.dir.read("warmstart.json") or {"evaluations": 0})["evaluations"]
     total = charged + len(run.candidates)
+    spent = _shares_of_time(run)
     curve = []
     # A search that ended before its budget was spent has the same front when it is.
     for n in sorted({n for n in CHECKPOINTS if charged < n < total} | {job.evaluations}):
@@ -174,6 +177,7 @@ def work(job: Job) -> dict[str, Any]:
         curve.append(
             {
                 "evaluations": n,
+                "cpu_s": seconds * spent[min(n - charged, len(spent)) - 1],
                 "search": front.hypervolume(),
                 "heldout": hypervolume(gains, config.directions),
                 "points": len(front.points),
@@ -194,6 +198,16 @@ def work(job: Job) -> dict[str, Any]:
     return result
 
 
+def _shares_of_time(run: Any) -> list[float]:
+    """What of the time of all finished trials had passed after each, by their own clocks."""
+    from search.stopping import SECONDS
+    from search.storage import open_study
+
+    trials = {t.number: t for t in open_study(run.dir, run.config).get_trials(deepcopy=False)}
+    passed = list(accumulate(trials[c.number].user_attrs[SECONDS] for c in run.candidates))
+    return [one / passed[-1] for one in passed]
+
+
 def jobs(args: argparse.Namespace) -> Iterator[Job]:
     """All searches, space by space."""
     for space in args.spaces:
@@ -209,7 +223,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[28, 29, 30, 31, 32])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[35, 36, 37, 38, 39])
     parser.add_argument("--spaces", nargs="+", choices=SPACES | VARIANTS, default=list(SPACES))
     parser.add_argument("--samplers", nargs="*", default=list(RIVALS))
     parser.add_argument("--evaluations", type=int, default=300, help="of every sampler")

@@ -185,6 +185,9 @@ def test_the_overhead_of_a_search_is_measured_beside_what_scoring_costs(
     record = run("search_overhead.py", tmp_path / "out.json", "--trials", "2", "3", *size)
     assert record["numbers"] > 100
     assert record["scoring_cpu_s"] > 0.0
+    warm = record["warm_start"]
+    assert 0.0 < warm["besides_passes_cpu_s"] < warm["cpu_s"]
+    assert warm["steps"] >= 1
     for trials in (2, 3):
         found = record[f"{trials}_trials"]
         assert 0.0 < found["share_of_a_trial"] < 1.0
@@ -207,7 +210,9 @@ def test_a_gradient_search_is_set_against_the_best_sampler_of_each_seed(
             "cpu_s": 10.0,
             "gap": 0.01,
             "pick": {"domain": pick, "harmless": pick},
-            "curve": [{"evaluations": n, "search": v, "heldout": v} for n, v in volumes],
+            "curve": [
+                {"evaluations": n, "search": v, "heldout": v, "cpu_s": n / 5} for n, v in volumes
+            ],
         }
 
     results = [
