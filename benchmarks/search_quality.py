@@ -136,7 +136,7 @@ def work(job: Job) -> dict[str, Any]:
     from search.evaluate import LikelihoodEvaluator
     from search.heldout import measure
     from search.pareto import Front, hypervolume
-    from search.run import violations
+    from search.run import violation
     from search.setup import open_workbench
     from search.study import run_search
 
@@ -161,9 +161,8 @@ def work(job: Job) -> dict[str, Any]:
 
     # Paper B's searches have no limit of their own.
     candidates = [
-        replace(c, violation=sum(max(v, 0.0) for v in excess.values()))
+        replace(c, violation=violation(config, c.scores, run.base, run.sources))
         for c in run.candidates
-        for excess in [violations(config, c.scores, run.base, run.sources)]
     ]
     charged = (run.dir.read("warmstart.json") or {"evaluations": 0})["evaluations"]
     total = charged + len(run.candidates)

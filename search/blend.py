@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from search.units import ENQUEUED, UnitSampler, from_unit, losses_of, to_unit
+from search.units import ENQUEUED, UnitSampler, from_unit, losses_of, to_unit, violation_of
 
 _BEYOND = 0.2  # how far a blend may go past either point, as a share of their distance
 _SHARE, _FLOOR = 0.2, 0.01  # of the noise
@@ -93,7 +93,7 @@ def _parents(
     The first ones are the best fronts within the limits; where fewer than two trials are, those
     that break them least.
     """
-    broken = np.array([sum(max(v, 0.0) for v in trial.constraints.values()) for trial in trials])
+    broken = np.array([violation_of(trial) for trial in trials])
     order = np.argsort(broken, kind="stable")
     within = order[broken[order] == 0.0]
     chosen = within if len(within) >= 2 else order[:_POOL]

@@ -24,7 +24,7 @@ from optuna.distributions import BaseDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from search.units import ENQUEUED, UnitSampler, from_unit, to_unit
+from search.units import ENQUEUED, UnitSampler, from_unit, to_unit, violation_of
 
 _AUGMENTED = 0.05  # share of the sum, which tells weakly dominated points from the others
 _BROKEN = 2.0  # above every goal within the limits, which is at most 1.05
@@ -132,7 +132,7 @@ class _Goal:
         self._larger = [direction == StudyDirection.MAXIMIZE for direction in directions]
 
     def __call__(self, trial: FrozenTrial) -> float:
-        broken = math.fsum(max(value, 0.0) for value in trial.constraints.values())
+        broken = violation_of(trial)
         if broken > 0.0:
             return _BROKEN + broken
         losses = [

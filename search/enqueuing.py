@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+
+import optuna
+from optuna.trial import TrialState
 
 from safemerge.recipe import Recipe
 from search.config import SearchConfig
@@ -22,9 +24,6 @@ from search.space import Space
 from search.starting import Start
 from search.storage import quiet_optuna
 from search.warmstart import STEP_COST, warm_start
-
-if TYPE_CHECKING:
-    import optuna
 
 
 def enqueue_first(
@@ -67,8 +66,6 @@ def _enqueue(study: optuna.Study, points: Sequence[Point]) -> None:
 
 def _enqueue_given(study: optuna.Study, bench: Workbench, recipes: Sequence[Recipe]) -> None:
     """Enqueue the recipes that are neither finished nor waiting; one that failed is tried again."""
-    from optuna.trial import TrialState
-
     with uninterrupted(), quiet_optuna():
         for recipe in recipes:
             point = bench.space.coordinates(recipe)

@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 from search.config import SearchConfig
 from search.racing import ByProbe, Race
 from search.rundir import RunDir
-from search.units import losses_of
+from search.units import losses_of, violation_of
 
 
 def race_of(
@@ -36,7 +36,7 @@ def race_of(
 def _front_numbers(study: optuna.Study) -> list[int]:
     """The front's trials within the limits: `study.best_trials`, which copies all of them first."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    within = [t for t in complete if all(value <= 0.0 for value in t.constraints.values())]
+    within = [trial for trial in complete if violation_of(trial) == 0.0]
     if not within:
         return []
     ahead = moocore.is_nondominated(losses_of(within, study.directions))

@@ -49,13 +49,12 @@ class Run:
         candidates = []
         for number in numbers:
             scores = run_dir.trial_scores(number) or {}
-            excess = violations(config, scores, base, sources).values()
             candidates.append(
                 Candidate(
                     number=number,
                     recipe=run_dir.trial_recipe(number),
                     scores=scores,
-                    violation=sum(max(value, 0.0) for value in excess),
+                    violation=violation(config, scores, base, sources),
                 )
             )
         return cls(run_dir, config, base, sources, tuple(candidates))
@@ -66,10 +65,10 @@ class Run:
 
     def shown(self) -> tuple[Candidate, ...]:
         """The front's points, best first objective first, and the pick where it lies beside it."""
-        front = self.front().points
-        if not front or self.pick() in front:
-            return front
-        return self.front().joined_by((self.pick(),)).points
+        front = self.front()
+        if not front.points or (pick := self.pick()) in front.points:
+            return front.points
+        return front.joined_by((pick,)).points
 
     def pick(self) -> Candidate:
         """The chosen point: the one recorded when the search ended, else the knee of the front.
@@ -117,6 +116,13 @@ def violations(
         metric: limit.violation(metric, scores, base, sources)
         for metric, limit in config.limits.items()
     }
+
+
+def violation(
+    config: SearchConfig, scores: Scores, base: Scores, sources: Mapping[str, Scores]
+) -> float:
+    """Sum of the positive violations of a config's limits; 0 is within all of them."""
+    return sum(max(value, 0.0) for value in violations(config, scores, base, sources).values())
 
 
 def read_baseline(run_dir: RunDir) -> tuple[Scores, Mapping[str, Scores]]:

@@ -7,13 +7,13 @@ whose rules are loosened goes on.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+
+import optuna
+from optuna.trial import TrialState
 
 from search.config import SearchConfig
 from search.pareto import hypervolume
-
-if TYPE_CHECKING:
-    import optuna
+from search.units import violation_of
 
 SECONDS = "seconds"  # user attribute of a finished trial: how long it took, by a steady clock
 _FLAT = 1e-3  # growth of the hypervolume, which lies in [0, 1], that counts as none
@@ -21,8 +21,6 @@ _FLAT = 1e-3  # growth of the hypervolume, which lies in [0, 1], that counts as 
 
 def reason_to_stop(study: optuna.Study, config: SearchConfig) -> str | None:
     """Why a search is over, as a clause for people; None where it goes on."""
-    from optuna.trial import TrialState
-
     rules = config.search.stop
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if len(trials) >= config.search.trials:
@@ -32,10 +30,7 @@ def reason_to_stop(study: optuna.Study, config: SearchConfig) -> str | None:
         hours = math.fsum(trial.user_attrs.get(SECONDS, 0.0) for trial in every) / 3600
         if hours >= rules.hours:
             return f"trials have taken {hours:.3g} hours"
-    within = [
-        trial if all(value <= 0.0 for value in trial.constraints.values()) else None
-        for trial in trials
-    ]
+    within = [trial if violation_of(trial) == 0.0 else None for trial in trials]
     for trial in within if rules.target else ():
         if trial is not None and _reaches(trial.values, config):
             return f"trial {trial.number} reaches the target"

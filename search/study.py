@@ -8,9 +8,10 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import optuna
 import torch
+from optuna.trial import TrialState
 
 from safemerge.recipe import Recipe
 from search.config import SearchConfig
@@ -28,9 +29,6 @@ from search.stopping import reason_to_stop
 from search.storage import check_no_copy, check_storage, open_study, quiet_optuna
 from search.trials import recover, run_trials
 from search.workers import run_workers
-
-if TYPE_CHECKING:
-    import optuna
 
 
 def run_search(
@@ -114,8 +112,6 @@ def _run_alone(
 
 def _first_open(study: optuna.Study) -> int:
     """Number of the first trial that is still to run: those that wait were enqueued before it."""
-    from optuna.trial import TrialState
-
     trials = study.get_trials(deepcopy=False)
     waiting = (trial.number for trial in trials if trial.state == TrialState.WAITING)
     return min(waiting, default=len(trials))

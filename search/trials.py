@@ -11,7 +11,9 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from typing import TYPE_CHECKING
+
+import optuna
+from optuna.trial import TrialState
 
 from safemerge.errors import SafemergeError
 from safemerge.recipe import Recipe
@@ -26,9 +28,6 @@ from search.run import read_baseline, violations
 from search.rundir import RunDir
 from search.setup import Workbench
 from search.stopping import SECONDS, reason_to_stop
-
-if TYPE_CHECKING:
-    import optuna
 
 # User attributes of a trial.
 WORKER = "worker"  # number of the process that runs it
@@ -131,9 +130,6 @@ def recover(
             set one. None is everybody's.
         stopped: they were stopped on purpose, which does not count as a kill of their process.
     """
-    import optuna
-    from optuna.trial import TrialState
-
     with home.turn():
         for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if worker is not None and frozen.user_attrs.get(WORKER, worker) != worker:
@@ -163,8 +159,6 @@ def check_failures(study: optuna.Study, config: SearchConfig, first: int) -> Non
     Raises:
         SafemergeError: with how many, the commonest reason, and where to set the share.
     """
-    from optuna.trial import TrialState
-
     trials = study.get_trials(deepcopy=False)
     reasons = [t.user_attrs[ERROR] for t in trials[first:] if ERROR in t.user_attrs]
     before, since = (
@@ -185,8 +179,6 @@ def check_failures(study: optuna.Study, config: SearchConfig, first: int) -> Non
 
 def _ask(study: optuna.Study, config: SearchConfig, worker: int) -> optuna.Trial | None:
     """A new trial of this worker; None where those that run may complete the budget."""
-    from optuna.trial import TrialState
-
     under_way = (TrialState.COMPLETE, TrialState.RUNNING)
     if len(study.get_trials(deepcopy=False, states=under_way)) >= config.search.trials:
         return None
@@ -215,8 +207,6 @@ def _listed(by_probe: ByProbe | None) -> dict[str, list[float]] | None:
 
 def _same_recipe(home: RunDir, trial: optuna.Trial, recipe: Recipe) -> dict[str, Score] | None:
     """Scores of a finished trial with the same recipe, whose number is then recorded; else None."""
-    from optuna.trial import TrialState
-
     digest = hashlib.sha256(recipe.canonical_json().encode("utf-8")).hexdigest()
     trial.set_user_attr(_RECIPE, digest)
     for other in trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
@@ -244,8 +234,6 @@ def _tell(
 
 def _fail(home: RunDir, trial: optuna.Trial, recipe: Recipe | None, reason: str) -> None:
     """Record a broken trial with its reason."""
-    from optuna.trial import TrialState
-
     home.write_failure(trial.number, recipe, reason)
     trial.set_user_attr(ERROR, reason.splitlines()[0][:300])
     trial.study.tell(trial, state=TrialState.FAIL)
@@ -253,8 +241,6 @@ def _fail(home: RunDir, trial: optuna.Trial, recipe: Recipe | None, reason: str)
 
 def _enqueue_again(study: optuna.Study, frozen: optuna.trial.FrozenTrial, kills: int) -> None:
     """Fail an unfinished trial and put its parameters back into the queue, once."""
-    from optuna.trial import TrialState
-
     # Enqueued first: a kill in between must not lose it, and the mark keeps it from going in twice.
     marks = (trial.user_attrs.get(_AGAIN) for trial in study.get_trials(deepcopy=False))
     params = {**frozen.system_attrs.get("fixed_params", {}), **frozen.params}
@@ -264,8 +250,6 @@ def _enqueue_again(study: optuna.Study, frozen: optuna.trial.FrozenTrial, kills:
 
 
 def _complete(study: optuna.Study) -> int:
-    from optuna.trial import TrialState
-
     return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
 
 

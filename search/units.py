@@ -79,6 +79,11 @@ def from_unit(unit: NDArray[np.float64], space: Mapping[str, BaseDistribution]) 
     return params
 
 
+def violation_of(trial: FrozenTrial) -> float:
+    """Sum of a trial's positive violations of the limits; 0 is within all of them."""
+    return math.fsum(max(value, 0.0) for value in trial.constraints.values())
+
+
 def losses_of(
     trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]
 ) -> NDArray[np.float64]:

@@ -17,9 +17,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
+import optuna
 import torch
+from optuna.trial import TrialState
 
 from safemerge.errors import SafemergeError
 from search.config import SearchConfig
@@ -28,9 +30,6 @@ from search.progress import Report
 from search.rundir import RunDir
 from search.stopping import reason_to_stop
 from search.trials import ERROR, KILLS, WORKER, check_failures, recover
-
-if TYPE_CHECKING:
-    import optuna
 
 _WATCH_S = 0.2  # between looks at the workers
 _STOP_S = 10.0  # that a worker has to end by itself after Ctrl-C
@@ -190,8 +189,6 @@ def _reason(home: RunDir, study: optuna.Study, config: SearchConfig) -> str | No
 
 
 def _report(study: optuna.Study, config: SearchConfig, report: Report) -> None:
-    from optuna.trial import TrialState
-
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     # The highest number, not the latest by the clock, which may be set back.
     values = zip(config.objective_names, complete[-1].values if complete else (), strict=False)
