@@ -11,6 +11,7 @@ import pytest
 
 from search.demo import run_demo
 from search.run import Run
+from search.setup import load_probes
 from synth.probes import AXES, ProbeSet
 from synth.zoo import World
 
@@ -90,9 +91,8 @@ def test_the_export_loads_and_talks_as_the_trial_did(home: Path) -> None:
     run = Run.load(home)
     answers = (home / f"heldout/trial-{run.pick().number:05d}.jsonl").read_text().splitlines()
     replies = [json.loads(line)["reply"] for line in answers]
-    heldout = ProbeSet.from_jsonl(str(run.config.probes.heldout))
     engine = TransformersEngine(home / "export")
-    asked = [probe.prompt for probe in heldout]
+    asked = [probe.prompt for probe in load_probes(run.config).split("heldout")]
     assert engine.chat(asked, max_tokens=run.config.probes.max_tokens) == replies
 
 
