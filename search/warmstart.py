@@ -1,9 +1,12 @@
 """Gradient warm start: a descent to a balanced recipe, and a ring around it along the front.
 
-Losses of several axes are added up; one objective emphasised at a time gives a ring of recipes
-along the front, most of which the descent's model (`descent.py`) knows without any further
-gradient. The descent leaves ranks as they are where it begins; at the end its balanced recipe is
-tried at half of these ratios and twice as much. Ours.
+Losses of several axes are added up, limited ones with weight 1: they are negative logarithms, so
+the axis that fails most weighs most, as with Chebyshev's, and every axis has a gradient everywhere.
+One objective emphasised at a time gives a ring of recipes along the front, most of which the
+descent's model (`descent.py`) knows without any further gradient; that model is also the surrogate
+of the search, so no other one (MAP's quadratic, MERGE3's item responses) is kept beside it. The
+descent leaves ranks as they are where it begins; at the end its balanced recipe is tried at half of
+these ratios and twice as much. Ours.
 """
 
 from __future__ import annotations
