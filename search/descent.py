@@ -103,6 +103,13 @@ class Descent:
         whole: bool,
         home: RunDir | None,
     ) -> None:
+        """Begin; nothing is measured yet.
+
+        Args:
+            engine, resident, space, begin, config, whole, home: as in `warm_start`.
+            groups: of the search probes, of which losses and gradients are taken.
+            validation: groups of the validation probes, of which losses are taken.
+        """
         self._engine = engine
         self._resident = resident
         self._live = LiveGradient(engine.model, resident)
@@ -133,6 +140,13 @@ class Descent:
 
         Stops sooner, and goes back, where `patience` steps have not lowered the loss of search and
         validation probes together; without validation probes it takes all steps.
+
+        Args:
+            start: where it sets out.
+            emphasis: `{axis: factor on its loss}`.
+            steps: most that are taken.
+            seed: of the noise.
+            on_step: called after every step.
         """
         state = best = start
         waited = 0

@@ -73,7 +73,7 @@ def measure(
         `{metric: Score}` for every metric with probes, and the answers in the order of the probes.
     """
     if not probes:
-        raise ProbeError("there are no held-out probes to measure on")
+        raise ProbeError("there are no probes to answer")
     replies = engine.chat([probe.prompt for probe in probes], max_tokens=max_tokens)
     verdicts = _verdicts(probes, replies, judge)
     others = [None] * len(probes) if second is None else _verdicts(probes, replies, second)

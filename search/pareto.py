@@ -104,7 +104,8 @@ class Front:
         gain of a tenth of a point there would outweigh ten points in the other.
 
         Args:
-            among: trial numbers to choose from; None allows every point.
+            among: trial numbers to choose from, at least one of them on the front; None allows every
+                point, of which there must be one.
         """
         gains = [_gains(point, self.directions) for point in self.points]
         best = [max(column) for column in zip(*gains, strict=True)]
@@ -175,7 +176,7 @@ def thinned(
 
 
 def hypervolume(gains: Sequence[tuple[float, ...]], directions: Mapping[str, bool]) -> float:
-    """`Front.hypervolume` of objective values with the sign that makes larger better."""
+    """`Front.hypervolume` of (n_points, n_objectives) with the sign that makes larger better."""
     import moocore
     import numpy as np
 

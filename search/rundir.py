@@ -1,11 +1,14 @@
-"""RunDir: the only writer of a run directory.
+"""RunDir: a run directory, what is in it, and how it is written.
 
     config.toml  lock.json  baseline.json  study.journal  start.json  warmstart.json
     trials/00042/  recipe.json  scores.json  error.txt (only if failed)
                    by_probe.json (what the scores are means of, where all probes were asked)
                    same_as.json (only where an earlier trial has the same recipe and was scored)
-    validation/    answers to the validation probes, of base, sources and trials near the front
+    validation/    answers to the validation probes, of base, sources and trials near the front;
+                   asked.json, here and in heldout/, says of which engine and judges
     heldout/       answers to the held-out probes, a file for each row of the table
+    warmstart/     linearisations of a warm start that is under way
+    baselines/     runs that this one is compared with
     front/search.json  front/heldout.json  logs/worker-0.log (only with several workers)
 
 Every file is written beside its place and renamed over it, so a kill leaves the old one or the

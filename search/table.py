@@ -73,6 +73,9 @@ def measure_run(
 
     Returns:
         What was measured, the pick as the last row, "search".
+
+    Raises:
+        RunError: where no trial has finished.
     """
     probes = bench.probes.split("heldout").probes
     section = run.config.probes

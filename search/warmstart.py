@@ -62,6 +62,9 @@ def warm_start(
         seed: of the grouping of the probes, and of the noise.
         home: a run that keeps every linearisation, so that after a kill none is made twice.
         progress: called with (steps done, steps in all).
+
+    Raises:
+        SafemergeError: where losses or gradients at the prior are not finite.
     """
     limited = [axis for axis in limited if axis not in objectives]
     axes = [*objectives, *limited]
