@@ -104,7 +104,7 @@ class Front:
         gain of a tenth of a point there would outweigh ten points in the other.
 
         Args:
-            among: trial numbers to choose from, at least one of them on the front; None allows every
+            among: trial numbers to choose from, at least one of the front's; None allows every
                 point, of which there must be one.
         """
         gains = [_gains(point, self.directions) for point in self.points]
