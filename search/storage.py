@@ -133,6 +133,7 @@ class Journal(JournalFileBackend):  # type: ignore[misc]  # Optuna has no types
         super().__init__(file_path)
         self._held: list[dict[str, Any]] = []  # lines that are not written yet
         self._told = 0  # how many of them Optuna has read back
+        self._missed: list[dict[str, Any]] = []  # of others, before those in the file, to be read
         self._read = 0  # lines of the file that Optuna has read,
         self._size = 0  # and the size of the file then
 
@@ -145,15 +146,20 @@ class Journal(JournalFileBackend):  # type: ignore[misc]  # Optuna has no types
         self._held += logs
         if all("param_name" in log for log in logs):
             return
-        self._append(self._held)
+        before = self._append(self._held)
         known, self._held, self._told = self._told, [], 0
-        # What was told already is read past, so that the next read begins behind it.
-        for _ in islice(super().read_logs(self._read), known):
+        # What was told already is read past, so that the next read begins behind it; what others
+        # have written before it meanwhile is kept for that read.
+        for i, log in enumerate(islice(super().read_logs(self._read), before + known)):
             self._read += 1
+            if i < before:
+                self._missed.append(log)
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         """Lines of the file from a number on, then those that are held back."""
-        self._read = log_number_from - self._told
+        missed, self._missed = self._missed, []
+        self._read = log_number_from - self._told + len(missed)
+        yield from missed
         size = os.stat(self._file_path).st_size
         if not self._held or size != self._size:
             for log in super().read_logs(self._read):
@@ -164,16 +170,20 @@ class Journal(JournalFileBackend):  # type: ignore[misc]  # Optuna has no types
             self._told += 1
             yield log
 
-    def _append(self, logs: list[dict[str, Any]]) -> None:
+    def _append(self, logs: list[dict[str, Any]]) -> int:
+        """Write lines; how many others have written since the file was read last."""
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
         with open(self._file_path, "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             _cut_torn_line(file.fileno())
+            grown = os.fstat(file.fileno()).st_size != self._size
+            before = sum(1 for _ in super().read_logs(self._read)) if self._told and grown else 0
             file.seek(0, os.SEEK_END)
             file.write(lines.encode("utf-8"))
             file.flush()
             if any("state" in log for log in logs):
                 os.fsync(file.fileno())
+        return before
 
 
 def _cut_torn_line(handle: int) -> None:

@@ -84,6 +84,28 @@ def test_lines_that_another_adds_meanwhile_are_read_too(make: Make, tmp_path: Pa
         assert found.user_attrs == {"drawn": True}
 
 
+def test_lines_that_another_adds_before_the_held_ones_are_written_are_read_too(
+    make: Make, tmp_path: Path
+) -> None:
+    """As where a trial's draw fails half way, and another worker has its turn."""
+    home, config = RunDir(tmp_path), make()
+    ours, theirs = begun(home, config), begun(home, config)
+    trial = ours.ask()
+    x = trial.suggest_float("x", 0.0, 1.0)
+    other = theirs.ask()
+    theirs.set_user_attr("met", "in between")
+    trial.set_user_attr("drawn", False)
+    assert ours.ask().number == 2
+    for study in (ours, theirs, begun(home, config)):
+        assert study.user_attrs == {"met": "in between"}
+        found = study.get_trials()
+        assert [one.params for one in found] == [{"x": x}, {}, {}]
+        assert found[0].user_attrs == {"drawn": False}
+    ours.tell(trial, state=optuna.trial.TrialState.FAIL)
+    theirs.tell(other, [0.5, 0.5])
+    assert [one.state.name for one in ours.get_trials()] == ["FAIL", "COMPLETE", "RUNNING"]
+
+
 def test_only_what_a_dead_worker_left_is_settled(make: Make, tmp_path: Path) -> None:
     home, config = RunDir(tmp_path), make()
     study = begun(home, config)
