@@ -139,7 +139,7 @@ def draw(record: dict[str, Any], path: Path) -> None:
         for sampler, curve in here["curves"].items():
             values = [at["heldout"] for at in curve.values()]
             low, high = [min(v) for v in values], [max(v) for v in values]
-            style = "o-" if sampler == GRADIENT else "-"
+            style = "o-" if sampler == GRADIENT or len(curve) == 1 else "-"
             seconds = [median(at["cpu_s"]) for at in curve.values()]
             for axis, at in zip(rows[:, column], ([int(n) for n in curve], seconds), strict=True):
                 (line,) = axis.plot(at, [median(v) for v in values], style, label=sampler)
