@@ -135,6 +135,9 @@ def draw(record: dict[str, Any], path: Path) -> None:
     figure, rows = pyplot.subplots(
         2, len(shown), figsize=(4.2 * len(shown), 7.0), sharey=True, squeeze=False
     )
+    kinds = dict.fromkeys(sampler for here in shown.values() for sampler in here["curves"])
+    colours = {sampler: f"C{i % 10}" for i, sampler in enumerate(kinds)} | {GRADIENT: "black"}
+    lines: dict[str, Any] = {}
     for column, (space, here) in enumerate(shown.items()):
         for sampler, curve in here["curves"].items():
             values = [at["heldout"] for at in curve.values()]
@@ -142,13 +145,17 @@ def draw(record: dict[str, Any], path: Path) -> None:
             style = "o-" if sampler == GRADIENT or len(curve) == 1 else "-"
             seconds = [median(at["cpu_s"]) for at in curve.values()]
             for axis, at in zip(rows[:, column], ([int(n) for n in curve], seconds), strict=True):
-                (line,) = axis.plot(at, [median(v) for v in values], style, label=sampler)
-                axis.fill_between(at, low, high, alpha=0.15, color=line.get_color())
+                colour = colours[sampler]
+                (lines[sampler],) = axis.plot(at, [median(v) for v in values], style, color=colour)
+                axis.fill_between(at, low, high, alpha=0.1, color=colour)
         rows[0, column].set(title=f"{space}, {here['numbers']} numbers")
-        for axis, label in zip(rows[:, column], ("evaluations", "CPU seconds"), strict=True):
+        ticks = {"evaluations": (20, 60, 120, 300), "CPU seconds": (3, 10, 30, 100)}
+        for axis, (label, at) in zip(rows[:, column], ticks.items(), strict=True):
             axis.set(xscale="log", xlabel=label)
+            axis.set_xticks(at, labels=map(str, at))
+            axis.minorticks_off()
     for axis in rows[:, 0]:
         axis.set(ylabel="held-out hypervolume", ylim=(0, 1))
-    rows[0, 0].legend()
     figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})
+    figure.legend(lines.values(), lines, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
