@@ -75,15 +75,15 @@ def torment(command: list[str], home: Path, kills: int, trials: int, seed: int) 
         if child is None or child.poll() is not None:
             child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             counts["searches started"] += 1
-        # Mostly while trials run, at times while processes start.
-        pause = chance.uniform(0.0, 8.0)
-        target = len(known) + chance.randint(0, max(1, 2 * trials // kills))
+        # Mostly while trials run, at times while processes start; spread over the trials there are.
+        pause = chance.uniform(0.0, 0.1)
+        target = len(known) + chance.randint(0, max(1, trials // kills))
         end = time.monotonic() + 60.0
         while len(finished(home)) < min(target, trials) and time.monotonic() < end:
             if child.poll() is not None:
                 break
             time.sleep(0.01)
-        time.sleep(pause / 20)
+        time.sleep(pause)
         if child.poll() is not None:
             continue
         team = workers_of(child.pid)
