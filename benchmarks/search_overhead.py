@@ -20,10 +20,14 @@ import json
 import pstats
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
+from unittest.mock import patch
 
+import optuna
 import torch
 
 from safemerge.recipe import Recipe
@@ -31,16 +35,17 @@ from safemerge.resident import ResidentMerge
 from search.config import SearchConfig
 from search.demo import PER_AXIS, demo_config
 from search.descent import Descent
+from search.enqueuing import enqueue_first
 from search.evaluate import LikelihoodEvaluator, Measured
-from search.objectives import Score, probe_axes
+from search.objectives import Score
 from search.progress import silent
 from search.provenance import measure_baseline, record_start
 from search.racing import Race
 from search.rundir import RunDir
-from search.setup import open_workbench
+from search.setup import Workbench, open_workbench
 from search.storage import open_study, quiet_optuna
 from search.trials import run_trials
-from search.warmstart import warm_start
+from search.warmstart import STEP_COST
 from synth.probes import ProbeSet
 from synth.zoo import World, build_zoo, probes
 
@@ -80,16 +85,22 @@ class Invented:
         return Measured(found, by_probe)
 
 
-def overhead(config: SearchConfig, home: RunDir, measured: int, profile: Path | None) -> Any:
-    """CPU seconds of every trial besides scoring, and of scoring a real one."""
+@contextmanager
+def begun(config: SearchConfig, home: RunDir) -> Iterator[tuple[Workbench, optuna.Study]]:
+    """A run that is held, with its study, before anything is tried."""
     bench = open_workbench(config)
     base, sources = measure_baseline(home, config, bench)
-    with home.locked():
+    with home.locked(), quiet_optuna():
         record_start(home, config, bench, base, sources)
-        study = open_study(home, config)
+        yield bench, open_study(home, config)
+
+
+def overhead(config: SearchConfig, home: RunDir, measured: int, profile: Path | None) -> Any:
+    """CPU seconds of every trial besides scoring, and of scoring a real one."""
+    with begun(config, home) as (bench, study):
         evaluator = Invented(bench.evaluator, measured)
         object.__setattr__(bench, "evaluator", evaluator)
-        with cProfile.Profile() as profiler, quiet_optuna():
+        with cProfile.Profile() as profiler:
             if profile is None:
                 profiler.disable()
             run_trials(home, study, config, bench, silent, first=0)
@@ -102,8 +113,7 @@ def overhead(config: SearchConfig, home: RunDir, measured: int, profile: Path | 
 
 
 def warm_start_overhead(config: SearchConfig, home: RunDir) -> dict[str, float]:
-    """CPU seconds of a warm start, and of what in it is no linearisation."""
-    bench = open_workbench(config)
+    """CPU seconds of a warm start, records and all, and of what in it is no linearisation."""
     passes = 0.0
     real = Descent._measure
 
@@ -114,24 +124,11 @@ def warm_start_overhead(config: SearchConfig, home: RunDir) -> dict[str, float]:
         passes += time.process_time() - start
         return found
 
-    Descent._measure = measured  # type: ignore[method-assign]  # a clock around the real one
-    start = time.process_time()
-    _, steps = warm_start(
-        bench.engine,
-        bench.resident(bench.space.beginning()),
-        bench.space,
-        bench.space.beginning(),
-        bench.search_probes,
-        bench.probes.split("validation").probes,
-        objectives=config.objective_axes,
-        limited=probe_axes(config.limits),
-        config=config.search.warm_start,
-        whole=config.probes.likelihood == "answer",
-        seed=config.seed,
-        home=home,
-    )
-    took = time.process_time() - start
-    Descent._measure = real  # type: ignore[method-assign]
+    with begun(config, home) as (bench, study), patch.object(Descent, "_measure", measured):
+        start = time.process_time()
+        enqueue_first(home, study, config, bench, None, None, silent)
+        took = time.process_time() - start
+    steps = home.require("warmstart.json", made_by="enqueue_first")["evaluations"] // STEP_COST
     own = took - passes
     return {"steps": steps, "cpu_s": took, "besides_passes_cpu_s": own, "share": own / took}
 

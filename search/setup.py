@@ -219,10 +219,15 @@ def _in_order(probes: ProbeSet) -> ProbeSet:
 
 
 def heldout_prompts(config: SearchConfig) -> frozenset[str]:
-    """What held-out probes ask, normalised; nothing where no probes are written yet."""
-    if not Path(config.probes.path).exists():
+    """What held-out probes ask, normalised; nothing where their file is not written yet."""
+    section = config.probes
+    if not Path(section.heldout or section.path).exists():
         return frozenset()
-    return frozenset(normalise(probe.prompt) for probe in load_probes(config).split("heldout"))
+    if section.heldout is not None:
+        held = ProbeSet.from_jsonl(section.heldout)
+    else:
+        held = load_probes(config).split("heldout")
+    return frozenset(normalise(probe.prompt) for probe in held)
 
 
 def probe_judge(config: SearchConfig) -> Judge:

@@ -74,6 +74,10 @@ def test_importance_is_never_taken_from_what_the_config_holds_out(
     ProbeSet(tuple(p.model_copy(update={"split": "search"}) for p in held)).to_jsonl(alone)
     with pytest.raises(ProbeError, match=r"alone.jsonl are held out"):
         write_importance_of(config, name, alone)
+    # A file of held-out probes counts before the others are written, too.
+    record["probes"] |= {"heldout": str(alone), "path": str(tmp_path / "not_yet.jsonl")}
+    with pytest.raises(ProbeError, match=r"alone.jsonl are held out"):
+        write_importance_of(SearchConfig.from_record(record), name, alone)
 
 
 def test_importance_is_refused_without_a_file_a_source_or_a_probe(
