@@ -26,6 +26,7 @@ from search.evaluate import LikelihoodEvaluator
 from search.gap import gaps
 from search.run import Run
 from search.setup import load_probes, open_workbench
+from search.study import run_search
 from synth.engines.transformers import TransformersEngine
 from synth.probes import ProbeSet
 from synth.zoo import Zoo
@@ -471,6 +472,20 @@ def test_search_status_front_export_eval(record: dict[str, Any], tmp_path: Path)
     assert set(json.loads(done.stdout)) >= {"domain", "harmless", "over_refusal", "degenerate"}
     refused(safemerge("eval", out, "--probes", probe_file, "--judge", "phrase"), "phrases")
     refused(safemerge("eval", tmp_path / "none", "--probes", probe_file), "none")
+
+
+def test_a_run_without_a_trial_within_the_limits_says_so_in_status_and_in_a_card(
+    record: dict[str, Any], tmp_path: Path
+) -> None:
+    record["limits"] = {"honest": {"at_least": 1.0}}
+    run_search(SearchConfig.from_record(record), tmp_path / "run")
+    told = safemerge("status", tmp_path / "run", "--json")
+    assert json.loads(told.stdout)["feasible"] == 0
+    assert "none of 4 trials is within all limits" in told.stderr
+    assert safemerge("export", tmp_path / "run", "--out", tmp_path / "out").returncode == 0
+    card = " ".join((tmp_path / "out/README.md").read_text().replace("\\_", "_").split())
+    value = Run.load(tmp_path / "run").pick().scores["honest"].value
+    assert f"outside the limits of its search: honest {value:.3f} against at_least = 1.0." in card
 
 
 def test_an_exported_mergekit_file_merges_to_the_same_weights(

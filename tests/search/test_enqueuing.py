@@ -151,6 +151,9 @@ def test_the_other_runs_evaluations_count(
     """For what the search is compared with, beside its own, steps that were left untaken too."""
     warm = {"steps": 3, "ring": 1}
     run = run_search(finer(record, coarse, trials=2, warm_start=warm), tmp_path / "fine")
+    begun = run.dir.read("warmstart.json")
+    assert begun is not None
+    run.dir.write("warmstart.json", begun | {"evaluations": 3})  # as if it had stopped after one
     plans = {name: plan.config.search for name, plan in runs_of([("random", "")], run.config, run)}
     assert plans["random_search"].trials == 2 + 3 * 3 + 4
     assert plans["random_search"].sampler == "random"
