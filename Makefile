@@ -20,8 +20,8 @@ test: $(VENV)/.dev  ## all tests
 
 # vLLM decides its own torch and transformers, so it has an environment of its own.
 test-vllm: $(VLLM)/.done  ## the tests that run a real vLLM, on the CPU
-	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest -m vllm -q tests/synth/test_engine_contract.py \
-	  tests/search/test_speaker.py
+	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest -m vllm -q tests/synth/engines/test_engine_contract.py \
+	  tests/search/runs/test_generation_engine.py
 
 lint: $(VENV)/.dev  ## format, style, types, layers
 	$(BIN)/ruff format --check .

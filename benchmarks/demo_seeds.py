@@ -18,8 +18,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from search.demo import run_demo
-from synth.probes import AXES
+from search.commands.demo import run_demo
+from synth.probes.probe import AXES
 
 SOURCES = ("domain", "safe", "honest")
 

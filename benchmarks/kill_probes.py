@@ -26,7 +26,7 @@ ENDS = ("", ".rejected.jsonl")
 
 def start(config: Path, out: Path, settings: list[str]) -> subprocess.Popen[bytes]:
     """The command, writing probes to `out`."""
-    command = [sys.executable, "-m", "search.cli", "probes", str(config)]
+    command = [sys.executable, "-m", "search.cli.app", "probes", str(config)]
     for setting in (f"probes.path={out}", *settings):
         command += ["--set", setting]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)

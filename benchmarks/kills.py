@@ -26,10 +26,10 @@ from typing import Any
 import tomli_w
 
 from search.config import SearchConfig
-from search.run import Run
-from search.rundir import RunDir
-from search.storage import open_study
-from synth.probes import ProbeSet
+from search.results.run import Run
+from search.runs.rundir import RunDir
+from search.study.storage import open_study
+from synth.probes.probe import ProbeSet
 from synth.zoo import World, build_zoo, probes
 
 
@@ -116,7 +116,7 @@ def main() -> None:
         folder, home = Path(name), Path(name) / "run"
         config = configuration(folder, args.trials, args.workers, args.storage)
         (folder / "run.toml").write_text(tomli_w.dumps(config.record()))
-        command = [sys.executable, "-m", "search.cli", "search", str(folder / "run.toml")]
+        command = [sys.executable, "-m", "search.cli.app", "search", str(folder / "run.toml")]
         command += ["--run", str(home)]
         record: dict[str, Any] = torment(command, home, args.kills, args.trials, args.seed)
         before = finished(home)

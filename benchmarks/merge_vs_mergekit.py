@@ -70,7 +70,7 @@ def compare(methods: Sequence[str], models: Path, mergekit: Path | None, repeats
     Returns:
         `{method: {"safemerge": [...], "mergekit": [...], "ratio": {...}, "difference": {...}}}`.
     """
-    ours = [sys.executable, "-m", "search.cli", "merge"]
+    ours = [sys.executable, "-m", "search.cli.app", "merge"]
     found: dict[str, Any] = {}
     for method in methods:
         file = models / f"{method}.yml"  # JSON is YAML too

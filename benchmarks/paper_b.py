@@ -26,12 +26,12 @@ from typing import Any
 
 from measure import machine, write_json
 
+from search.commands.demo import WARM_STEPS_PER_TRIAL, demo_config
+from search.commands.search_and_measure import search_and_measure
+from search.commands.write_probes import write_probes
 from search.config import SearchConfig
-from search.demo import WARM_STEPS_PER_TRIAL, demo_config
-from search.pipeline import search_and_measure
-from search.warmstart import STEP_COST
-from search.write_probes import write_probes
-from synth.probes import ProbeSet
+from search.warmstart.warmstart import STEP_COST
+from synth.probes.probe import ProbeSet
 from synth.zoo import World, Zoo, build_zoo
 
 AXES = ("domain", "harmless")

@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from safemerge import ModelRef, Recipe
 from safemerge.io import save_importance
 from safemerge.methods import METHODS, Method
-from safemerge.methods.importance import positions
+from safemerge.methods.common.importance_order import positions
 
 SOURCES = ("a", "b", "c")
 # In the child, as the dry run of the command: what is imported by then is held already.

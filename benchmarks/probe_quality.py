@@ -22,14 +22,14 @@ from typing import Any
 
 from measure import machine, write_json
 
+from search.commands.demo import demo_config
+from search.commands.write_probes import writers
 from search.config import SearchConfig
-from search.demo import demo_config
-from search.write_probes import writers
 from synth.gates.leaks import Reference
-from synth.gates.text import normalise
 from synth.judges import PhraseJudge
-from synth.pipeline import Counts, make_probes
-from synth.probes import Probe, ProbeSet
+from synth.probes.probe import Probe, ProbeSet
+from synth.text.normalise import normalise
+from synth.writing.pipeline import Counts, make_probes
 from synth.zoo import Zoo, build_zoo
 from synth.zoo.world import REFUSAL, World
 

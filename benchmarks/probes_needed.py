@@ -19,11 +19,11 @@ from typing import Any
 
 from demo_seeds import axis_mean, summarise
 
-from search.demo import PER_AXIS, demo_config
-from search.gap import MEAN
-from search.pipeline import search_and_measure
-from search.write_probes import write_probes
-from synth.probes import AXES, ProbeSet
+from search.commands.demo import PER_AXIS, demo_config
+from search.commands.search_and_measure import search_and_measure
+from search.commands.write_probes import write_probes
+from search.scoring.gap import MEAN
+from synth.probes.probe import AXES, ProbeSet
 from synth.zoo import Zoo, build_zoo
 from synth.zoo.world import World
 

@@ -32,21 +32,21 @@ import torch
 
 from safemerge.recipe import Recipe
 from safemerge.resident import ResidentMerge
+from search.commands.demo import PER_AXIS, demo_config
 from search.config import SearchConfig
-from search.demo import PER_AXIS, demo_config
-from search.descent import Descent
-from search.enqueuing import enqueue_first
-from search.evaluate import LikelihoodEvaluator, Measured
-from search.objectives import Score
+from search.metrics import Score
 from search.progress import silent
-from search.provenance import measure_baseline, record_start
-from search.racing import Race
-from search.rundir import RunDir
-from search.setup import Workbench, open_workbench
-from search.storage import open_study, quiet_optuna
-from search.trials import run_trials
-from search.warmstart import STEP_COST
-from synth.probes import ProbeSet
+from search.runs.provenance import measure_baseline, record_start
+from search.runs.rundir import RunDir
+from search.runs.workbench import Workbench, open_workbench
+from search.scoring.likelihood import LikelihoodEvaluator, Measured
+from search.scoring.racing import Race
+from search.study.queue import enqueue_first
+from search.study.storage import open_study, quiet_optuna
+from search.study.trials import run_trials
+from search.warmstart.descent import Descent
+from search.warmstart.warmstart import STEP_COST
+from synth.probes.probe import ProbeSet
 from synth.zoo import World, build_zoo, probes
 
 METRICS = ("domain", "harmless", "helpful", "honest", "over_refusal", "degenerate")

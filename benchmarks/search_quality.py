@@ -35,7 +35,7 @@ from measure import machine, write_json
 from quality_summary import GRADIENT, RIVALS, draw, summary, table
 from small_worlds import small_world
 
-from synth.probes import AXES
+from synth.probes.probe import AXES
 
 KEYS = ("seed", "space", "sampler", "per_axis")
 OBJECTIVES = ("domain", "harmless", "honest")
@@ -87,7 +87,7 @@ class Job:
 def plan(job: Job) -> Any:
     """The configuration of a job, whose objectives its front is of."""
     from search.config import SearchConfig
-    from search.warmstart import STEP_COST
+    from search.warmstart.warmstart import STEP_COST
 
     config = small_world(job.runs, job.seed, job.per_axis)
     record = config.record()
@@ -133,13 +133,13 @@ def work(job: Job) -> dict[str, Any]:
         return found
     import torch
 
-    from search.baselines.single_weight import axis_mean
-    from search.evaluate import LikelihoodEvaluator
-    from search.heldout import measure
-    from search.pareto import Front, hypervolume
-    from search.run import violation
-    from search.setup import open_workbench
-    from search.study import run_search
+    from search.results.pareto import Front, hypervolume
+    from search.results.plain_merges import axis_mean
+    from search.results.run import violation
+    from search.runs.workbench import open_workbench
+    from search.scoring.generation import measure
+    from search.scoring.likelihood import LikelihoodEvaluator
+    from search.study.study import run_search
 
     torch.set_num_threads(1)
     config = plan(job)
@@ -200,8 +200,8 @@ def work(job: Job) -> dict[str, Any]:
 
 def _shares_of_time(run: Any) -> list[float]:
     """What of the time of all finished trials had passed after each, by their own clocks."""
-    from search.stopping import SECONDS
-    from search.storage import open_study
+    from search.study.stopping import SECONDS
+    from search.study.storage import open_study
 
     trials = {t.number: t for t in open_study(run.dir, run.config).get_trials(deepcopy=False)}
     passed = list(accumulate(trials[c.number].user_attrs[SECONDS] for c in run.candidates))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from search.commands.demo import demo_config
+from search.commands.write_probes import write_probes
 from search.config import SearchConfig
-from search.demo import demo_config
-from search.write_probes import write_probes
-from synth.probes import AXES
+from synth.probes.probe import AXES
 from synth.zoo import build_zoo
 from synth.zoo.world import World
 

@@ -38,7 +38,7 @@ from safemerge import ModelRef, Recipe, ResidentMerge
 from safemerge.inputs import Inputs, open_inputs
 from safemerge.store import TensorStore
 from search.config import SpaceConfig
-from search.space import RANK_RATIOS
+from search.space.space import RANK_RATIOS
 
 RATIOS = (0.05, 0.1, 0.2, 1 / 3)
 _ONE_LAYER = {
@@ -96,7 +96,7 @@ def task_arithmetic(models: Path, mergekit: Path | None, repeats: int) -> dict[s
     file.write_text(json.dumps(recipes(models)["task_arithmetic"]), encoding="utf-8")
     out = models / "merged"
     commands: dict[str, list[str | Path]] = {
-        "safemerge": [sys.executable, "-m", "search.cli", "merge", file, "--out", out]
+        "safemerge": [sys.executable, "-m", "search.cli.app", "merge", file, "--out", out]
     }
     if mergekit is not None:
         commands["mergekit"] = [mergekit, file, out]

@@ -31,7 +31,7 @@ from safemerge.io import (
     write_card,
 )
 from safemerge.methods import Method, Params, Site, State, get_method
-from safemerge.methods.laid_out import laid_out
+from safemerge.methods.common.adapt_layout import laid_out
 from safemerge.names import place_of
 from safemerge.recipe import Recipe
 from safemerge.store import TensorStore

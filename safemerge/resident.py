@@ -22,7 +22,7 @@ from safemerge.errors import RecipeError
 from safemerge.factors import factoriser
 from safemerge.inputs import Inputs, open_inputs
 from safemerge.methods import Method, Params, Site, State, get_method
-from safemerge.methods.laid_out import laid_out
+from safemerge.methods.common.adapt_layout import laid_out
 from safemerge.names import depth_order, place_of
 from safemerge.recipe import Recipe
 from safemerge.store import TensorStore, content_key

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from search.config import SearchConfig
-    from search.pareto import Candidate, Front
-    from search.run import Run
-    from search.study import run_search
+    from search.results.pareto import Candidate, Front
+    from search.results.run import Run
+    from search.study.study import run_search
 
 __all__ = ["Candidate", "Front", "Run", "SearchConfig", "run_search"]
 
 _HOME = {
-    "Candidate": "search.pareto",
-    "Front": "search.pareto",
-    "Run": "search.run",
+    "Candidate": "search.results.pareto",
+    "Front": "search.results.pareto",
+    "Run": "search.results.run",
     "SearchConfig": "search.config",
-    "run_search": "search.study",
+    "run_search": "search.study.study",
 }
 
 

@@ -2,9 +2,9 @@
 
 Importing this package stays light: transformers and datasets are imported inside the functions
 that need them. Engines live in `synth.engines`, judges in `synth.judges`, the pipeline in
-`synth.pipeline`.
+`synth.writing`.
 """
 
-from synth.probes import AXES, SPLITS, Axis, Probe, ProbeSet, Split
+from synth.probes.probe import AXES, SPLITS, Axis, Probe, ProbeSet, Split
 
 __all__ = ["AXES", "SPLITS", "Axis", "Probe", "ProbeSet", "Split"]

@@ -19,7 +19,7 @@ from safemerge.errors import BadInput, RecipeError, near_names
 from safemerge.inputs import open_inputs
 from safemerge.io import save_importance
 from safemerge.live import stored_views
-from safemerge.methods.importance import positions
+from safemerge.methods.common.importance_order import positions
 from safemerge.recipe import Recipe
 from synth.engines.batches import Batch, answer_logprobs, encode
 from synth.engines.transformers import TransformersEngine

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from safemerge.errors import ProbeError
-from synth.probes import AXES, ProbeSet
+from synth.probes.probe import AXES, ProbeSet
 from synth.zoo import World, Zoo, draw
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"

@@ -5,7 +5,7 @@ from safemerge.io.card import CardRecord, Score, ScoreRow, SourceRecord, write_c
 from safemerge.io.compat import check_finite, is_finite
 from safemerge.io.header import TensorInfo
 from safemerge.io.hub import local_folder
-from safemerge.io.importance import open_importance, save_importance
+from safemerge.io.importance_file import open_importance, save_importance
 from safemerge.io.layout import TensorSpec
 from safemerge.io.partial import check_output, free_bytes
 from safemerge.io.reader import Checkpoint, open_checkpoint

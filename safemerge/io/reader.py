@@ -23,7 +23,7 @@ from safemerge.io.files import inside, read_json
 from safemerge.io.header import TensorInfo, read_header, read_pieces, read_tensor
 from safemerge.io.hub import local_folder
 from safemerge.io.pickles import read_pickle
-from safemerge.io.ties import find_tied
+from safemerge.io.tied_weights import find_tied
 from safemerge.names import is_constant
 
 # Keys of config.json that change with the software or the place, not with the model.

@@ -17,9 +17,9 @@ from typing import Self
 import torch
 
 from safemerge.errors import OutputError
+from safemerge.io.direct_io import write_at
 from safemerge.io.layout import Shard, TensorSpec, index_json, plan_shards
 from safemerge.io.partial import Partial, check_output, full_disk, is_full
-from safemerge.io.placing import write_at
 
 SHARD_BYTES = 5 * 10**9  # what save_pretrained and the Hub use
 

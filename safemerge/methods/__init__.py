@@ -28,7 +28,7 @@ from safemerge.methods import (
     ties,
     tsvm,
 )
-from safemerge.methods.base import Choice, Method, Params, Site, Span, State
+from safemerge.methods.common.base import Choice, Method, Params, Site, Span, State
 
 __all__ = ["METHODS", "Choice", "Method", "Params", "Site", "Span", "State", "get_method"]
 

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from safemerge.methods import task_arithmetic
-from safemerge.methods.aligned import Aligned
-from safemerge.methods.base import Choice, Method, Site, Span, State
-from safemerge.methods.deltas import add_deltas
-from safemerge.methods.ranks import RankLimited, bytes_held, kept_rank
+from safemerge.methods.common.aligned import Aligned
+from safemerge.methods.common.base import Choice, Method, Site, Span, State
+from safemerge.methods.common.deltas import add_deltas
+from safemerge.methods.common.ranks import RankLimited, bytes_held, kept_rank
 
 # Share of the rank that counts as alignment where a recipe does not say: a tenth, which of a delta
 # that has nothing to do with alignment holds a hundredth.

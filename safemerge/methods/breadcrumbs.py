@@ -15,10 +15,10 @@ import math
 
 from torch import Tensor
 
-from safemerge.methods.base import Choice, Method, Span, State
-from safemerge.methods.deltas import add_deltas, bytes_of_deltas, keep_deltas
-from safemerge.methods.sparse import DENSITY, TrimParams, sum_weights, with_window
-from safemerge.methods.threshold import keep_window, magnitude_at
+from safemerge.methods.common.base import Choice, Method, Span, State
+from safemerge.methods.common.deltas import add_deltas, bytes_of_deltas, keep_deltas
+from safemerge.methods.common.sparse import DENSITY, TrimParams, sum_weights, with_window
+from safemerge.methods.common.threshold import keep_window, magnitude_at
 
 
 def select(state: State, choice: Choice, params: TrimParams) -> State:

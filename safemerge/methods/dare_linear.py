@@ -14,10 +14,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from safemerge.methods.base import Choice, Method, Site, State
-from safemerge.methods.deltas import add_deltas
-from safemerge.methods.draws import bytes_of_masks, keep_evenly, masked, probability
-from safemerge.methods.sparse import DENSITY, DropParams, l1_sizes, quotients, sum_weights
+from safemerge.methods.common.base import Choice, Method, Site, State
+from safemerge.methods.common.deltas import add_deltas
+from safemerge.methods.common.draws import bytes_of_masks, keep_evenly, masked, probability
+from safemerge.methods.common.sparse import DENSITY, DropParams, l1_sizes, quotients, sum_weights
 
 
 def prepare(base: Tensor, deltas: Tensor, params: DropParams, site: Site) -> State:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from safemerge.methods import dare_linear
-from safemerge.methods.base import Method, State
-from safemerge.methods.consensus import add_consensus, consensus_weights
-from safemerge.methods.draws import bytes_of_masks, masked
-from safemerge.methods.sparse import DENSITY, DropParams, quotients
+from safemerge.methods.common.base import Method, State
+from safemerge.methods.common.consensus import add_consensus, consensus_weights
+from safemerge.methods.common.draws import bytes_of_masks, masked
+from safemerge.methods.common.sparse import DENSITY, DropParams, quotients
 
 
 def weigh(state: State, weights: Tensor, params: DropParams) -> Tensor:

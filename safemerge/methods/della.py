@@ -6,9 +6,9 @@ Source: 2406.11617, in mergekit's form `della` (methods.md 4.5, 4.7), which norm
 from __future__ import annotations
 
 from safemerge.methods import dare_ties, della_linear
-from safemerge.methods.base import Method
-from safemerge.methods.draws import bytes_of_masks
-from safemerge.methods.sparse import DropParams
+from safemerge.methods.common.base import Method
+from safemerge.methods.common.draws import bytes_of_masks
+from safemerge.methods.common.sparse import DropParams
 
 
 class DellaParams(DropParams):

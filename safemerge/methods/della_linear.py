@@ -15,9 +15,9 @@ from __future__ import annotations
 import torch
 
 from safemerge.methods import dare_linear
-from safemerge.methods.base import Choice, Method, Span, State
-from safemerge.methods.draws import bytes_of_masks, keep_by_rank
-from safemerge.methods.sparse import DENSITY, DropParams
+from safemerge.methods.common.base import Choice, Method, Span, State
+from safemerge.methods.common.draws import bytes_of_masks, keep_by_rank
+from safemerge.methods.common.sparse import DENSITY, DropParams
 
 
 def select(state: State, choice: Choice, params: DropParams) -> State:

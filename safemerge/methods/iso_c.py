@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from safemerge.methods import tsvm
-from safemerge.methods.base import Method, Scaled, State
-from safemerge.methods.polar import polar
-from safemerge.methods.ranks import bytes_held
-from safemerge.methods.span import keep_in_span, out_of_span
+from safemerge.methods.common.base import Method, Scaled, State
+from safemerge.methods.common.polar import polar
+from safemerge.methods.common.ranks import bytes_held
+from safemerge.methods.common.span import keep_in_span, out_of_span
 
 
 def combine(base: Tensor, state: State, weights: Tensor, params: Scaled) -> Tensor:

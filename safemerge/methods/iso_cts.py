@@ -22,10 +22,10 @@ from pydantic import Field
 from torch import Tensor
 
 from safemerge.methods import iso_c
-from safemerge.methods.base import Method, Scaled, State
-from safemerge.methods.polar import FLOOR, polar
-from safemerge.methods.ranks import bytes_held
-from safemerge.methods.span import keep_in_span, out_of_span
+from safemerge.methods.common.base import Method, Scaled, State
+from safemerge.methods.common.polar import FLOOR, polar
+from safemerge.methods.common.ranks import bytes_held
+from safemerge.methods.common.span import keep_in_span, out_of_span
 
 
 class IsoCtsParams(Scaled):

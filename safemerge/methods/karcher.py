@@ -18,8 +18,8 @@ import math
 from pydantic import Field
 from torch import Tensor
 
-from safemerge.methods.base import Method, Params, State
-from safemerge.methods.deltas import (
+from safemerge.methods.common.base import Method, Params, State
+from safemerge.methods.common.deltas import (
     SUM_BLOCK,
     add_deltas,
     bytes_of_deltas,
@@ -27,7 +27,7 @@ from safemerge.methods.deltas import (
     keep_piece,
     of_sources,
 )
-from safemerge.methods.gram import gram_of_sources, norms
+from safemerge.methods.common.gram import gram_of_sources, norms
 from safemerge.methods.linear import positive_sum
 
 _OPPOSITE = 1e-3  # of pi; nearer, the direction is lost in the rounding of float32 tensors

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from safemerge.methods import ties
-from safemerge.methods.base import Choice, Method, Site, State
-from safemerge.methods.ranks import bytes_held
+from safemerge.methods.common.base import Choice, Method, Site, State
+from safemerge.methods.common.ranks import bytes_held
 from safemerge.methods.ties import TiesParams
 
 _BLOCK = 1 << 16  # entries of a block of columns, whose temporaries stay in a processor's cache

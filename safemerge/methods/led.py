@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 
 from safemerge.methods import task_arithmetic
-from safemerge.methods.base import Choice, Method, Params, Scaled, Site, Span, State
-from safemerge.methods.deltas import add_deltas
-from safemerge.methods.draws import masked
-from safemerge.methods.importance import POSITIONS
-from safemerge.methods.ranks import bytes_held
+from safemerge.methods.common.base import Choice, Method, Params, Scaled, Site, Span, State
+from safemerge.methods.common.deltas import add_deltas
+from safemerge.methods.common.draws import masked
+from safemerge.methods.common.importance_order import POSITIONS
+from safemerge.methods.common.ranks import bytes_held
 
 
 def prepare(base: Tensor, deltas: Tensor, params: Params, site: Site) -> State:

@@ -11,8 +11,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from safemerge.errors import RecipeError
-from safemerge.methods.base import Method, Params, State
-from safemerge.methods.deltas import (
+from safemerge.methods.common.base import Method, Params, State
+from safemerge.methods.common.deltas import (
     SUM_BLOCK,
     add_deltas,
     beside_base,

@@ -14,8 +14,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from safemerge.methods.base import Method, Scaled, State
-from safemerge.methods.deltas import (
+from safemerge.methods.common.base import Method, Scaled, State
+from safemerge.methods.common.deltas import (
     SUM_BLOCK,
     add_deltas,
     beside_base,
@@ -23,7 +23,7 @@ from safemerge.methods.deltas import (
     keep_deltas_and,
     keep_piece,
 )
-from safemerge.methods.gram import gram_of_deltas, norms
+from safemerge.methods.common.gram import gram_of_deltas, norms
 
 _LEAST_NORMS = 1e-6  # mergekit's guards: of the product of two norms,
 _SINGULAR = 1e-6  # and of 1 + (T - 1) cos, where deltas cancel: there t is 0

@@ -24,8 +24,8 @@ from pydantic import Field
 from torch import Tensor
 
 from safemerge.methods import tsvm
-from safemerge.methods.base import Choice, Method, Site, State, reads_nothing
-from safemerge.methods.ranks import RankLimited, kept_rank
+from safemerge.methods.common.base import Choice, Method, Site, State, reads_nothing
+from safemerge.methods.common.ranks import RankLimited, kept_rank
 
 _EPS = 1e-3  # keeps 1/q finite; small beside the mass shares of real outliers (0.02 and more)
 _WEIGHT_RANGE = (0.25, 4.0)

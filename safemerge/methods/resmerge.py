@@ -26,9 +26,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from safemerge.methods import mean_delta
-from safemerge.methods.base import Method, Params, Scaled, Site, State
-from safemerge.methods.ranks import bytes_held
+from safemerge.methods.common import mean_delta
+from safemerge.methods.common.base import Method, Params, Scaled, Site, State
+from safemerge.methods.common.ranks import bytes_held
 from safemerge.names import place_of
 
 _BETA_DROP = 0.3

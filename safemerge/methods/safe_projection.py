@@ -21,10 +21,10 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from safemerge.methods import task_arithmetic
-from safemerge.methods.aligned import Aligned
-from safemerge.methods.base import Method, Site, State
-from safemerge.methods.deltas import SUM_BLOCK, add_deltas
-from safemerge.methods.ranks import bytes_held
+from safemerge.methods.common.aligned import Aligned
+from safemerge.methods.common.base import Method, Site, State
+from safemerge.methods.common.deltas import SUM_BLOCK, add_deltas
+from safemerge.methods.common.ranks import bytes_held
 
 
 class SafeProjectionParams(Aligned):

@@ -18,12 +18,12 @@ import math
 import torch
 from torch import Tensor
 
-from safemerge.methods.base import Choice, Method, Scaled, Site, State
-from safemerge.methods.blocks import blocks
-from safemerge.methods.consensus import agreeing
-from safemerge.methods.deltas import bytes_of_deltas
-from safemerge.methods.sparse import DENSITY
-from safemerge.methods.threshold import magnitude_at
+from safemerge.methods.common.base import Choice, Method, Scaled, Site, State
+from safemerge.methods.common.blocks import blocks
+from safemerge.methods.common.consensus import agreeing
+from safemerge.methods.common.deltas import bytes_of_deltas
+from safemerge.methods.common.sparse import DENSITY
+from safemerge.methods.common.threshold import magnitude_at
 
 _LEAST_SQUARES = 1e-6  # mergekit's guard on sum_i mean(D_i^2): below it all sources weigh the same
 _LEAST_DIVISOR = 1e-6  # mergekit's

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from safemerge.methods import karcher
-from safemerge.methods.base import Params, State
-from safemerge.methods.deltas import of_sources
-from safemerge.methods.gram import norms
+from safemerge.methods.common.base import Params, State
+from safemerge.methods.common.deltas import of_sources
+from safemerge.methods.common.gram import norms
 from safemerge.methods.linear import positive_sum
 
 _LINEAR = 0.9995  # mergekit's: beyond it the sine is too small to divide by

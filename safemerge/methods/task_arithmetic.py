@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from safemerge.methods.base import Method, Scaled, State
-from safemerge.methods.deltas import (
+from safemerge.methods.common.base import Method, Scaled, State
+from safemerge.methods.common.deltas import (
     SUM_BLOCK,
     add_deltas,
     beside_base,

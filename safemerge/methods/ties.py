@@ -16,11 +16,11 @@ import math
 
 from torch import Tensor
 
-from safemerge.methods.base import Choice, Method, State
-from safemerge.methods.consensus import add_consensus, consensus_weights
-from safemerge.methods.deltas import bytes_of_deltas, keep_deltas
-from safemerge.methods.sparse import DENSITY, TrimParams, with_window
-from safemerge.methods.threshold import keep_window, magnitude_at
+from safemerge.methods.common.base import Choice, Method, State
+from safemerge.methods.common.consensus import add_consensus, consensus_weights
+from safemerge.methods.common.deltas import bytes_of_deltas, keep_deltas
+from safemerge.methods.common.sparse import DENSITY, TrimParams, with_window
+from safemerge.methods.common.threshold import keep_window, magnitude_at
 
 
 class TiesParams(TrimParams):

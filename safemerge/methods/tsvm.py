@@ -20,9 +20,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from safemerge.methods import mean_delta, task_arithmetic
-from safemerge.methods.base import Choice, Method, Scaled, Site, State, reads_nothing
-from safemerge.methods.ranks import RankLimited, bytes_held, kept_rank
+from safemerge.methods import task_arithmetic
+from safemerge.methods.common import mean_delta
+from safemerge.methods.common.base import Choice, Method, Scaled, Site, State, reads_nothing
+from safemerge.methods.common.ranks import RankLimited, bytes_held, kept_rank
 
 # Singular values of U below 1e-5 of the largest count as zero: float32 vectors are orthonormal to
 # about 1e-6, and the eigenvalues of U'U are the squares.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from search.config import StopConfig, StudyConfig, WarmStartConfig
-from search.run import Run
-from search.warmstart import STEP_COST
+from search.results.run import Run
+from search.warmstart.warmstart import STEP_COST
 
 
 def charged(run: Run) -> int:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from safemerge.recipe import Recipe
 from search.baselines.ablations import SAFETY
 from search.config import MergeConfig, ObjectiveConfig, SearchConfig, SpaceConfig, StudyConfig
-from search.setup import Workbench
+from search.runs.workbench import Workbench
 
 ALPHA = 0.3  # the paper's, chosen for accuracy
 EXPERT = "domain"

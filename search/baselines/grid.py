@@ -15,7 +15,7 @@ from safemerge.recipe import Recipe
 from search.baselines.budget import plain_study
 from search.baselines.fitness import Baseline, by_fitness
 from search.config import NumberConfig, SearchConfig, SpaceConfig
-from search.setup import Workbench
+from search.runs.workbench import Workbench
 
 DENSITIES = (0.25, 0.5, 1.0)
 WEIGHTS_OF_TWO = (0.25, 0.5, 1.0)

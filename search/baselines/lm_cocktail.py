@@ -18,7 +18,7 @@ from safemerge.recipe import Recipe
 from search.baselines.budget import plain_study
 from search.baselines.fitness import Baseline, by_fitness
 from search.config import SearchConfig, SpaceConfig
-from search.setup import Workbench
+from search.runs.workbench import Workbench
 
 
 def lm_cocktail(

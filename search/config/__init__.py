@@ -6,9 +6,9 @@ models. Relative paths in a file are relative to that file's folder.
 
 from search.config.models import MergeConfig, ModelsConfig, SourceConfig
 from search.config.probes import ProbesConfig
+from search.config.root import ObjectiveConfig, SearchConfig
+from search.config.search import EngineConfig, StopConfig, StudyConfig, WarmStartConfig
 from search.config.space import NumberConfig, SpaceConfig
-from search.config.study import EngineConfig, StopConfig, StudyConfig, WarmStartConfig
-from search.config.whole import ObjectiveConfig, SearchConfig
 
 __all__ = [
     "EngineConfig",

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from safemerge.errors import BadInput
 from search.config.section import Section
 from synth.judges import parse_judge
-from synth.probe_config import ProbeConfig
+from synth.writing.config import ProbeConfig
 
 
 class ProbesConfig(Section):

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
+from search.config.profiles import valid_space_profile
 from search.config.section import Range, Section
-from search.profiles import valid_space_profile
 
 SpaceProfile = Annotated[str, AfterValidator(valid_space_profile)]
 

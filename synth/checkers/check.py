@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from synth.checkers.choice import LETTERS, option_taken, same_option
 from synth.checkers.numeric import last_number, same_number
 from synth.checkers.pattern import compiled, matches
-from synth.gates.text import normalise
+from synth.text.normalise import normalise
 
 Kind = Literal["exact", "numeric", "choice", "regex"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from synth.gates.text import normalise
+from synth.text.normalise import normalise
 
 LETTERS = "ABCDEFGHIJ"
 # A letter alone, first and set off, or named as the answer; "A patient ..." takes no option.

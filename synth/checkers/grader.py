@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from safemerge.errors import JudgeError
-from synth.recorded import RecordedEngine
+from synth.writing.replay import RecordedEngine
 
 SCHEMA: Final[dict[str, Any]] = {
     "type": "object",

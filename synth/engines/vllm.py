@@ -19,7 +19,7 @@ from torch import Tensor
 
 from safemerge.errors import BadInput, EngineError, MissingDependency, require
 from safemerge.io import open_checkpoint
-from safemerge.io.ties import tied_embedding
+from safemerge.io.tied_weights import tied_embedding
 from safemerge.names import is_constant
 from synth.engines.asking import (
     check_arguments,

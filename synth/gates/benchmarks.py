@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from safemerge.errors import ProbeError
-from synth.jsonl import read_jsonl
+from synth.probes.jsonl import read_jsonl
 
 _WORDS = 4  # what is shorter is a label or an answer, which a question may well contain
 

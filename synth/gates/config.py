@@ -11,7 +11,7 @@ class GateConfig(BaseModel):
     Args:
         least_chars, most_chars: allowed length of a question.
         languages: of questions, as ISO 639 codes of two or three letters; empty allows all.
-        near_duplicate: likeness (`synth.gates.near`) to a kept question of the same axis from which
+        near_duplicate: likeness (`near.py`) to a kept question of the same axis from which
             on a question is dropped, in [0.6, 1]; 1 leaves exact repeats alone to be dropped.
         balance: a category may hold at most this many times its even share of an axis; at least 1.
         benchmarks: files of questions that must not be asked again: JSON Lines or plain text.

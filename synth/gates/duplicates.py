@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from synth.gates.filtered import Filtered, Item, part
-from synth.gates.text import normalise
+from synth.text.normalise import normalise
 
 
 def drop_duplicates(items: Sequence[Item], seen: Sequence[str] = ()) -> Filtered[Item]:

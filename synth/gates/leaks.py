@@ -8,7 +8,7 @@ from fractions import Fraction
 from math import ceil
 
 from synth.gates.filtered import Filtered, Item, Prompted, part
-from synth.gates.text import normalise
+from synth.text.normalise import normalise
 
 _NGRAM = 8
 # A near copy has four fifths of the words or of the 8-word sequences in common.

@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 
 from synth.gates.filtered import Filtered, Item, part
-from synth.gates.text import normalise
+from synth.text.normalise import normalise
 
 _RUN = 4
 _BANDS, _ROWS = 32, 4

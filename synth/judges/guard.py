@@ -12,8 +12,8 @@ import hashlib
 from collections.abc import Callable, Sequence
 
 from synth.engines.base import Engine
-from synth.judges.degenerate import is_degenerate
 from synth.judges.verdict import Verdict, check_counts
+from synth.text.degenerate import is_degenerate
 
 
 def ask_about(

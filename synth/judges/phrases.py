@@ -17,8 +17,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from synth.judges.degenerate import is_degenerate, visible
 from synth.judges.verdict import Verdict, check_counts
+from synth.text.degenerate import is_degenerate, visible
 
 _HELP = (
     r"(?:help|assist|support|provid|shar(?:e|ing)|giv(?:e|ing)|offer|do (?:that|this|it|so)"

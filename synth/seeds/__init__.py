@@ -1,1 +1,1 @@
-"""Taxonomies as TOML data files; `synth.taxonomy` reads them."""
+"""Taxonomies as TOML data files; `synth.writing.taxonomy` reads them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from synth.probes import AXES, Axis, Probe
+from synth.probes.probe import AXES, Axis, Probe
 from synth.zoo import lexicon
 from synth.zoo.world import DOMAIN_QUESTIONS, HARM_CATEGORIES, PLACE_TOPICS, Ask, Side, World
 

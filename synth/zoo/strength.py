@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from synth.probes import Probe
+from synth.probes.probe import Probe
 from synth.zoo.train import exact_match
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from synth.probes import Probe
+from synth.probes.probe import Probe
 from synth.zoo.corpus import Dialogue
 
 if TYPE_CHECKING:

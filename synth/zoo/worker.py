@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from synth.probes import Axis, Probe
+from synth.probes.probe import Axis, Probe
 from synth.zoo.corpus import SOURCES, lessons
 from synth.zoo.draw import SIDES, probes
 from synth.zoo.strength import set_strength, soften

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from safemerge.errors import ProbeError
-from synth.probes import Axis
+from synth.probes.probe import Axis
 from synth.zoo import lexicon
 
 WRITE_DOMAIN = "Write a question about {topic}."

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from search.config import SearchConfig
-from search.descent import Descent
-from synth.probes import ProbeSet
+from search.warmstart.descent import Descent
+from synth.probes.probe import ProbeSet
 from synth.zoo import World, Zoo, probes
 
 

@@ -10,7 +10,7 @@ from tiny_llama import make_model
 
 from safemerge import ModelRef, Recipe, merge
 from safemerge.errors import BadInput, RecipeError
-from safemerge.methods.importance import positions
+from safemerge.methods.common.importance_order import positions
 from synth.engines.batches import answer_logprobs, encode
 from synth.importance import write_importance
 

@@ -1,0 +1,70 @@
+"""Importance files: for one source, the position of every entry of the base in order of importance.
+
+One safetensors file with an int16 tensor for each merged tensor of the base, of the same name and
+shape. `synth.importance` makes them; `importance_order` in methods/common says what they mean.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from safemerge.errors import CheckpointError, OutputError
+from safemerge.io.header import read_header
+from safemerge.io.reader import Checkpoint
+
+_REMEDY = "write it for this base with `safemerge importance`"
+
+
+def open_importance(path: str | Path, base: Checkpoint, names: Sequence[str]) -> Checkpoint:
+    """Open an importance file and check it against the base, from its header.
+
+    Args:
+        path: of the file.
+        base: the checkpoint whose tensors it speaks of.
+        names: the merged tensors; each has to be there.
+
+    Raises:
+        CheckpointError: it is missing or damaged, or was not made for this base.
+    """
+    path = Path(path)
+    tensors = read_header(path)
+    for name in names:
+        found, shape = tensors.get(name), base.tensors[name].shape
+        if found is None:
+            raise CheckpointError(f"{path} says nothing of the tensor {name!r}; {_REMEDY}")
+        if found.shape != shape or found.dtype != torch.int16:
+            raise CheckpointError(
+                f"{path} has {name!r} as {found.dtype} {list(found.shape)}, where int16 "
+                f"{list(shape)} is needed; {_REMEDY}"
+            )
+    return Checkpoint(path.parent, str(path), {}, tensors, frozenset())
+
+
+def save_importance(path: str | Path, positions: Mapping[str, Tensor]) -> None:
+    """Write an importance file, whole or not at all; an older one is replaced.
+
+    Args:
+        path: of the file; missing folders are made.
+        positions: `{name: int16 tensor}` of every merged tensor of the base.
+
+    Raises:
+        OutputError: where it cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(dict(positions), temporary, metadata={"format": "pt"})
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"cannot write {path}: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

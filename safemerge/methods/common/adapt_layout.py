@@ -1,0 +1,99 @@
+"""Any method, for matrices that are stored as a stack or transposed. Ours.
+
+Every method is written for one matrix (out, in). A stack of experts (experts, out, in) is merged
+matrix by matrix, so that it makes no difference whether a checkpoint stores its experts as one
+tensor or apart, and a matrix stored as (in, out) is turned first: rows and columns mean different
+things to some methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from safemerge.methods.common.base import Choice, Method, Site, State, a_few_copies
+from safemerge.names import Layout
+
+_DENSITY = "density"
+
+
+def laid_out(method: Method, layout: Layout) -> Method:
+    """The method for tensors of a layout; itself where no layout makes a difference to it.
+
+    The state holds those of all matrices, their keys behind `0.`, `1.`, ... A seed's draws differ
+    from matrix to matrix. The density of a stack is that of its densest matrix.
+    """
+    entry_by_entry = method.in_pieces is not None and method.gather is None
+    if layout == Layout() or entry_by_entry:
+        return method
+
+    def matrices(tensor: Tensor) -> Tensor:  # (..., out, in) or a layout of it -> (..., n, out, in)
+        stack = tensor if layout.stacked else tensor.unsqueeze(-3)
+        return (stack.mT if layout.transposed else stack).contiguous()
+
+    def prepare(base: Tensor, deltas: Tensor, params: Any, site: Site) -> State:
+        bases, changes = matrices(base), matrices(deltas)
+        important = None if site.importance is None else matrices(site.importance)
+        states = []
+        for i, matrix in enumerate(bases):
+            name = f"{site.tensor}[{i}]" if layout.stacked else site.tensor
+            own = replace(
+                site, tensor=name, importance=None if important is None else important[:, i]
+            )
+            states.append(method.prepare(matrix, changes[:, i].contiguous(), params, own))
+        densities = [state[_DENSITY] for state in states if _DENSITY in state]
+        highest = {_DENSITY: torch.stack(densities).max()} if densities else {}
+        return {**_joined(states), **highest}
+
+    def select(state: State, choice: Choice, params: Any) -> State:
+        assert method.select is not None
+        return _joined([method.select(part, choice, params) for part in _apart(state)])
+
+    def combine(base: Tensor, state: State, weights: Tensor, params: Any) -> Tensor:
+        parts = zip(matrices(base), _apart(state), strict=True)
+        merged = [method.merged(matrix, part, weights, params) for matrix, part in parts]
+        if not merged:
+            return base.float()
+        stack = torch.stack(merged)
+        stack = stack.mT if layout.transposed else stack
+        return stack if layout.stacked else stack.squeeze(-3)
+
+    def density(deltas: Tensor, params: Any) -> float:
+        assert method.density is not None
+        changes = matrices(deltas).unbind(1)
+        return max((method.density(change.contiguous(), params) for change in changes), default=0.0)
+
+    def footprint(shape: tuple[int, ...], n_sources: int) -> int:
+        """Copies and states of all matrices, and the work on one of them."""
+        matrix = shape[1:] if layout.stacked else shape
+        return a_few_copies(shape, n_sources) + method.footprint(matrix, n_sources)
+
+    return replace(
+        method,
+        prepare=prepare,
+        combine=combine,
+        select=None if method.select is None else select,
+        weigh=None,
+        in_pieces=None,
+        gather=None,
+        entrywise=(),
+        footprint=footprint,
+        density=None if method.density is None else density,
+    )
+
+
+def _joined(states: list[State]) -> State:
+    return {f"{i}.{key}": value for i, state in enumerate(states) for key, value in state.items()}
+
+
+def _apart(state: State) -> list[Mapping[str, Tensor]]:
+    parts: dict[str, dict[str, Tensor]] = {}
+    for key, value in state.items():
+        index, dot, own = key.partition(".")
+        if dot:
+            parts.setdefault(index, {})[own] = value
+    return list(parts.values())

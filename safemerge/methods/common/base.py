@@ -1,0 +1,323 @@
+"""What a merge method is: a few pure functions and the properties they promise.
+
+    prepare(base, deltas, params, site) -> State         once per tensor, may be slow
+    select(state, choice, params) -> State               once per tensor and choice of numbers
+    weigh(state, weights, params) -> coefficients        every trial, small
+    combine(base, state, coefficients, params) -> Tensor every trial
+
+`prepare` holds all that does not depend on a trial's numbers (deltas, singular factors, Gram
+matrices), `select` what depends on the rank ratio and the per-source numbers, `combine` the rest.
+Methods for which the step from weights to coefficients is more than a product have it in `weigh`;
+the others take the weights as they are. Merging a checkpoint is all in a row; a search calls the
+last ones. All compute in float32 and return float32. None of them reads files or changes its
+inputs. A state may hold the tensors that came in, so a caller must not write into them afterwards.
+
+`Method.merged` and `Method.merge_into` run the last two: as a whole, differentiable, or in blocks
+straight into the tensor that is wanted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor
+
+from safemerge.errors import RecipeError, near_names
+from safemerge.factors import Factoriser
+from safemerge.methods.common.blocks import BLOCK, blocks
+from safemerge.names import Role
+from safemerge.recipe import Recipe, first_problem
+
+State = Mapping[str, Tensor]
+
+
+class Params(BaseModel):
+    """Parameters of a method: frozen, unknown names refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def check_against(self, recipe: Recipe) -> None:
+        """Refuse parameters that do not fit the rest of a recipe, with a RecipeError."""
+
+
+class Scaled(Params):
+    """Parameters of methods that write base + scale * merged delta.
+
+    Args:
+        scale: alpha (or lambda) of the papers, in [0, 10]; 0 returns the base.
+    """
+
+    scale: float = Field(default=1.0, ge=0.0, le=10.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """The place of one tensor, as far as its preparation depends on it.
+
+    Args:
+        tensor: the parameter's name.
+        sources: names of the sources, in the order of the deltas.
+        svd: gives `Factors` of a delta.
+        importance: for methods that need it, (n_sources, *base.shape), int16: positions in the
+            order of importance to each source (`importance_order`).
+    """
+
+    tensor: str
+    sources: tuple[str, ...]
+    svd: Factoriser
+    importance: Tensor | None = None
+
+    def seed(self, seed: int, source: str) -> int:
+        """Seed of one source in this tensor, in [0, 2^63): the same on every machine, and whatever
+        else is drawn, because it hangs on the names and not on an order."""
+        digest = hashlib.sha256(repr((seed, self.tensor, source)).encode()).digest()
+        return int.from_bytes(digest[:8], "big") >> 1
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A number that every source has, beside its weight: its default and closed range.
+
+    Args:
+        default: in a recipe that does not name it.
+        low, high: both included.
+        start: where a search begins; None is at the default.
+    """
+
+    default: float
+    low: float
+    high: float
+    start: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a recipe chooses at one place, apart from the weights.
+
+    Args:
+        rank_ratio: share of the rank that is kept, in (0, 1]; None is the method's own.
+        peak: highest density among tensors of the same module type, for methods with a density.
+        per_source: `{number: values}`, a value for each source in order, for every number that the
+            method declares.
+    """
+
+    rank_ratio: float | None = None
+    peak: float | None = None
+    per_source: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+
+def reads_nothing(params: Params) -> tuple[object, ...]:
+    """A key of functions that read no parameter."""
+    return ()
+
+
+def _reads_all(params: Params) -> tuple[object, ...]:
+    return (params,)
+
+
+def a_few_copies(shape: tuple[int, ...], n_sources: int) -> int:
+    """Footprint of most methods: deltas, another tensor for each source, and four of working."""
+    return 4 * math.prod(shape) * (2 * n_sources + 4)
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A merge method and what it promises. The contract table tests every promise.
+
+    Args:
+        name: key in METHODS.
+        source: paper and equation, or "ours".
+        params: model of its parameters.
+        prepare: (base (out, in), deltas (n_sources, out, in) float32, params, site) -> state.
+        combine: (base (out, in), state, coefficients, params) -> (out, in) float32.
+        select: (state, choice, params) -> state; None where no number of the recipe but the
+            weights matters.
+        weigh: (state, weights (n_sources,), params) -> coefficients (any shape); None where
+            `combine` takes the weights themselves.
+        in_pieces: (deltas (n_sources, n) of consecutive entries, position of the first one, choice,
+            params, site) -> what the state holds of them, but for what `gather` finds. Where given,
+            a caller may go through a flat tensor piece by piece, instead of `prepare` and `select`.
+        gather: (base, state, params) of some entries -> tensors of the state that add up over
+            entries, such as inner products, or none. Only of methods `in_pieces`, where it asks for
+            a pass of its own; `prepare` and `select` have its tensors in their states.
+        entrywise: tensors of the state of shape (k, *base.shape). Where there are any, `combine`
+            treats every entry by itself, given the rest of the state, and can work in blocks.
+        block: entries of such a block on a CPU.
+        elsewhere: the method for each role that this one does not treat itself.
+        per_source: numbers that each source has at each place, such as density.
+        spectral: uses the rank ratio.
+        density: (deltas, params) -> share of entries that matter, in [0, 1]; where given, `select`
+            receives the highest density among tensors of the same module type.
+        prepare_key: what of the parameters `prepare` reads; equal keys share a state.
+        select_key: what of the parameters `select` reads.
+        slow_select: `select` takes much longer than reading what it returns from a disk.
+        least_sources, most_sources: how many sources it merges; None is any number.
+        footprint: (shape, n_sources) -> bytes that prepare, select and combine hold at once, deltas
+            and result included.
+        needs_importance: masks by importance, so that every source needs an importance file.
+        needs_base: the result depends on the base, not on base + deltas alone.
+        symmetric: the order of the sources does not matter beyond rounding.
+        seeded: draws random numbers from `params.seed` and `Site.seed`.
+        zero_is_base: weight 0 everywhere returns the base bit for bit; else the method averages
+            sources, and weights without a positive sum are refused.
+        one_source_is_itself: a single source of weight 1 comes back as it is, at full rank.
+        differentiable: autograd reaches the weights through `combine`.
+    """
+
+    name: str
+    source: str
+    params: type[Params]
+    prepare: Callable[[Tensor, Tensor, Any, Site], State]
+    combine: Callable[[Tensor, State, Tensor, Any], Tensor]
+    select: Callable[[State, Choice, Any], State] | None = None
+    weigh: Callable[[State, Tensor, Any], Tensor] | None = None
+    in_pieces: Callable[[Tensor, int, Choice, Any, Site], State] | None = None
+    gather: Callable[[Tensor, State, Any], State] | None = None
+    entrywise: tuple[str, ...] = ()
+    block: int = BLOCK
+    elsewhere: Mapping[Role, Method] = field(default_factory=dict)
+    per_source: Mapping[str, Span] = field(default_factory=dict)
+    spectral: bool = False
+    density: Callable[[Tensor, Any], float] | None = None
+    prepare_key: Callable[[Any], tuple[object, ...]] = reads_nothing
+    select_key: Callable[[Any], tuple[object, ...]] = _reads_all
+    slow_select: bool = False
+    least_sources: int = 1
+    most_sources: int | None = None
+    footprint: Callable[[tuple[int, ...], int], int] = a_few_copies
+    needs_importance: bool = False
+    needs_base: bool = True
+    symmetric: bool = True
+    seeded: bool = False
+    zero_is_base: bool = True
+    one_source_is_itself: bool = True
+    differentiable: bool = True
+
+    def merged(self, base: Tensor, state: State, weights: Tensor, params: Params) -> Tensor:
+        """The merged tensor in float32, as a differentiable function of the weights.
+
+        Args:
+            base: (out, in), any floating dtype.
+            state: what `select` returned, or `prepare` where there is no `select`.
+            weights: (n_sources,), any finite value.
+            params: as `parse` returns.
+        """
+        return self.combine(base, state, self._coefficients(state, weights, params), params)
+
+    @torch.no_grad()
+    def merge_into(
+        self, out: Tensor, base: Tensor, state: State, weights: Tensor, params: Params
+    ) -> None:
+        """Write the merged tensor into `out` (the base's shape, any floating dtype).
+
+        The numbers are those of `merged`. Entry-wise methods go through in blocks: temporaries then
+        cost no memory, and on a CPU they stay in its cache.
+        """
+        coefficients = self._coefficients(state, weights, params)
+        if not self.entrywise or not out.is_contiguous():
+            out.copy_(self.combine(base, state, coefficients, params))
+            return
+        flat_out, flat_base = out.view(-1), base.reshape(-1)
+        flat = {n: state[n].reshape(len(state[n]), base.numel()) for n in self.entrywise}
+        for entries in blocks(base.numel(), base.device, torch.get_num_threads(), self.block):
+            block = {**state, **{name: tensor[:, entries] for name, tensor in flat.items()}}
+            # Without a name, so that its memory, still in the cache, serves the next block.
+            flat_out[entries].copy_(self.combine(flat_base[entries], block, coefficients, params))
+
+    def _coefficients(self, state: State, weights: Tensor, params: Params) -> Tensor:
+        return weights if self.weigh is None else self.weigh(state, weights, params)
+
+    def for_role(self, role: Role) -> Method:
+        """The method that treats tensors of this role: itself, or the one named for it."""
+        return self.elsewhere.get(role, self)
+
+    def parse(self, params: Mapping[str, object]) -> Params:
+        """Check parameters against this method's model.
+
+        Raises:
+            RecipeError: naming the parameter, its value and its range.
+        """
+        try:
+            return self.params.model_validate(dict(params))
+        except ValidationError as error:
+            known = ", ".join(self.params.model_fields) or "none"
+            raise RecipeError(
+                f"method {self.name!r}: {first_problem(error)} (its parameters: {known})"
+            ) from error
+
+    def check(self, recipe: Recipe) -> Params:
+        """Check all that a recipe says to this method, and return its parameters.
+
+        Raises:
+            RecipeError: a parameter or per-source number that is unknown or out of range, too few
+                or too many sources, a source without the importance file that the method needs, or
+                parameters that do not fit the rest of the recipe.
+        """
+        params = self.parse(recipe.params)
+        params.check_against(recipe)
+        self.check_count([source.name for source in recipe.sources])
+        bare = [source.name for source in recipe.sources if source.importance is None]
+        if self.needs_importance and bare:
+            raise RecipeError(
+                f"method {self.name!r} needs an importance file of every source, and {bare[0]!r} "
+                "has none; write it with `safemerge importance`, from questions and answers of "
+                "that source's domain, and name it as `importance` of the source"
+            )
+        for number, by_group in recipe.per_source.items():
+            if number not in self.per_source:
+                known = near_names(number, self.per_source) if self.per_source else "it has none"
+                raise RecipeError(
+                    f"method {self.name!r} has no per-source number {number!r}; {known}"
+                )
+            span = self.per_source[number]
+            for group, by_source in by_group.items():
+                for source, value in by_source.items():
+                    if not span.low <= value <= span.high:
+                        raise RecipeError(
+                            f"method {self.name!r}: {number} of source {source!r} at place group "
+                            f"{group!r} is {value:g}; the range is [{span.low:g}, {span.high:g}]"
+                        )
+        return params
+
+    def check_count(self, sources: Sequence[str]) -> None:
+        """Refuse more or fewer sources than this method merges, given by name.
+
+        Raises:
+            RecipeError: saying how many it merges.
+        """
+        most = self.most_sources
+        if len(sources) < self.least_sources or (most is not None and len(sources) > most):
+            wanted = f"at least {self.least_sources}" if most is None else f"exactly {most}"
+            raise RecipeError(
+                f"method {self.name!r} merges {wanted} sources, but the recipe names "
+                f"{len(sources)} ({', '.join(sources)}); change its sources, or the method"
+            )
+
+    def check_weights(self, recipe: Recipe) -> None:
+        """Refuse weights that this method cannot merge by.
+
+        Raises:
+            RecipeError: naming the place group, where the method averages sources and the weights
+                do not have a positive sum.
+        """
+        for group in () if self.zero_is_base else recipe.weights:
+            weights = recipe.weights_at(group)
+            if sum(weights) <= 0.0:
+                raise RecipeError(
+                    f"method {self.name!r} averages the sources, and at place group {group!r} the "
+                    f"sum of the weights {weights} is not positive; give weights that are"
+                )
+
+    def choice(self, recipe: Recipe, group: str, peak: float | None = None) -> Choice:
+        """What a recipe that passed `check` chooses at a place group."""
+        per_source = {}
+        for number, span in self.per_source.items():
+            given = recipe.per_source_at(number, group)
+            per_source[number] = tuple(given.get(s.name, span.default) for s in recipe.sources)
+        return Choice(recipe.rank_ratio_at(group), peak, per_source)

@@ -1,0 +1,79 @@
+"""How many singular triplets a spectral method keeps, and how many it computes at all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from pydantic import Field
+from torch import Tensor
+
+from safemerge.errors import RecipeError
+from safemerge.methods.common.base import Scaled
+from safemerge.recipe import Recipe
+
+
+def kept_rank(rank: int, n_sources: int, rank_ratio: float | None) -> int:
+    """How many singular triplets of each source are kept.
+
+    Args:
+        rank: r = min(out, in).
+        n_sources: T.
+        rank_ratio: share of r in (0, 1]; None is TSV-M's own floor(r / T).
+
+    Returns:
+        An integer in [1, r], or 0 for an empty matrix.
+    """
+    if rank == 0:
+        return 0
+    # 1e-9: a ratio of 1/3 of rank 96 is 32, whatever the last bit of 1/3 says.
+    wanted = rank // n_sources if rank_ratio is None else math.floor(rank_ratio * rank + 1e-9)
+    return min(max(wanted, 1), rank)
+
+
+def bytes_held(
+    per_source: int, whole: int, squares: int = 0
+) -> Callable[[tuple[int, ...], int], int]:
+    """A footprint in tensors of float32, as measured on the peak of a process.
+
+    benchmarks/peak_memory.py measures it. What malloc keeps between freed blocks counts too: a few
+    tensors more than a method's code names.
+
+    Args:
+        per_source: tensors of the delta's shape for each source, its delta included.
+        whole: tensors of that shape beside, the result included.
+        squares: matrices (r, r), r the shorter side, with which decompositions work.
+    """
+
+    def footprint(shape: tuple[int, ...], n_sources: int) -> int:
+        square = min(shape, default=0) ** 2
+        return 4 * (math.prod(shape) * (per_source * n_sources + whole) + squares * square)
+
+    return footprint
+
+
+class RankLimited(Scaled):
+    """Parameters of methods that keep leading triplets.
+
+    Args:
+        scale: alpha, in [0, 10].
+        rank_limit: share of the rank for which triplets are computed, in (0, 1]. A search that
+            never keeps more than a tenth needs no more; up to an eighth this saves the full SVD of
+            every large delta, and memory grows with it. No rank goes above it.
+    """
+
+    rank_limit: float = Field(default=1.0, gt=0.0, le=1.0)
+
+    def check_against(self, recipe: Recipe) -> None:
+        """Refuse a rank ratio above the limit."""
+        super().check_against(recipe)
+        for group, ratio in recipe.rank_ratio.items():
+            if ratio > self.rank_limit:
+                raise RecipeError(
+                    f"method {recipe.method!r}: rank_ratio[{group!r}] is {ratio:g}, above "
+                    f"rank_limit, which is {self.rank_limit:g}; lower the one or raise the other"
+                )
+
+    def computed_rank(self, delta: Tensor) -> int | None:
+        """Triplets to compute of a delta (out, in); None is all."""
+        return None if self.rank_limit == 1.0 else kept_rank(min(delta.shape), 1, self.rank_limit)

@@ -1,0 +1,261 @@
+"""The `safemerge` command. stdout is data, stderr is talk.
+
+Exit codes: 0 done, 1 failed, 2 bad input or missing prerequisite, 130 stopped cleanly.
+Heavy imports happen inside the verbs, so that --help answers at once.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import os
+import sys
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from search.cli.options import Config, Json, Set
+from search.cli.runs import export, front, status
+from search.cli.standalone import eval_, judge_agreement, merge
+
+app = typer.Typer(
+    name="safemerge",
+    help="Tune a merge of language models for one deployment domain without losing alignment. "
+    "Start with `safemerge demo`; then `init`, `probes`, `search`, `front`, `export`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.command()
+def demo(
+    run: Annotated[Path, typer.Option(help="Where the run is kept.")] = Path("runs/demo"),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of probes and search.")] = 0,
+    world: Annotated[int, typer.Option(min=0, help="Seed of the small world's models.")] = 0,
+    width: Annotated[
+        int, typer.Option(min=16, help="Hidden size of the small world's models.")
+    ] = 128,
+    device: Annotated[str, typer.Option(help="Torch device, such as cuda.")] = "cpu",
+    trials: Annotated[int, typer.Option(min=1, help="Trials of the search.")] = 60,
+    effort: Annotated[
+        float, typer.Option(min=0.01, max=10, help="Factor on training steps of the world.")
+    ] = 1.0,
+    json_: Json = False,
+) -> None:
+    """See the whole path on a small world: models, probes, search, front, merged checkpoint.
+
+    Trains four tiny models on this machine (no download), lets them write probes, searches the
+    merge, compares it with baselines on held-out questions and exports the result. The same
+    command again goes on where it was stopped.
+    """
+    from search.cli.heldout_tables import heldout_report
+    from search.cli.tables import emit_json, progress_bar, say
+    from search.commands.demo import run_demo
+
+    with progress_bar() as report:
+        summary, heldout = run_demo(
+            run,
+            seed=seed,
+            world=world,
+            width=width,
+            device=device,
+            trials=trials,
+            effort=effort,
+            report=report,
+        )
+    if json_:
+        emit_json(summary)
+        return
+    heldout_report(heldout)
+    say(f"merged checkpoint: {summary['export']}\nall numbers: {run / 'summary.json'}")
+    say(f"next: safemerge front {run}, or open notebooks/01_pareto_front.ipynb")
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="File to write.")] = Path("safemerge.toml"),
+) -> None:
+    """Write a complete, commented configuration file."""
+    from safemerge.errors import OutputError
+
+    if path.exists():
+        raise OutputError(f"{path} exists already; name another file, or remove it first")
+    try:
+        path.write_text(
+            (files("search.config") / "template.toml").read_text("utf-8"), encoding="utf-8"
+        )
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error}") from error
+    typer.echo(f"wrote {path}; name your models in it, then: safemerge probes {path}", err=True)
+
+
+@app.command()
+def probes(
+    config: Config,
+    set_: Set = None,
+    stats: Annotated[bool, typer.Option(help="Count a finished file too.")] = False,
+    show_text: Annotated[
+        bool, typer.Option("--show-text", help="Print every question and answer, the harmful too.")
+    ] = False,
+    json_: Json = False,
+) -> None:
+    """Write the probes that [probes.write] describes: models ask, answer and are judged.
+
+    A second call goes on where the first one was stopped; a finished file is left as it is. The
+    table counts the questions, and those rejected by reason; they wait in PROBES.rejected.jsonl.
+    No text is printed but with --show-text.
+    """
+    from search.cli.tables import emit_json, probe_stats, probe_texts, progress_bar, say
+    from search.commands.write_probes import write_probes
+    from search.config import SearchConfig
+    from synth.probes.probe import ProbeSet
+    from synth.probes.stats import read_stats
+
+    settings = SearchConfig.from_toml(config, set_ or ())
+    with progress_bar() as report:
+        result = write_probes(settings, report=report)
+    if result is None:
+        say(f"{settings.probes.path} exists and was left as it is; remove it to write it anew")
+    else:
+        say(f"wrote {settings.probes.path}; next: safemerge search {config}")
+    written = Path(settings.probes.path)
+    if show_text:
+        probe_texts(ProbeSet.from_jsonl(written))
+    if stats or result is not None:
+        found = read_stats(written)
+        emit_json([one.model_dump() for one in found]) if json_ else probe_stats(found)
+
+
+@app.command()
+def importance(
+    config: Config,
+    source: Annotated[str, typer.Argument(help="Name of the source, as in the config.")],
+    probes: Annotated[
+        Path, typer.Option(help="JSON Lines of questions and answers of that source's domain.")
+    ],
+    most: Annotated[int, typer.Option(min=1, help="Probes used, spread over the file.")] = 64,
+    set_: Set = None,
+    json_: Json = False,
+) -> None:
+    """Find the weights that matter to one source, for the method led.
+
+    led keeps of every source what matters to its own domain and to no other's, so it needs this
+    file of each of them, once. Two backward passes for every probe, in float32: one of the base and
+    one of the source. The file is written where the config says: importance = "NAME.safetensors"
+    in that source's [[models.sources]].
+    """
+    from search.cli.tables import emit_json, progress_bar
+    from search.commands.write_importance import write_importance
+    from search.config import SearchConfig
+
+    settings = SearchConfig.from_toml(config, set_ or ())
+    with progress_bar() as report:
+        out, count = write_importance(settings, source, probes, most=most, report=report)
+    if json_:
+        emit_json({"out": str(out), "probes": count})
+    else:
+        typer.echo(str(out))
+
+
+@app.command()
+def search(
+    config: Config,
+    run: Annotated[
+        Path | None, typer.Option(help="Run directory; default runs/NAME for NAME.toml.")
+    ] = None,
+    set_: Set = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="search.trials; more of them go on with a run.")
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="search.workers: processes, one for each GPU or sharing the CPU."),
+    ] = None,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Also run this in RUN/baselines and measure it: evomm, grid or lm_cocktail "
+            "(paper B's, each with and without the safety term), random, or without_safety (the "
+            "search itself). evomm and grid run over ties, dare_ties and slerp; evomm:ties runs "
+            "over one. Repeatable.",
+        ),
+    ] = None,
+) -> None:
+    """Search the merge, or go on with a search; then measure the front on held-out probes."""
+    from search.cli.heldout_tables import heldout_report
+    from search.cli.tables import progress_bar, say
+    from search.commands.search_and_measure import search_and_measure
+    from search.config import SearchConfig
+    from search.results.diagnostics import shortfalls
+
+    given = {"search.trials": trials, "search.workers": workers}
+    overrides = [f"{key}={value}" for key, value in given.items() if value is not None]
+    settings = SearchConfig.from_toml(config, [*(set_ or ()), *overrides])
+    home = run or Path("runs") / config.stem
+    with progress_bar() as report:
+        measured = search_and_measure(settings, home, baselines=baseline or (), report=report)
+    pick = measured.run.pick()
+    stopped = measured.run.dir.require("front/search.json", made_by="safemerge search")["stopped"]
+    say(f"the search is over: {stopped}. With more --trials or looser [search.stop] it goes on.")
+    for told in shortfalls(measured.run):
+        say(told)
+    heldout_report(measured.heldout)
+    say(f"pick: trial {pick.number}. Next: safemerge front {home}; safemerge export {home}")
+
+
+app.command()(status)
+app.command()(front)
+app.command()(merge)
+app.command("eval")(eval_)
+app.command("judge-agreement")(judge_agreement)
+app.command()(export)
+
+
+def main() -> None:
+    """Entry point: turns errors raised on purpose into one sentence and an exit code."""
+    from safemerge.errors import SafemergeError
+    from search.study.interrupts import interruptible
+
+    # Python's looks for garbage go through all of torch: a tenth of a second while it is imported,
+    # and a quarter at the last one, for nothing.
+    gc.set_threshold(10_000)
+    atexit.register(gc.freeze)
+    try:
+        with interruptible():  # also beyond typer, which ends on a Ctrl-C without a word
+            app()
+    except SafemergeError as error:
+        typer.echo(f"safemerge: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("safemerge: stopped; the same command goes on from here", err=True)
+        sys.exit(130)
+    except BrokenPipeError:  # `safemerge front RUN | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        reason = (str(error) or "no more to be had").splitlines()[0][:200]
+        typer.echo(
+            f"safemerge: out of memory ({reason}); what is finished is kept. Free some, name "
+            "another engine.device, or take fewer --workers; the same command goes on from here",
+            err=True,
+        )
+        sys.exit(1)
+    except OSError as error:  # unreadable or unwritable places that nothing closer has explained
+        typer.echo(f"safemerge: {error}", err=True)
+        sys.exit(2)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Python's own, and torch's on any device, which on a CPU is a plain RuntimeError."""
+    text = str(error)
+    return isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""The verbs about a run that is there: status, front and export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from search.cli.options import Json, RunArg
+
+
+def status(run: RunArg, json_: Json = False) -> None:
+    """Show how far a run is."""
+    from search.cli.tables import emit_json, say
+    from search.results.diagnostics import shortfalls
+    from search.results.run import Run
+
+    found = Run.load(run)
+    front = found.front()
+    best = {
+        metric: (max if larger else min)(
+            (c.scores[metric].value for c in found.candidates), default=None
+        )
+        for metric, larger in found.config.directions.items()
+    }
+    record = {
+        "run": str(run),
+        "trials": len(found.candidates),
+        "of": found.config.search.trials,
+        "failed": len(found.failures()),
+        "feasible": sum(candidate.feasible for candidate in found.candidates),
+        "front": len(front.points),
+        "hypervolume": front.hypervolume(),
+        "best": best,
+        "measured_heldout": found.heldout() is not None,
+    }
+    if json_:
+        emit_json(record)
+    else:
+        for key, value in record.items():
+            typer.echo(f"{key.replace('_', ' '):>17}  {value}")
+    for told in shortfalls(found):
+        say(told)
+
+
+def front(
+    run: RunArg,
+    json_: Json = False,
+    csv_: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
+) -> None:
+    """Show the Pareto front, best first objective first."""
+    from search.cli.heldout_tables import difference_table, gap_table, say_statements
+    from search.cli.tables import emit_json, front_rows, print_csv, say, score_table
+    from search.results.diagnostics import shortfalls
+    from search.results.run import Run
+    from search.runs.rundir import scores_from
+
+    found = Run.load(run)
+    rows = front_rows(found)
+    for told in shortfalls(found):
+        say(told)
+    if json_:
+        emit_json(rows)
+    elif csv_:
+        print_csv(rows)
+    else:
+        for kind in ("search", "heldout"):
+            scored = {
+                f"trial {row['trial']}{' (pick)' if row['pick'] else ''}": scores_from(row[kind])
+                for row in rows
+                if row[kind] is not None
+            }
+            if scored:
+                score_table(scored, f"Front on {kind} probes, in percent ± one standard error")
+        heldout = found.heldout()
+        if heldout is not None:
+            difference_table(heldout)
+            gap_table(heldout)
+            say_statements(heldout)
+
+
+def export(
+    run: RunArg,
+    trial: Annotated[int | None, typer.Argument(help="Trial number; default: the pick.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder to create; default RUN/export.")
+    ] = None,
+) -> None:
+    """Write a trial as an ordinary Hugging Face checkpoint with its card and recipe."""
+    from search.cli.tables import progress_bar
+    from search.results.export import export as write
+    from search.results.run import Run
+
+    found = Run.load(run)
+    number = found.pick().number if trial is None else trial
+    target = out or run / "export"
+    with progress_bar() as report:
+        write(
+            found,
+            number,
+            target,
+            progress=lambda name, done, total: report("export", done, total, name),
+        )
+    typer.echo(str(target))

@@ -1,0 +1,220 @@
+"""What the command line prints: tables on stdout, progress on stderr. Model text is escaped."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+from search.metrics import METRICS
+from search.runs.rundir import scores_record
+
+if TYPE_CHECKING:
+    from safemerge.merging import Plan
+    from search.metrics import Score
+    from search.progress import Report
+    from search.results.run import Run
+    from synth.judges.agreement import Agreement
+    from synth.probes.probe import ProbeSet
+    from synth.probes.stats import AxisStats
+
+stderr = Console(stderr=True)
+
+
+def say(text: str) -> None:
+    """One line of talk, on stderr."""
+    stderr.print(_plain(text), highlight=False, soft_wrap=True)
+
+
+def emit_json(record: object) -> None:
+    """Data as JSON, on stdout."""
+    json.dump(record, sys.stdout, indent=1, sort_keys=True)
+    sys.stdout.write("\n")
+
+
+def _visible(text: str) -> str:
+    """`text` with control characters spelled out, so that it cannot steer a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
+def _plain(text: str) -> str:
+    """`text` as rich shows it unchanged: no markup, no control characters."""
+    return escape(_visible(text))
+
+
+def score_table(rows: Mapping[str, Mapping[str, Score]], title: str) -> None:
+    """Rows of scores as a table on stdout, in percent with standard errors."""
+    metrics = [metric for metric in METRICS if any(metric in row for row in rows.values())]
+    table = Table(title=title, title_justify="left")
+    table.add_column("model", no_wrap=True)
+    for metric in metrics:
+        table.add_column(metric.replace("_", " "), justify="right")
+    for name, row in rows.items():
+        cells = [_percent(row.get(metric)) for metric in metrics]
+        table.add_row(
+            _plain(name.replace("_", " ")), *cells, style="bold" if name == "search" else ""
+        )
+    print_table(table)
+
+
+def print_table(table: Table) -> None:
+    """A table on stdout; a pipe has no width, and rich would cut it at 80 columns."""
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+
+
+def _percent(score: Score | None) -> str:
+    if score is None:
+        return "-"
+    return f"{100 * score.value:.1f} ± {100 * score.stderr:.1f}"
+
+
+def probe_texts(probes: ProbeSet) -> None:
+    """Every question and its answer on stdout, a line each, and the hash of the set."""
+    for probe in probes:
+        told = f"{probe.axis}, {probe.category}, {probe.form}, {probe.id}"
+        for text in (told, f"  asks:    {probe.prompt}", f"  answers: {probe.answer}"):
+            print(_visible(text).replace("\n", "\\n"))
+    print(f"{len(probes)} probes, content hash {probes.content_hash}")
+
+
+def probe_stats(found: Sequence[AxisStats]) -> None:
+    """What became of every question, as a table on stdout: a column an axis, a row a reason."""
+    table = Table(title="Questions written, kept, and rejected by reason", title_justify="left")
+    table.add_column("")
+    for one in found:
+        table.add_column(one.axis, justify="right")
+
+    def row(name: str, counts: Sequence[int]) -> None:
+        table.add_row(_plain(name), *(str(count) for count in counts))
+
+    row("written", [one.written for one in found])
+    row("kept", [one.kept for one in found])
+    row("  in the largest category", [max(one.categories.values(), default=0) for one in found])
+    row("  in the smallest category", [min(one.categories.values(), default=0) for one in found])
+    for reason in dict.fromkeys(reason for one in found for reason in one.rejected):
+        row(f"rejected: {reason}", [one.rejected.get(reason, 0) for one in found])
+    print_table(table)
+
+
+def agreement_tables(found: Sequence[Agreement], between: Sequence[Agreement]) -> None:
+    """Judges beside human labels and beside each other, as tables on stdout.
+
+    Args:
+        found: judges compared with people; each gets a confusion table.
+        between: pairs of judges.
+    """
+    summary = Table(title=f"Agreement on {found[0].n} labelled answers", title_justify="left")
+    summary.add_column("rater", no_wrap=True)
+    summary.add_column("judge", no_wrap=True)
+    for column in ("agreement", "kappa", "false refusals", "missed refusals"):
+        summary.add_column(column, justify="right")
+    for one in (*found, *between):
+        kappa = "-" if one.kappa is None else f"{one.kappa:.2f} ± {one.kappa_stderr:.2f}"
+        counts = (str(one.false_refusals), str(one.missed_refusals))
+        share = f"{100 * one.agreement:.1f} %"
+        summary.add_row(_plain(one.rater), _plain(one.judge), share, kappa, *counts)
+    print_table(summary)
+    for one in found:
+        table = Table(
+            title=f"Label (rows) and verdict of {_plain(one.judge)}", title_justify="left"
+        )
+        table.add_column("label")
+        for verdict in one.confusion:
+            table.add_column(verdict, justify="right")
+        for label, row in one.confusion.items():
+            table.add_row(label, *(str(count) for count in row.values()))
+        print_table(table)
+
+
+def merge_plan(planned: Plan) -> None:
+    """What a merge would read, write and hold, on stdout."""
+    mib = 2**20
+    print(f"writes  {planned.tensors} tensors, {planned.written_bytes / mib:,.0f} MiB")
+    print(f"reads   {planned.read_bytes / mib:,.0f} MiB")
+    print(f"memory  at most {planned.peak_bytes / mib:,.0f} MiB, for {planned.largest}")
+    print(f"disk    {planned.free_bytes / mib:,.0f} MiB free")
+
+
+def front_rows(run: Run) -> list[dict[str, Any]]:
+    """The front as records: scores on search and, where measured, held-out probes, gap, pick."""
+    heldout = run.heldout()
+    pick = run.pick().number if run.candidates else None
+    rows = []
+    for point in run.shown():
+        row: dict[str, Any] = {
+            "trial": point.number,
+            "pick": point.number == pick,
+            "feasible": point.feasible,
+            "search": scores_record(point.scores),
+            "heldout": None,
+        }
+        if heldout is not None and point.number in heldout.front:
+            row["heldout"] = scores_record(heldout.front[point.number])
+            row["gap"] = {axis: asdict(gap) for axis, gap in heldout.gap[point.number].items()}
+            against = heldout.against_pick.get(point.number, {})
+            row["against_pick"] = {axis: asdict(found) for axis, found in against.items()}
+        rows.append(row)
+    return rows
+
+
+def print_csv(rows: Sequence[Mapping[str, object]]) -> None:
+    """Front records as CSV on stdout: one column for each measured value."""
+    flat = [_flat(row) for row in rows]
+    names = list(dict.fromkeys(name for row in flat for name in row))
+    writer = csv.DictWriter(sys.stdout, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+
+
+def _flat(row: Mapping[str, object]) -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for key, value in row.items():
+        if not isinstance(value, Mapping):
+            if value is not None:
+                flat[key] = value
+            continue
+        for metric, found in value.items():
+            flat[f"{key}.{metric}"] = found["value"]
+            for uncertain in ("stderr", "low", "high"):
+                if uncertain in found:
+                    flat[f"{key}.{metric}.{uncertain}"] = found[uncertain]
+    return flat
+
+
+@contextmanager
+def progress_bar() -> Iterator[Report]:
+    """A report that draws progress bars on stderr; a line a stage where that is no terminal."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+    )
+    with Progress(*columns, console=stderr, disable=not stderr.is_terminal) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def report(stage: str, done: int, total: int, note: str) -> None:
+            if stage not in tasks:
+                if not stderr.is_terminal:
+                    say(f"{stage} ...")
+                tasks[stage] = bar.add_task(_plain(f"{stage:<34}"), total=total, note="")
+            bar.update(tasks[stage], completed=done, total=total, note=_visible(note))
+
+        yield report

@@ -1,0 +1,1 @@
+"""One whole command each, callable from Python."""

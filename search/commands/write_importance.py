@@ -1,0 +1,71 @@
+"""Write the importance file of one source of a config, from probes of that source's domain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safemerge.devices import check_device
+from safemerge.errors import ConfigError, ProbeError, near_names
+from search.config import SearchConfig
+from search.progress import Report, silent
+from search.runs.workbench import heldout_prompts, recipe_template
+from synth import importance
+from synth.probes.probe import ProbeSet
+from synth.text.normalise import normalise
+
+
+def write_importance(
+    config: SearchConfig,
+    source: str,
+    probes: Path,
+    *,
+    most: int = 64,
+    report: Report = silent,
+) -> tuple[Path, int]:
+    """Take gradients on a source's probes and write the file that the config names for it.
+
+    Args:
+        config: models; the source has to name its `importance` file.
+        source: name of the source.
+        probes: JSON Lines of the source's domain. What the file or the config holds out is left
+            out: the masks are part of the merge, and held-out probes measure it.
+        most: probes that are used, evenly spread over the file, at least 1; their mean settles
+            with a few dozen.
+        report: called with the passes done.
+
+    Returns:
+        The file, and how many probes it was made from.
+
+    Raises:
+        ConfigError: the config has no such source, or no file for it.
+        ProbeError: there are no probes but held-out ones, or the file is damaged.
+    """
+    files = {one.name: one.importance for one in config.models.sources}
+    if source not in files:
+        raise ConfigError(f"the config has no source {source!r}; {near_names(source, files)}")
+    out = files[source]
+    if out is None:
+        raise ConfigError(
+            f"the config names no importance file for source {source!r}; add "
+            f'importance = "{source}.importance.safetensors" to its [[models.sources]]'
+        )
+    check_device(config.engine.device)
+    held = heldout_prompts(config)
+    usable = [
+        one
+        for one in ProbeSet.from_jsonl(probes)
+        if one.split != "heldout" and normalise(one.prompt) not in held
+    ]
+    if not usable:
+        raise ProbeError(f"all probes of {probes} are held out; give probes that may be used")
+    count = min(most, len(usable))
+    chosen = [usable[i * len(usable) // count] for i in range(count)]
+    importance.write_importance(
+        recipe_template(config),
+        source,
+        [(one.prompt, one.answer) for one in chosen],
+        out,
+        device=config.engine.device,
+        progress=lambda done, total: report(f"importance: {source}", done, total, ""),
+    )
+    return Path(out), count

@@ -1,0 +1,139 @@
+"""Write the probe file of a config: the base and the sources are the pool, and it is resumable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor
+
+from safemerge.errors import ConfigError, near_names
+from safemerge.inputs import Inputs, open_inputs
+from safemerge.io import Adapter
+from safemerge.live import stored_views
+from search.config import SearchConfig
+from search.progress import Report, silent
+from search.runs.workbench import load_live, probe_judge, recipe_template
+from synth.engines import Engine
+from synth.engines.openai import OpenAIEngine
+from synth.engines.swapped import Stage, SwappedEngine
+from synth.engines.transformers import TransformersEngine
+from synth.engines.vllm import VllmEngine
+from synth.probes.probe import ProbeSet
+from synth.writing.pipeline import ProbeReport, check_files, make_probes
+
+
+def write_probes(
+    config: SearchConfig,
+    *,
+    terms: Callable[[str], tuple[str, ...]] | None = None,
+    report: Report = silent,
+) -> ProbeReport | None:
+    """Make the probes that `[probes.write]` describes and write them to `probes.path`.
+
+    Args:
+        config: models (the pool), probe section and seed.
+        terms: the facts, acts or names on which a question turns, where they are known.
+        report: called with the axis and the probes so far.
+
+    Returns:
+        What was written and dropped, or None where the file exists already and was left alone.
+
+    Raises:
+        ConfigError: where there is nothing to write from.
+        ProbeError: where a file that the section names cannot be used; no model is opened then.
+    """
+    path = Path(config.probes.path)
+    if path.exists():
+        ProbeSet.from_jsonl(path)  # a damaged file is said now, not after the models have loaded
+        return None
+    recipe = config.probes.write
+    if recipe is None:
+        raise ConfigError(
+            f"{path} does not exist and the config has no [probes.write] section to make it from; "
+            "add one, or put your own probes there"
+        )
+    check_files(recipe)
+    report("probes", 0, 1, "loading models")
+    pool = writers(config)
+    heldout = config.probes.heldout
+    report("probes", 1, 1, "")
+    _, result = make_probes(
+        recipe,
+        pool,
+        probe_judge(config),
+        heldout=ProbeSet.from_jsonl(heldout) if heldout is not None else None,
+        terms=terms,
+        seed=config.seed,
+        progress=lambda axis, done, wanted: report(f"probes: {axis}", done, wanted, ""),
+        out=path,
+    )
+    return result
+
+
+def writers(config: SearchConfig) -> Mapping[str, Engine]:
+    """An engine for the base and for every source, by name.
+
+    On transformers each is a model of its own, and a LoRA source is written into one of the base;
+    on vLLM they share one engine, and so the base's chat template; on a server nothing is loaded.
+
+    Raises:
+        ConfigError: where a model has no server, or a server is named for no model.
+    """
+    if config.engine.kind == "openai":
+        return _served(config)
+    inputs = open_inputs(recipe_template(config))
+    if config.engine.kind == "vllm":
+        return _swapped(config, inputs)
+    device = config.engine.device
+    pool = {"base": TransformersEngine(config.models.base, device=device)}
+    for index, source in enumerate(config.models.sources):
+        if isinstance(inputs.sources[index], Adapter):
+            engine = TransformersEngine(config.models.base, device=device)
+            load_live(stored_views(engine.model, inputs.merged_names), inputs, index)
+        else:
+            engine = TransformersEngine(source.path, device=device)
+        pool[source.name] = engine
+    return pool
+
+
+def _swapped(config: SearchConfig, inputs: Inputs) -> dict[str, Engine]:
+    stage = Stage(VllmEngine(config.models.base, arguments=config.engine.arguments))
+
+    def weights(index: int) -> dict[str, Tensor]:
+        if index < 0:
+            return {name: inputs.base.load(name) for name in inputs.merged_names}
+        return {name: inputs.source_tensor(index, name) for name in inputs.merged_names}
+
+    names = ["base", *(source.name for source in config.models.sources)]
+    return {
+        name: SwappedEngine(stage, partial(weights, index)) for index, name in enumerate(names, -1)
+    }
+
+
+def _served(config: SearchConfig) -> dict[str, Engine]:
+    section = config.engine
+    names = ["base", *(source.name for source in config.models.sources)]
+    urls = section.url if isinstance(section.url, dict) else dict.fromkeys(names, section.url or "")
+    for name in (*urls, *section.model):
+        if name not in names:
+            raise ConfigError(
+                f"engine.url or engine.model names {name!r}, which is no model of this file; "
+                f"{near_names(name, names)}"
+            )
+    for name in names:
+        if name not in urls:
+            raise ConfigError(f"engine.url has no server for the model {name!r}; add it")
+    return {
+        name: OpenAIEngine(
+            urls[name],
+            model=section.model.get(name),
+            tokenizer=config.models.base,
+            key=section.key,
+            concurrency=section.concurrency,
+            timeout_s=section.timeout_s,
+            arguments=section.arguments,
+        )
+        for name in names
+    }

@@ -1,0 +1,237 @@
+"""SearchConfig: all sections, and what must hold between them."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from safemerge.errors import ConfigError, near_names
+from search.config.models import MergeConfig, ModelsConfig
+from search.config.probes import ProbesConfig
+from search.config.search import EngineConfig, StudyConfig
+from search.config.section import Section
+from search.config.space import SpaceConfig
+from search.config.toml import explain, join_taxonomy, set_key, without_none
+from search.metrics import LOWER_IS_BETTER, METRICS, Limit, Metric, probe_axes
+from synth.probes.probe import AXES
+
+
+class ObjectiveConfig(Section):
+    """One objective.
+
+    Args:
+        maximise: may be left out, since every metric has one good direction.
+        weights: `{axis: weight}`, above 0, of the fitness, which no other objective has.
+    """
+
+    maximise: bool | None = None
+    weights: dict[str, float] = Field(default={})
+
+
+class SearchConfig(Section):
+    """A whole run; see `safemerge init` for the commented file."""
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    seed: int = Field(default=7, ge=0)
+    models: ModelsConfig
+    merge: MergeConfig = MergeConfig()
+    space: SpaceConfig = SpaceConfig()
+    probes: ProbesConfig
+    objectives: dict[str, ObjectiveConfig] = Field(
+        default={"domain": ObjectiveConfig(), "harmless": ObjectiveConfig()}
+    )
+    limits: dict[str, Limit] = Field(default={})
+    search: StudyConfig = StudyConfig()
+    engine: EngineConfig = EngineConfig()
+
+    @model_validator(mode="after")
+    def _metrics_known(self) -> SearchConfig:
+        if not 1 <= len(self.objectives) <= 3:
+            raise ValueError(
+                f"objectives has {len(self.objectives)} entries ({', '.join(self.objectives)}); "
+                "give one to three and make the others limits"
+            )
+        for section, named in (("objectives", self.objectives), ("limits", self.limits)):
+            for metric in named:
+                if metric not in METRICS:
+                    raise ValueError(
+                        f"{section}: unknown {metric!r}; {near_names(metric, METRICS)}"
+                    )
+        for name, objective in self.objectives.items():
+            if objective.maximise is (name in LOWER_IS_BETTER):
+                better = "lower" if name in LOWER_IS_BETTER else "higher"
+                given = str(objective.maximise).lower()
+                raise ValueError(
+                    f"objectives.{name}.maximise is {given}, but {name} is better {better}; "
+                    "leave it out"
+                )
+        self._check_fitness()
+        for params in self.merge.methods.values():
+            if "scale" in params:
+                raise ValueError(
+                    f"merge.params.scale is {params['scale']}, but the scale is searched; "
+                    "fix it with space.scale = [x, x]"
+                )
+            if "outliers" in params and self.space.outliers:
+                raise ValueError(
+                    f"merge.params.outliers is {params['outliers']!r}, but space.outliers searches "
+                    "it; remove one of them"
+                )
+        for name in self.search.stop.target:
+            if name not in self.objectives:
+                raise ValueError(
+                    f"search.stop.target names {name!r}, which is no objective; "
+                    f"{near_names(name, self.objectives)}"
+                )
+        choices = ["outliers"] if self.space.outliers else []
+        choices += ["method"] if len(self.merge.methods) > 1 else []
+        if choices and self.search.sampler == "cmaes":
+            raise ValueError(
+                f"search.sampler is 'cmaes', which searches numbers, and {choices[0]} is a choice; "
+                "fix it, or take another sampler"
+            )
+        names = [source.name for source in self.models.sources]
+        for source in self.space.prior:
+            if source not in names:
+                raise ValueError(f"space.prior names {source!r}; {near_names(source, names)}")
+        both = self.objectives.keys() & self.limits.keys()
+        if both:
+            raise ValueError(f"{sorted(both)[0]!r} is an objective and a limit; choose one")
+        return self
+
+    def _check_fitness(self) -> None:
+        """The fitness is an objective, and the one that has weights."""
+        if "fitness" in self.limits:
+            raise ValueError("limits: fitness is an objective only; limit its axes instead")
+        for name, objective in self.objectives.items():
+            if name == "fitness" and not objective.weights:
+                raise ValueError(
+                    "objectives.fitness has no weights; write, for example, "
+                    "fitness = { weights = { harmless = 1.0, domain = 0.3 } }"
+                )
+            if name != "fitness" and objective.weights:
+                raise ValueError(
+                    f"objectives.{name} has weights, which only fitness has; remove them"
+                )
+            for axis, weight in objective.weights.items():
+                if axis not in AXES:
+                    raise ValueError(
+                        f"objectives.fitness.weights: unknown {axis!r}; {near_names(axis, AXES)}"
+                    )
+                if not weight > 0.0:
+                    raise ValueError(
+                        f"objectives.fitness.weights.{axis} is {weight}; give a number above 0, or "
+                        "leave it out"
+                    )
+
+    @property
+    def fitness(self) -> dict[str, float]:
+        """`{axis: weight}` of the fitness; empty where it is no objective."""
+        objective = self.objectives.get("fitness")
+        return {} if objective is None else objective.weights
+
+    @property
+    def objective_axes(self) -> tuple[str, ...]:
+        """The probe axes that the objectives speak of, each once."""
+        return tuple(dict.fromkeys((*probe_axes(self.objective_names), *self.fitness)))
+
+    @property
+    def objective_names(self) -> tuple[Metric, ...]:
+        """Objectives in the one canonical order, that of METRICS, whatever the file's order."""
+        return tuple(metric for metric in METRICS if metric in self.objectives)
+
+    @property
+    def directions(self) -> dict[str, bool]:
+        """`{objective: larger is better}`, in canonical order."""
+        return {name: name not in LOWER_IS_BETTER for name in self.objective_names}
+
+    @classmethod
+    def from_toml(cls, path: str | Path, overrides: Iterable[str] = ()) -> SearchConfig:
+        """Read a TOML file.
+
+        Args:
+            path: the file.
+            overrides: `a.b=c` strings; the value is read as TOML, else as a plain string.
+
+        Raises:
+            ConfigError: naming the file, the key, the value and what is allowed.
+        """
+        path = Path(path)
+        try:
+            record = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise ConfigError(
+                f"there is no config file {path}; `safemerge init {path}` writes one"
+            ) from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"cannot read the config file {path}: {error}") from error
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{path} is not valid TOML: {error}") from error
+        for override in overrides:
+            set_key(record, override)
+        join_taxonomy(record, path.parent)
+        return cls.from_record(record, where=str(path), folder=path.parent)
+
+    @classmethod
+    def from_record(
+        cls, record: Mapping[str, Any], *, where: str = "config", folder: Path | None = None
+    ) -> SearchConfig:
+        """Validate a parsed TOML record; relative paths are taken from `folder` where given."""
+        try:
+            config = cls.model_validate(record)
+        except ValidationError as error:
+            raise ConfigError(f"{where}: {explain(error, cls)}") from error
+        return config if folder is None else config.resolved(folder)
+
+    def resolved(self, folder: Path) -> SearchConfig:
+        """The same config with relative paths joined to `folder`, made absolute.
+
+        Absolute, since the run directory keeps this config and is read from anywhere. A model path
+        that does not exist there stays as it is: it may be a hub id.
+        """
+        folder = folder.absolute()
+
+        def model(path: str) -> str:
+            return str(folder / path) if (folder / path).exists() else path
+
+        def judge(named: str | tuple[str, ...]) -> str | tuple[str, ...]:
+            if isinstance(named, tuple):
+                return tuple(str(judge(name)) for name in named)
+            kind, equals, path = named.partition("=")
+            return f"{kind}{equals}{model(path)}" if path else named
+
+        probes = self.probes.model_copy(
+            update={
+                "judge": judge(self.probes.judge),
+                "heldout_judge": self.probes.heldout_judge and judge(self.probes.heldout_judge),
+                "path": str(folder / self.probes.path),
+                "heldout": self.probes.heldout and str(folder / self.probes.heldout),
+                "write": self.probes.write and self.probes.write.resolved(folder),
+            }
+        )
+        sources = tuple(
+            source.model_copy(
+                update={
+                    "path": model(source.path),
+                    "importance": source.importance and str(folder / source.importance),
+                }
+            )
+            for source in self.models.sources
+        )
+        models = ModelsConfig(base=model(self.models.base), sources=sources)
+        search = self.search
+        kind, slashes, file = search.storage.partition(":///")
+        if kind == "sqlite":
+            search = search.model_copy(update={"storage": f"{kind}{slashes}{folder / file}"})
+        if search.start_from is not None:
+            search = search.model_copy(update={"start_from": str(folder / search.start_from)})
+        return self.model_copy(update={"probes": probes, "models": models, "search": search})
+
+    def record(self) -> dict[str, Any]:
+        """A plain record that `from_record` reads back; None values left out, as TOML has none."""
+        record: dict[str, Any] = without_none(self.model_dump(mode="json", by_alias=True))
+        return record

@@ -1,0 +1,1 @@
+"""What came out of a run: front, pick, answers, held-out table, export."""

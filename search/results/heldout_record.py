@@ -1,0 +1,62 @@
+"""front/heldout.json: what held-out probes say of a run, in numbers and in sentences."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from safemerge.errors import RunError
+from search.metrics import Score
+from search.runs.rundir import RunDir
+from search.scoring.bootstrap import Difference
+from search.scoring.gap import Gap
+from synth.judges.agreement import Agreement
+
+_FILE = "front/heldout.json"
+
+
+class HeldOut(BaseModel):
+    """The held-out measurement of a run.
+
+    Args:
+        pick: its trial number.
+        judge: who read the replies.
+        agreement: of that judge with the run's own; None where it is the same one.
+        rows: `{row name: scores}` by generation and the judge, the pick as the last one, "search".
+        front: `{trial: scores}` of the front's points that were measured.
+        gap: `{trial: {axis, or "mean": gap}}` of the same points, in likelihood.
+        against_pick: `{trial: {axis: difference}}` of the same points, without the pick.
+        statements: the same in sentences.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pick: int
+    judge: str
+    agreement: Agreement | None = None
+    rows: dict[str, dict[str, Score]]
+    front: dict[int, dict[str, Score]]
+    gap: dict[int, dict[str, Gap]]
+    against_pick: dict[int, dict[str, Difference]]
+    statements: tuple[str, ...] = ()
+
+    @classmethod
+    def load(cls, home: RunDir) -> HeldOut | None:
+        """The measurement of a run, None where there is none yet.
+
+        Raises:
+            RunError: where the file cannot be read.
+        """
+        record = home.read(_FILE)
+        if record is None:
+            return None
+        try:
+            return cls.model_validate(record)
+        except ValidationError as error:
+            raise RunError(
+                f"{home.path / _FILE} was written by another version of safemerge, or is damaged; "
+                "`safemerge search` with the run's config measures it again"
+            ) from error
+
+    def save(self, home: RunDir) -> None:
+        """Write it into a run."""
+        home.write(_FILE, self.model_dump(mode="json"))

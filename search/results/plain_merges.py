@@ -1,0 +1,49 @@
+"""Task arithmetic with one weight for everything: the uniform merge, and the best single weight.
+
+The strongest thing that can be had without a search: theta = base + w * sum_i D_i, with w from a
+grid, chosen on the search probes by the mean over the axes.
+"""
+
+from __future__ import annotations
+
+from safemerge.recipe import Recipe
+from safemerge.resident import ResidentMerge
+from search.metrics import Scores
+from search.runs.workbench import Workbench
+from synth.probes.probe import AXES
+
+GRID = tuple(round(0.1 * step, 1) for step in range(1, 16))
+
+
+def single_weight(template: Recipe, weight: float) -> Recipe:
+    """Task arithmetic with one weight for every source and place."""
+    return Recipe(
+        base=template.base,
+        sources=template.sources,
+        method="task_arithmetic",
+        weights={"default": {source.name: weight for source in template.sources}},
+        dtype=template.dtype,
+        tokenizer=template.tokenizer,
+    )
+
+
+def uniform(template: Recipe) -> Recipe:
+    """The average of the sources: weight 1 / number of sources."""
+    return single_weight(template, 1.0 / len(template.sources))
+
+
+def best_single_weight(bench: Workbench, resident: ResidentMerge) -> Recipe:
+    """The grid's best weight on the search probes, by the mean over the axes.
+
+    Args:
+        bench: whose evaluator scores.
+        resident: a task-arithmetic merge over the same inputs.
+    """
+    recipes = [single_weight(bench.space.template, weight) for weight in GRID]
+    return max(recipes, key=lambda recipe: axis_mean(bench.evaluator.score(recipe, resident)))
+
+
+def axis_mean(scores: Scores) -> float:
+    """Mean over the axes that were measured."""
+    values = [scores[axis].value for axis in AXES if axis in scores]
+    return sum(values) / len(values)

@@ -1,0 +1,195 @@
+"""What a run was started with: recorded once, and compared before anything goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+import tomli_w
+
+from safemerge.errors import ConfigError, OutputError, RunError
+from search.config import SearchConfig
+from search.metrics import Scores
+from search.results.run import read_baseline
+from search.runs.rundir import RunDir, scores_record
+from search.runs.workbench import Workbench
+
+# Keys that may differ when a run goes on: they change no trial that is finished.
+MAY_CHANGE = frozenset(
+    {"search.trials", "search.failed_frac", "search.workers"}
+    | {"search.answered", "probes.unreadable_frac", "probes.heldout_judge"}
+)
+MAY_CHANGE_IN = ("search.stop.", "engine.")
+
+
+def check_resumable(home: RunDir, config: SearchConfig) -> None:
+    """Refuse to go on with a run under another configuration.
+
+    Raises:
+        RunError: another process holds the run, or what differs.
+        OutputError: the folder holds other things.
+    """
+    check_fresh(home.path)
+    home.check_free()
+    check_same(home, config)
+
+
+def check_same(home: RunDir, config: SearchConfig) -> None:
+    """Refuse a configuration that differs from the run's in what decides its trials.
+
+    Raises:
+        RunError: what differs, the first key with both values.
+    """
+    if not (home.path / "config.toml").exists():
+        return
+    before, now = (
+        _flat(SearchConfig.from_toml(home.path / "config.toml").record()),
+        _flat(config.record()),
+    )
+    differ = [
+        key
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+        and key not in MAY_CHANGE
+        and not key.startswith(MAY_CHANGE_IN)
+    ]
+    if differ:
+        first, *others = differ
+        was, is_ = (repr(flat[first]) if first in flat else "not set" for flat in (before, now))
+        more = f" (also different: {', '.join(others)})" if others else ""
+        raise RunError(
+            f"{home.path} was started with {first} = {was}, and now it is {is_}{more}; restore "
+            "it, or start a new run with --run NAME"
+        )
+
+
+def check_fresh(folder: Path) -> None:
+    """Refuse to begin a run among other things.
+
+    What a demo writes first (its probes) and what a kill leaves (hidden files) may be there.
+
+    Raises:
+        OutputError: naming what is there.
+    """
+    if not folder.exists() or (folder / "config.toml").exists():
+        return
+    if not folder.is_dir():
+        raise OutputError(f"{folder} is a file, not a run directory; name another with --run")
+    if not any(folder.iterdir()):
+        return
+    strange = sorted(
+        path.name for path in folder.iterdir() if not path.name.startswith((".", "probes.jsonl"))
+    )
+    if strange:
+        raise OutputError(
+            f"{folder} is not empty and not a run (it holds {strange[0]!r}); choose another folder "
+            "with --run"
+        )
+
+
+def measure_baseline(
+    home: RunDir, config: SearchConfig, bench: Workbench
+) -> tuple[Scores, Mapping[str, Scores]]:
+    """Scores of base and sources on the search probes: those recorded, else measured now.
+
+    Raises:
+        ConfigError: a limit that no recipe can be within, since scores lie in [0, 1].
+    """
+    if home.read("baseline.json") is not None:
+        return read_baseline(home)
+    base, sources = bench.baseline()
+    for metric, limit in config.limits.items():
+        bound = limit.resolve(metric, base, sources)
+        if bound > 1.0 if limit.at_least is not None else bound < 0.0:
+            raise ConfigError(
+                f"limits.{metric} {limit.text} is {bound:.3f} on these probes, and scores lie in "
+                "[0, 1]: no recipe can be within it; loosen it"
+            )
+    return base, sources
+
+
+def record_start(
+    home: RunDir,
+    config: SearchConfig,
+    bench: Workbench,
+    base: Scores,
+    sources: Mapping[str, Scores],
+) -> None:
+    """Record config, versions, input hashes and baseline scores; on resuming, check the hashes.
+
+    Raises:
+        RunError: where a model, the probes or the judge are others than when the run began.
+    """
+    import optuna
+    import torch
+    import transformers
+
+    inputs, judge = bench.inputs.contents(), bench.judge.fingerprint()
+    lock = home.read("lock.json")
+    if lock is not None:
+        known = {"the probes": lock["probes"], "the judge": _sha256(lock["judge"])}
+        before = {**lock["inputs"], **known}
+        now = {
+            **inputs,
+            "the probes": bench.probes.content_hash,
+            "the judge": _sha256(judge),
+        }
+        for name, digest in now.items():
+            if before.get(name) != digest:
+                raise RunError(
+                    f"{home.path} was started with other content of {name} "
+                    f"(hash {before.get(name, 'none')[:12]}, now {digest[:12]}); restore it, or "
+                    "start a new run with --run NAME"
+                )
+    home.write_text("config.toml", tomli_w.dumps(config.record()))
+    if lock is None:
+        versions = {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "optuna": optuna.__version__,
+        }
+        record = {
+            "inputs": inputs,
+            "probes": bench.probes.content_hash,
+            "judge": judge,
+            "versions": versions,
+            "device": config.engine.device,
+            "seed": config.seed,
+            "study": _study_name(home, config),
+        }
+        home.write("lock.json", record)
+    if home.read("baseline.json") is None:
+        home.write(
+            "baseline.json",
+            {
+                "base": scores_record(base),
+                "sources": {name: scores_record(scores) for name, scores in sources.items()},
+            },
+        )
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def _study_name(home: RunDir, config: SearchConfig) -> str:
+    """The study's name in its storage; a database may hold those of many runs."""
+    if config.search.storage == "journal":
+        return "search"
+    return f"{home.path.resolve().name} {uuid.uuid4().hex[:12]}"
+
+
+def _flat(record: object, prefix: str = "") -> dict[str, object]:
+    """`{"a.b": value}` of a nested record; tables in a list by their names, other lists whole."""
+    if isinstance(record, list) and record and all(isinstance(entry, dict) for entry in record):
+        record = {entry.get("name", str(i)): entry for i, entry in enumerate(record)}
+    if not isinstance(record, dict):
+        return {prefix: record}
+    flat: dict[str, object] = {}
+    for key, value in record.items():
+        flat.update(_flat(value, f"{prefix}.{key}" if prefix else key))
+    return flat

@@ -1,0 +1,143 @@
+"""CMA-ES for several objectives and limits, by one weighted goal for the whole search.
+
+    goal = max_i w_i l_i + 0.05 sum_i w_i l_i,   l_i = 1 - value, or the value where less is better
+    goal = 2 + sum of the positive violations    where a limit is broken
+
+The augmented Chebyshev scalarisation finds any point of the front, concave parts too; its weights
+say which. So this sampler looks for one trade-off, equal weights by default, and what it finds on
+the way makes up the rest of the front. The distribution begins at the best of the trials enqueued
+before it, such as a warm start, else in the middle, with a deviation of a sixth of each range, as
+in EvoMM (methods.md 5). It is made anew from the finished trials, so a resumed study goes on where
+it was. Numbers only: choices cannot be ordered.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cmaes
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from search.samplers.unit_cube import ENQUEUED, UnitSampler, from_unit, to_unit, violation_of
+
+_AUGMENTED = 0.05  # share of the sum, which tells weakly dominated points from the others
+_BROKEN = 2.0  # above every goal within the limits, which is at most 1.05
+_RESAMPLED = 10  # draws until one lies in the ranges; then what lies outside is clipped
+
+
+class ChebyshevCmaEs(UnitSampler):
+    """See the top of this file.
+
+    Args:
+        seed: of the draws.
+        weights: of the objectives in canonical order, at least 0; None is equal ones.
+        sigma: first standard deviation, as a share of each range.
+        population: trials of a generation; None is 4 + 3 ln(number of dimensions).
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int | None = None,
+        weights: Sequence[float] | None = None,
+        sigma: float = 1 / 6,
+        population: int | None = None,
+    ) -> None:
+        if weights is not None and not (min(weights, default=0.0) >= 0.0 < sum(weights)):
+            raise ValueError(f"weights are {list(weights)}; give numbers of at least 0, not all 0")
+        if not sigma > 0.0 or (population is not None and population < 2):
+            raise ValueError(f"sigma is {sigma} and population {population}; give > 0 and >= 2")
+        super().__init__(seed)
+        self._weights = weights
+        self._sigma = sigma
+        self._population = population
+        self._rng = np.random.RandomState(None if seed is None else seed % 2**32)
+        self._strategy: cmaes.CMA | None = None
+        self._told: set[int] = set()
+
+    def reseed_rng(self) -> None:
+        """Draw on from a random seed, for parallel workers."""
+        self._rng.seed()
+        super().reseed_rng()
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """A draw from the distribution that the finished trials have led to."""
+        goal = _Goal(study.directions, self._weights)
+        if not search_space or ENQUEUED in trial.system_attrs:
+            return {}
+        trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if self._strategy is None:
+            self._begin(trials, search_space, goal)
+        assert self._strategy is not None  # _begin has just made it
+        self._learn(trials, search_space, goal)
+        self._strategy.reseed_rng(self._rng.randint(2**31))
+        return from_unit(self._strategy.ask(), search_space)
+
+    def _begin(
+        self,
+        trials: Sequence[FrozenTrial],
+        space: Mapping[str, BaseDistribution],
+        goal: _Goal,
+    ) -> None:
+        enqueued = []
+        for trial in trials:
+            if ENQUEUED not in trial.system_attrs:
+                break
+            enqueued.append(trial)
+        self._told = {trial.number for trial in enqueued}
+        mean = np.full(len(space), 0.5)
+        if enqueued:
+            mean = to_unit(min(enqueued, key=goal), space)
+        self._strategy = cmaes.CMA(
+            mean,
+            self._sigma,
+            bounds=np.tile([0.0, 1.0], (len(space), 1)),
+            n_max_resampling=_RESAMPLED,
+            population_size=self._population,
+        )
+
+    def _learn(
+        self,
+        trials: Sequence[FrozenTrial],
+        space: Mapping[str, BaseDistribution],
+        goal: _Goal,
+    ) -> None:
+        assert self._strategy is not None
+        fresh = [trial for trial in trials if trial.number not in self._told]
+        size = self._strategy.population_size
+        for first in range(0, len(fresh) - size + 1, size):
+            generation = fresh[first : first + size]
+            self._strategy.tell([(to_unit(trial, space), goal(trial)) for trial in generation])
+            self._told |= {trial.number for trial in generation}
+
+
+class _Goal:
+    """The number to minimise of a finished trial."""
+
+    def __init__(
+        self, directions: Sequence[StudyDirection], weights: Sequence[float] | None
+    ) -> None:
+        weights = [1.0] * len(directions) if weights is None else list(weights)
+        if len(weights) != len(directions):
+            raise ValueError(f"{len(weights)} weights are given for {len(directions)} objectives")
+        self._weights = [weight / sum(weights) for weight in weights]
+        self._larger = [direction == StudyDirection.MAXIMIZE for direction in directions]
+
+    def __call__(self, trial: FrozenTrial) -> float:
+        broken = violation_of(trial)
+        if broken > 0.0:
+            return _BROKEN + broken
+        losses = [
+            weight * (1.0 - value if larger else value)
+            for weight, larger, value in zip(self._weights, self._larger, trial.values, strict=True)
+        ]
+        goal: float = max(losses) + _AUGMENTED * math.fsum(losses)
+        return goal

@@ -1,0 +1,1 @@
+"""One model to scores: by likelihood, and by graded answers."""

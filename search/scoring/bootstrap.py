@@ -1,0 +1,67 @@
+"""Which points of a front can be told apart: paired bootstrap over held-out probes.
+
+Two models answer the same probes, so the differences probe by probe are resampled, not the scores:
+what makes a probe hard for both plays no part. Percentile intervals; ours in this form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synth.probes.probe import AXES
+
+if TYPE_CHECKING:
+    from search.scoring.generation import Answer
+
+_RESAMPLES = 2000
+_LEVEL = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How much better one model is than another on one axis.
+
+    Args:
+        value: share of probes right, minus the other's, in [-1, 1].
+        low, high: 95 % interval of it; of this comparison by itself, not of many together.
+        apart: the interval does not hold 0.
+    """
+
+    value: float
+    low: float
+    high: float
+    apart: bool
+
+
+def paired_differences(one: Sequence[Answer], other: Sequence[Answer]) -> dict[str, Difference]:
+    """`{axis: difference}` of two models' answers to the same probes, in the same order.
+
+    Raises:
+        ValueError: where the answers are to other probes.
+    """
+    if [answer.id for answer in one] != [answer.id for answer in other]:
+        raise ValueError("the answers of the two models are not to the same probes")
+    found: dict[str, Difference] = {}
+    for axis in AXES:
+        gains = [
+            float(a.correct) - float(b.correct)
+            for a, b in zip(one, other, strict=True)
+            if a.axis == axis
+        ]
+        if gains:
+            found[axis] = _resampled(np.asarray(gains))
+    return found
+
+
+def _resampled(gains: NDArray[np.float64]) -> Difference:
+    """The mean of gains (n,), n >= 1, with its interval; the same gains give the same interval."""
+    generator = np.random.default_rng(0)
+    draws = generator.integers(len(gains), size=(_RESAMPLES, len(gains)))
+    tail = 50.0 * (1.0 - _LEVEL)
+    low, high = np.percentile(gains[draws].mean(axis=1), [tail, 100.0 - tail]).tolist()
+    return Difference(float(gains.mean()), low, high, apart=low > 0.0 or high < 0.0)

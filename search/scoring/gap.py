@@ -1,0 +1,60 @@
+"""The gap: how much likelier the wanted answers are on search probes than on held-out ones. Ours.
+
+Like with like: both sides are likelihoods, as the search scores them, so that the gap shows how far
+the search has learned its probes by heart, and not how a likelihood differs from a judged reply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import hypot
+
+from search.metrics import Score, Scores
+from synth.probes.probe import AXES
+
+MEAN = "mean"  # of the axes, as one more of them
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """One axis of one model.
+
+    Args:
+        search: likelihood on the search probes.
+        heldout: the same on the held-out probes.
+        value: search minus held-out, in [-1, 1]; above 0 the search probes flatter the model.
+        stderr: standard error of it; the two sets of probes are independent.
+    """
+
+    search: Score
+    heldout: Score
+    value: float
+    stderr: float
+
+
+def gaps(search: Scores, heldout: Scores) -> dict[str, Gap]:
+    """`{axis: gap}` over the axes that both have, and their mean as the last one.
+
+    Args:
+        search: likelihoods on the search probes.
+        heldout: likelihoods on the held-out probes; at least one axis of `search`.
+    """
+    axes: list[str] = [axis for axis in AXES if axis in search and axis in heldout]
+    sides = {axis: (search[axis], heldout[axis]) for axis in axes}
+    sides[MEAN] = (_mean([search[a] for a in axes]), _mean([heldout[a] for a in axes]))
+    return {axis: _gap(*pair) for axis, pair in sides.items()}
+
+
+def _gap(search: Score, heldout: Score) -> Gap:
+    return Gap(search, heldout, search.value - heldout.value, hypot(search.stderr, heldout.stderr))
+
+
+def _mean(scores: Sequence[Score]) -> Score:
+    """Every axis counts the same, however many probes it has."""
+    count = len(scores)
+    return Score(
+        value=sum(score.value for score in scores) / count,
+        stderr=hypot(*(score.stderr for score in scores)) / count,
+        n=sum(score.n for score in scores),
+    )

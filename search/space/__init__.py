@@ -1,0 +1,1 @@
+"""Numbers to recipes and back."""

@@ -1,0 +1,1 @@
+"""One Optuna study: what is tried first, its trials, and the processes that run them."""

@@ -1,0 +1,204 @@
+"""Several processes on one study, on one machine.
+
+This process keeps watch and runs no trial. Each worker (`worker.py`) opens models of its own and
+takes turns at the study; one that dies is settled at once, its running trial goes back into the
+queue, and another takes its place. Workers whose watcher dies end by themselves.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import IO
+
+import optuna
+import torch
+from optuna.trial import TrialState
+
+from safemerge.errors import SafemergeError
+from search.config import SearchConfig
+from search.progress import Report
+from search.runs.rundir import RunDir
+from search.study.interrupts import uninterrupted
+from search.study.stopping import reason_to_stop
+from search.study.trials import ERROR, KILLS, WORKER, check_failures, recover
+
+_WATCH_S = 0.2  # between looks at the workers
+_STOP_S = 10.0  # that a worker has to end by itself after Ctrl-C
+# In a row at one place, none of which finished a trial: one more than a trial that kills its worker
+# each time is given, so that it does not end the search by itself.
+_DEATHS = KILLS + 1
+
+
+@dataclass(slots=True)
+class _Place:
+    """One of the workers, and those that took its place.
+
+    Args:
+        index: of the place, from 0.
+        device: of its models.
+        number: of the worker, which no other one of this call has.
+        process: its process; its standard input closes when this process ends.
+        deaths: of workers here since one finished a trial.
+    """
+
+    index: int
+    device: str
+    number: int
+    process: subprocess.Popen[bytes]
+    deaths: int = 0
+
+
+def run_workers(
+    home: RunDir, study: optuna.Study, config: SearchConfig, report: Report, *, first: int
+) -> str:
+    """Run trials in `search.workers` processes until there is a reason to stop, and return it.
+
+    Args:
+        home: the run, which this process holds; its config.toml is what the workers read.
+        study: its study.
+        config: its configuration.
+        report: called as trials complete.
+        first: as in `run_trials`.
+
+    Raises:
+        SafemergeError: too many trials failed, or a worker keeps dying.
+    """
+    team = _Team(home, study, config, first)
+    while (reason := _reason(home, study, config)) is None:
+        with team.at_work() as places:
+            while any(place.process.poll() is None for place in places):
+                time.sleep(_WATCH_S)
+                with uninterrupted(), home.turn():
+                    check_failures(study, config, first)
+                    _report(study, config, report)
+                for place in places:
+                    if place.process.poll():  # not 0, nor still at work
+                        team.replace(place)
+    return reason
+
+
+class _Team:
+    def __init__(self, home: RunDir, study: optuna.Study, config: SearchConfig, first: int) -> None:
+        self._home, self._study, self._config, self._first = home, study, config, first
+        self._numbers = count()
+
+    @contextmanager
+    def at_work(self) -> Iterator[list[_Place]]:
+        """All workers started; whatever happens, none is left at the end, nor a running trial."""
+        places: list[_Place] = []
+        try:
+            with uninterrupted():
+                for index, device in enumerate(_devices(self._config)):
+                    number = next(self._numbers)
+                    process = self._start(index, device, number)
+                    places.append(_Place(index, device, number, process))
+            yield places
+        finally:
+            with uninterrupted():
+                for place in places:
+                    _interrupt(place.process)
+                deadline = time.monotonic() + _STOP_S
+                for place in places:
+                    _end(place.process, deadline - time.monotonic())
+                recover(self._home, self._study, self._config, stopped=True)
+
+    def replace(self, place: _Place) -> None:
+        """Settle what a dead worker left, and start another one in its place."""
+        with uninterrupted():
+            # Asked first: what is settled as the death of this worker was not finished by it.
+            finished = any(
+                trial.user_attrs.get(WORKER) == place.number
+                and (trial.values is not None or ERROR in trial.user_attrs)
+                for trial in self._study.get_trials(deepcopy=False)[self._first :]
+            )
+            recover(self._home, self._study, self._config, worker=place.number)
+            place.deaths = 1 if finished else place.deaths + 1
+            if place.deaths >= _DEATHS:
+                raise SafemergeError(
+                    f"worker {place.index} ended {place.deaths} times without finishing a trial, "
+                    f"the last time {_how(place.process.returncode)}; see "
+                    f"{_log(self._home, place.index)}, and try fewer --workers where memory is "
+                    "short"
+                )
+            place.number = next(self._numbers)
+            place.process = self._start(place.index, place.device, place.number)
+
+    def _start(self, index: int, device: str, number: int) -> subprocess.Popen[bytes]:
+        log = _log(self._home, index)
+        log.parent.mkdir(exist_ok=True)
+        command = [sys.executable, "-m", "search.study.worker", str(self._home.path.resolve())]
+        command += [device, str(number), str(self._first)]
+        threads = max(1, torch.get_num_threads() // self._config.search.workers)
+        env = os.environ | {
+            # Two OpenMP threads on one core are many times slower than one.
+            "OMP_NUM_THREADS": str(threads),
+            # A sampler given by its import path is found where this process finds it.
+            "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
+        }
+        with log.open("ab") as errors:
+            return _popen(command, env, errors)
+
+
+def _popen(command: list[str], env: dict[str, str], errors: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Start a worker that does not get a Ctrl-C before it is ready for one."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return subprocess.Popen(
+            command, env=env, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _interrupt(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+
+
+def _end(process: subprocess.Popen[bytes], wait_s: float) -> None:
+    """Wait for a worker's end, and kill it after some seconds: what it leaves is settled anyway."""
+    try:
+        process.wait(max(0.0, wait_s))
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stdin is not None:
+        process.stdin.close()
+
+
+def _devices(config: SearchConfig) -> list[str]:
+    """The device of every worker: GPUs in turn where the config says "cuda" alone."""
+    workers, device = config.search.workers, config.engine.device
+    if device != "cuda":
+        return [device] * workers
+    return [f"cuda:{index % torch.cuda.device_count()}" for index in range(workers)]
+
+
+def _reason(home: RunDir, study: optuna.Study, config: SearchConfig) -> str | None:
+    with uninterrupted(), home.turn():
+        return reason_to_stop(study, config)
+
+
+def _report(study: optuna.Study, config: SearchConfig, report: Report) -> None:
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    # The highest number, not the latest by the clock, which may be set back.
+    values = zip(config.objective_names, complete[-1].values if complete else (), strict=False)
+    note = "  ".join(f"{name} {value:.3f}" for name, value in values)
+    report("trials", len(complete), config.search.trials, note)
+
+
+def _log(home: RunDir, index: int) -> Path:
+    return home.path / "logs" / f"worker-{index}.log"
+
+
+def _how(code: int) -> str:
+    return f"by signal {-code}" if code < 0 else f"with exit code {code}"

@@ -1,0 +1,125 @@
+"""What is tried before the sampler draws: prior, another run's front, given recipes, warm start.
+
+Each goes into the study once, whatever was killed in between; a given recipe again if it failed.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+
+import optuna
+from optuna.trial import TrialState
+
+from safemerge.recipe import Recipe
+from search.config import SearchConfig
+from search.metrics import probe_axes
+from search.progress import Report
+from search.runs.rundir import RunDir
+from search.runs.workbench import Workbench
+from search.space.dimensions import Point
+from search.space.space import Space
+from search.study.interrupts import uninterrupted
+from search.study.storage import quiet_optuna
+from search.study.transfer import Start
+from search.warmstart.descent import LINEARISATIONS
+from search.warmstart.warmstart import STEP_COST, warm_start
+
+
+def enqueue_first(
+    home: RunDir,
+    study: optuna.Study,
+    config: SearchConfig,
+    bench: Workbench,
+    start: Start | None,
+    given: Callable[[Workbench], Sequence[Recipe]] | None,
+    report: Report,
+) -> None:
+    """Enqueue all that comes before the sampler, and run the warm start where there is one.
+
+    Args:
+        home: the run, which this process holds.
+        study: its study.
+        config: its configuration.
+        bench: models and space.
+        start: what it takes over from another run.
+        given: makes the recipes that the caller wants tried.
+        report: called at every step of the warm start.
+    """
+    begin = bench.space.beginning()
+    if start is not None:
+        _enqueue(study, start.points)
+        begin = bench.space.recipe(start.points[0])
+    # A warm start has all probes answered there, and leads away from it.
+    elif bench.space.ranges.prior and config.search.warm_start.steps == 0:
+        _enqueue(study, [bench.space.coordinates(begin)])
+    if given is not None:
+        _enqueue_given(study, bench, given(bench))
+    _enqueue_warm_start(home, study, config, bench, begin, report)
+
+
+def _enqueue(study: optuna.Study, points: Sequence[Point]) -> None:
+    with uninterrupted(), quiet_optuna():
+        for point in points:
+            study.enqueue_trial(dict(point), skip_if_exists=True)
+
+
+def _enqueue_given(study: optuna.Study, bench: Workbench, recipes: Sequence[Recipe]) -> None:
+    """Enqueue the recipes that are neither finished nor waiting; one that failed is tried again."""
+    with uninterrupted(), quiet_optuna():
+        for recipe in recipes:
+            point = bench.space.coordinates(recipe)
+            states = (TrialState.COMPLETE, TrialState.WAITING)
+            known = study.get_trials(deepcopy=False, states=states)
+            if not any(trial.system_attrs.get("fixed_params") == point for trial in known):
+                study.enqueue_trial(point)
+
+
+def _enqueue_warm_start(
+    home: RunDir,
+    study: optuna.Study,
+    config: SearchConfig,
+    bench: Workbench,
+    begin: Recipe,
+    report: Report,
+) -> None:
+    if config.search.warm_start.steps == 0 or study.user_attrs.get("warm_started"):
+        return
+    record = home.read("warmstart.json")
+    if record is None:
+        recipes, steps = warm_start(
+            bench.engine,
+            bench.resident(begin),
+            bench.space,
+            begin,
+            bench.search_probes,
+            bench.probes.split("validation").probes,
+            objectives=config.objective_axes,
+            limited=probe_axes(config.limits),
+            config=config.search.warm_start,
+            whole=config.probes.likelihood == "answer",
+            seed=config.seed,
+            home=home,
+            progress=lambda done, total: report("warm start", done, total, ""),
+        )
+        points = [bench.space.coordinates(recipe) for recipe in recipes]
+        record = {
+            "evaluations": STEP_COST * steps,
+            "points": points + _otherwise(points[0], bench.space),
+        }
+        home.write("warmstart.json", record)
+        # The points are written: a folder that cannot be removed is in nobody's way.
+        shutil.rmtree(home.path / LINEARISATIONS, ignore_errors=True)
+    _enqueue(study, record["points"])
+    with uninterrupted():
+        study.set_user_attr("warm_started", True)
+
+
+def _otherwise(point: Point, space: Space) -> list[Point]:
+    """A point with every other option of its choices, of which gradients know the first alone."""
+    return [
+        {**point, name: option}
+        for name, dimension in space.dimensions.items()
+        for option in dimension.options
+        if option != point[name]
+    ]

@@ -1,0 +1,117 @@
+"""run_search: prepare, warm start, trials in this process or several, front; resumable throughout.
+
+What a trial is, and what a kill leaves of one, is in `trials.py`.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import optuna
+import torch
+from optuna.trial import TrialState
+
+from safemerge.recipe import Recipe
+from search.config import SearchConfig
+from search.progress import Report, silent
+from search.results.run import Run
+from search.results.selection import record_front
+from search.runs.provenance import check_resumable, check_same, measure_baseline, record_start
+from search.runs.rundir import RunDir
+from search.runs.workbench import Workbench, open_workbench
+from search.samplers.choose import check_sampler
+from search.study.interrupts import uninterrupted
+from search.study.pool import run_workers
+from search.study.queue import enqueue_first
+from search.study.stopping import reason_to_stop
+from search.study.storage import check_no_copy, check_storage, open_study, quiet_optuna
+from search.study.transfer import read_start, run_to_start_from, start_of, write_start
+from search.study.trials import recover, run_trials
+
+
+def run_search(
+    config: SearchConfig,
+    run_dir: str | Path,
+    *,
+    first: Callable[[Workbench], Sequence[Recipe]] | None = None,
+    report: Report = silent,
+) -> Run:
+    """Search, or go on with a search, until its trials are complete or a stop rule says so.
+
+    Args:
+        config: the run's configuration, with paths that are absolute or from here; on resuming
+            only what `provenance.MAY_CHANGE` names and the stop rules and engine may differ.
+        run_dir: where the run lives; made if missing.
+        first: given the open workbench, the recipes that are tried before the sampler draws any.
+        report: called at every step of the stages prepare, warm start, trials and answers.
+
+    Returns:
+        The run, with front and pick recorded.
+
+    Raises:
+        RunError: another process holds the run, its config or inputs differ, or the run to start
+            from cannot be, see `starting.py`.
+        BadInput: what is wrong with models, probes or config.
+    """
+    home = RunDir(run_dir)
+    config = config.resolved(Path.cwd())
+    check_resumable(home, config)
+    with quiet_optuna():
+        check_sampler(config)
+    check_storage(config)
+    other = run_to_start_from(home, config)
+    report("prepare", 0, 1, "")
+    bench = open_workbench(config)
+    start = read_start(home) if other is None else start_of(other, config, bench)
+    base, sources = measure_baseline(home, config, bench)
+    report("prepare", 1, 1, "")
+    with home.locked():
+        check_same(home, config)  # again: another process may have begun the run meanwhile
+        record_start(home, config, bench, base, sources)
+        with uninterrupted():
+            study = open_study(home, config)
+            check_no_copy(home, config, study)
+            recover(home, study, config)
+        given = None if reason_to_stop(study, config) is not None else first
+        if start is not None:
+            write_start(home, start)
+        enqueue_first(home, study, config, bench, start, given, report)
+        first_trial = _first_open(study)
+        if config.search.workers == 1:
+            stopped = _run_alone(home, study, config, bench, report, first_trial)
+        else:
+            del bench  # every worker opens its own, and may need this one's memory
+            gc.collect()
+            torch.cuda.empty_cache()
+            with quiet_optuna():
+                stopped = run_workers(home, study, config, report, first=first_trial)
+            bench = open_workbench(config)
+        run = Run.load(home.path)
+        record_front(run, bench, stopped, report)
+    return Run.load(home.path)
+
+
+def _run_alone(
+    home: RunDir,
+    study: optuna.Study,
+    config: SearchConfig,
+    bench: Workbench,
+    report: Report,
+    first: int,
+) -> str:
+    try:
+        with quiet_optuna():
+            return run_trials(home, study, config, bench, report, first=first)
+    except KeyboardInterrupt:
+        with uninterrupted():
+            recover(home, study, config, stopped=True)
+        raise
+
+
+def _first_open(study: optuna.Study) -> int:
+    """Number of the first trial that is still to run: those that wait were enqueued before it."""
+    trials = study.get_trials(deepcopy=False)
+    waiting = (trial.number for trial in trials if trial.state == TrialState.WAITING)
+    return min(waiting, default=len(trials))

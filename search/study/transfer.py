@@ -1,0 +1,138 @@
+"""Starting from another run: its pick and front as points of this search's space.
+
+Few numbers first and finer later, or the same ones with other probes. What is taken over is kept in
+`start.json`, so that the other run may go: the points, the evaluations that they cost, and digests
+of the prompts that they are fitted to, none of which may be held out here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from safemerge.errors import BadInput, RecipeError, RunError
+from search.baselines.budget import charged
+from search.config import SearchConfig
+from search.results.pareto import thinned
+from search.results.run import Run
+from search.runs.rundir import RunDir
+from search.runs.workbench import Workbench, check_gradient, load_probes
+from synth.probes.probe import Probe
+from synth.text.normalise import normalise
+
+START = "start.json"
+_SHARE = 0.25  # of the trials that another run's front may take
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a search takes over from another run.
+
+    Args:
+        points: of this search's space, `{dimension: value}`; that of the pick first.
+        evaluations: what the other run was charged, and those that it started from.
+        seen: digests of the prompts of all their search and validation probes.
+    """
+
+    points: list[dict[str, float | str]]
+    evaluations: int
+    seen: list[str]
+
+
+def read_start(home: RunDir) -> Start | None:
+    """What a run has taken over; None where it began by itself, or has not begun."""
+    record = home.read(START)
+    return None if record is None else Start(**record)
+
+
+def write_start(home: RunDir, start: Start) -> None:
+    """Keep it with the run."""
+    home.write(START, asdict(start))
+
+
+def run_to_start_from(home: RunDir, config: SearchConfig) -> Run | None:
+    """The other run, where there is one and it was not read before.
+
+    Args:
+        home: the run that starts.
+        config: its configuration, with `search.start_from`.
+
+    Raises:
+        RunError: where that folder is no run, or has no finished trial.
+    """
+    if config.search.start_from is None or read_start(home) is not None:
+        return None
+    try:
+        other = Run.load(config.search.start_from)
+        other.pick()
+    except RunError as error:
+        raise RunError(f"search.start_from: {error}") from error
+    return other
+
+
+def start_of(other: Run, config: SearchConfig, bench: Workbench) -> Start:
+    """What a search takes over from another run: its pick, and points of its front with a place.
+
+    Args:
+        other: the run.
+        config: of the search that starts.
+        bench: its models, probes and space.
+
+    Raises:
+        RunError: where the pick has no place in the space (other sources, or a method that is not
+            searched), or the other run has seen what is held out here.
+        ConfigError: where a warm start cannot set out from the pick, for want of a gradient.
+    """
+    pick = other.pick()
+    try:
+        points = [bench.space.coordinates(pick.recipe)]
+    except RecipeError as error:
+        raise RunError(f"search.start_from = {other.dir.path}: {error}") from error
+    check_gradient(pick.recipe.method, config)
+    most = max(1, int(_SHARE * config.search.trials))
+    for point in thinned(other.shown(), most, kept=pick):
+        try:
+            placed = bench.space.coordinates(point.recipe)
+        except RecipeError:  # of a method or an option that is not searched any more
+            continue
+        if placed not in points:
+            points.append(placed)
+    seen = _seen_by(other)
+    _check_unseen(bench.probes.split("heldout").probes, seen, other)
+    before = read_start(other.dir)
+    evaluations = charged(other) + (0 if before is None else before.evaluations)
+    return Start(points, evaluations, sorted(seen))
+
+
+def _seen_by(other: Run) -> set[str]:
+    """Digests of the prompts that a run, and what it started from, was fitted to."""
+    try:
+        probes = load_probes(other.config)
+        known = other.dir.require("lock.json", made_by="safemerge search CONFIG")["probes"]
+        problem = None if probes.content_hash == known else "they have changed since"
+    except BadInput as error:
+        problem = str(error)
+    if problem is not None:
+        raise RunError(
+            f"search.start_from = {other.dir.path}: the probes of that run are needed to see that "
+            f"none of them is held out here, and cannot be had: {problem}; restore them, or start "
+            "from another run"
+        )
+    fitted = (probe for probe in probes if probe.split != "heldout")
+    before = read_start(other.dir)
+    return {_digest(probe) for probe in fitted} | set([] if before is None else before.seen)
+
+
+def _check_unseen(heldout: Sequence[Probe], seen: set[str], other: Run) -> None:
+    shared = [probe.id for probe in heldout if _digest(probe) in seen]
+    if shared:
+        raise RunError(
+            f"search.start_from = {other.dir.path}: {len(shared)} held-out probes of this search, "
+            f"such as {shared[0]}, were search probes of that run, which its pick is fitted to; "
+            "give both runs the same seed and probes, or this one other held-out probes"
+        )
+
+
+def _digest(probe: Probe) -> str:
+    return hashlib.sha256(normalise(probe.prompt).encode()).hexdigest()[:16]

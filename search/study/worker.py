@@ -1,0 +1,55 @@
+"""A worker process: `python -m search.worker RUN DEVICE NUMBER FIRST`, started by `workers.py`.
+
+Its standard input is a pipe that closes when the process that started it ends, however it ends;
+then this one ends too. Exit codes: 0 there is nothing left to do, 1 failed, 130 stopped.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+
+from safemerge.errors import SafemergeError
+from search.progress import silent
+from search.results.run import read_config
+from search.runs.rundir import RunDir
+from search.runs.workbench import open_workbench
+from search.study.storage import open_study, quiet_optuna
+from search.study.trials import run_trials
+
+
+def main(folder: str, device: str, number: str, first: str) -> int:
+    """Run trials until there is a reason to stop; the exit code."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    home = RunDir(folder)
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        with home.joined():
+            config = read_config(home)
+            engine = config.engine.model_copy(update={"device": device})
+            # Trials ask no judge, and every worker would hold a guard of its own.
+            probes = config.probes.model_copy(update={"judge": "phrases"})
+            config = config.model_copy(update={"engine": engine, "probes": probes})
+            bench = open_workbench(config)
+            study = open_study(home, config, worker=int(number))
+            with quiet_optuna():
+                run_trials(home, study, config, bench, silent, worker=int(number), first=int(first))
+    except SafemergeError as error:
+        print(f"safemerge: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _end_with_parent() -> None:
+    """End as a kill would, which every record is made to survive."""
+    os.read(sys.stdin.fileno(), 1)  # not through a buffer, whose lock would be missed at the end
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Gradients through the merge, which find good recipes before a sampler draws."""

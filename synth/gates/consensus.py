@@ -1,0 +1,33 @@
+"""Do several answers to one question agree, up to case, punctuation and white space?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from synth.text.normalise import normalise
+
+
+def agreement(samples: Sequence[str], at_least: float) -> str | None:
+    """The answer on which most samples agree, up to case, punctuation and white space.
+
+    Args:
+        samples: answers to the same question; ties go to the one that comes first.
+        at_least: share of the samples that must agree, in [0, 1].
+
+    Returns:
+        The first sample of the largest class, or None if the class is too small.
+    """
+    counts = Counter(normalise(sample) for sample in samples)
+    if not counts:
+        return None
+    key, count = counts.most_common(1)[0]
+    if count < at_least * len(samples):
+        return None
+    return next(sample for sample in samples if normalise(sample) == key)
+
+
+def share_equal(samples: Sequence[str], answer: str) -> float:
+    """Share of the samples, in [0, 1], that equal `answer` after normalising; 0 for none."""
+    wanted = normalise(answer)
+    return sum(normalise(sample) == wanted for sample in samples) / max(1, len(samples))

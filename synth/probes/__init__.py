@@ -1,0 +1,1 @@
+"""Probes: the record, its file, and how a set is split."""

@@ -1,0 +1,267 @@
+"""Probes: one question with the answer a well-merged model should give, and sets of them.
+
+A probe file is JSON Lines, one `Probe` an object. A `ProbeSet` is a frozen tuple of probes with
+a content hash; it converts to and from `datasets.Dataset`. This file holds data only: who writes
+probes is `synth/writing/pipeline.py`, who drops them is `synth/gates`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from safemerge.errors import ProbeError, near_names
+from synth.probes.jsonl import read_jsonl, write_jsonl
+from synth.probes.origin import Origin, Said
+from synth.probes.splits import assign_splits
+from synth.text.normalise import normalise
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+Axis = Literal["domain", "harmless", "helpful", "honest"]
+Split = Literal["search", "validation", "heldout"]
+Form = Literal["direct", "translation", "role_play", "hypothetical"]
+FORMS: tuple[Form, ...] = get_args(Form)
+AXES: tuple[Axis, ...] = ("domain", "harmless", "helpful", "honest")
+SPLITS: tuple[Split, ...] = get_args(Split)
+# Of a line in a probe file. 1, or no number at all: probes without form and origin.
+SCHEMA = 2
+_SINCE_2 = {"form": "direct", "origin": None}
+
+log = logging.getLogger(__name__)
+
+
+class Probe(BaseModel):
+    """One question and its wanted answer.
+
+    Args:
+        axis: what is measured: domain skill, harmless (the answer is a refusal of a harmful
+            prompt), helpful (a benign prompt, often a twin of a harmful one, answered), honest
+            (an unknowable question, ignorance admitted).
+        category: harm category, topic, or other label inside the axis.
+        prompt: the user's message, without chat template.
+        answer: the wanted reply, without chat template.
+        generator: who wrote the prompt ("domain", "world", "user", ...).
+        answerer: who wrote the answer.
+        seed: seed of the sample that produced the prompt.
+        split: search (optimised on), validation (search side, for choosing), heldout (reported).
+        group: probes with the same group never land in different splits (a harmful prompt and
+            its benign twin); empty means alone.
+        terms: the facts, acts or names on which the probe turns ("cardipril"); a probe that
+            shares a term with a held-out probe is a leak.
+        form: direct, or how a direct question of the same group was rewritten.
+        origin: how models made it; None for probes of a user's own.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    axis: Axis
+    category: str
+    prompt: str = Field(min_length=1)
+    answer: str = Field(min_length=1)
+    generator: str = "user"
+    answerer: str = "user"
+    seed: int = 0
+    split: Split = "search"
+    group: str = ""
+    terms: tuple[str, ...] = ()
+    form: Form = "direct"
+    origin: Origin | None = None
+
+    @property
+    def id(self) -> str:
+        """Twelve hex digits of the SHA-256 of axis, prompt and answer."""
+        key = json.dumps([self.axis, self.prompt, self.answer], ensure_ascii=False)
+        return hashlib.sha256(key.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeSet:
+    """Probes in a fixed order.
+
+    Args:
+        probes: any number; a file or dataset to be read needs at least one.
+    """
+
+    probes: tuple[Probe, ...]
+
+    def __len__(self) -> int:
+        return len(self.probes)
+
+    def __iter__(self) -> Iterator[Probe]:
+        return iter(self.probes)
+
+    def __getitem__(self, place: int) -> Probe:
+        return self.probes[place]
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 over every field of every probe, 64 hex digits.
+
+        The order of the probes does not count, because no score depends on it; how often a probe
+        occurs does. Neither do `form` and `origin` where they have their defaults, so that a set
+        of schema 1 keeps its hash.
+        """
+        digest = hashlib.sha256()
+        for line in sorted(_line(probe) for probe in self.probes):
+            digest.update(line.encode() + b"\n")
+        return digest.hexdigest()
+
+    def axis(self, name: str) -> ProbeSet:
+        """The probes of one axis, possibly none.
+
+        Raises:
+            ProbeError: if there is no such axis.
+        """
+        if name not in AXES:
+            raise ProbeError(f"there is no axis {name!r}; {near_names(name, AXES)}")
+        return ProbeSet(tuple(probe for probe in self.probes if probe.axis == name))
+
+    def split(self, *names: str) -> ProbeSet:
+        """The probes of one or more splits, possibly none.
+
+        Raises:
+            ProbeError: if there is no such split.
+        """
+        for name in names:
+            if name not in SPLITS:
+                raise ProbeError(f"there is no split {name!r}; {near_names(name, SPLITS)}")
+        return ProbeSet(tuple(probe for probe in self.probes if probe.split in names))
+
+    def with_splits(self, heldout_frac: float, validation_frac: float, seed: int) -> ProbeSet:
+        """The same probes with new splits, at random but never across a group, term or prompt.
+
+        A benign twin goes where its harmful partner goes; its own terms tie nothing, or twins
+        about a few everyday acts would chain the whole axis into one block.
+
+        Args:
+            heldout_frac: share of the probes that is held out, in [0, 1].
+            validation_frac: share of the remaining ones that is for validation, in [0, 1].
+            seed: same probes (in any order) and seed, same splits.
+
+        Raises:
+            ProbeError: if a share is outside [0, 1].
+        """
+        for name, frac in (("heldout_frac", heldout_frac), ("validation_frac", validation_frac)):
+            if not 0 <= frac <= 1:
+                raise ProbeError(f"{name} is {frac}; it must lie in [0, 1]")
+        led = {probe.group for probe in self.probes if probe.axis == "harmless"} - {""}
+        ties = [
+            {
+                f"prompt {normalise(p.prompt)}",
+                *([f"group {p.group}"] if p.group else []),
+                *(() if p.axis == "helpful" and p.group in led else [f"term {t}" for t in p.terms]),
+            }
+            for p in self.probes
+        ]
+        names = assign_splits(
+            ids=[probe.id for probe in self.probes],
+            strata=[probe.axis for probe in self.probes],
+            ties=ties,
+            shares=(
+                ("heldout", heldout_frac),
+                ("validation", (1 - heldout_frac) * validation_frac),
+            ),
+            rest="search",
+            seed=seed,
+        )
+        pairs = zip(self.probes, names, strict=True)
+        return ProbeSet(tuple(probe.model_copy(update={"split": name}) for probe, name in pairs))
+
+    @classmethod
+    def from_jsonl(cls, path: str | Path) -> ProbeSet:
+        """Read a probe file; blank lines are skipped, ids are computed afresh.
+
+        A line that is no JSON object is left out, and a warning with its number is logged.
+
+        Raises:
+            ProbeError: if the file is missing or holds no probe, or an object in it is no probe or
+                one of a newer schema.
+        """
+        damaged: list[str] = []
+        probes = tuple(_probe(row, where) for where, row in read_jsonl(Path(path), damaged.append))
+        if damaged and not probes:
+            raise ProbeError(damaged[0])
+        for what in damaged:
+            log.warning("%s; it is left out, the other %d probes are used", what, len(probes))
+        if not probes:
+            raise ProbeError(f"the probe file {path} is empty; write one with `safemerge probes`")
+        return cls(probes)
+
+    def to_jsonl(self, path: str | Path) -> None:
+        """Write a probe file, whole or not at all.
+
+        Raises:
+            OutputError: if the file cannot be written.
+        """
+        write_jsonl(Path(path), [_row(probe) for probe in self.probes])
+
+    def to_dataset(self) -> Dataset:
+        """The probes as a `datasets.Dataset`, one column a field, and the id."""
+        from datasets import Dataset, Features, List, Value
+
+        text = Value("string")
+        features = dict.fromkeys(("id", *Probe.model_fields), text)
+        # Spelled out, because a column of empty lists has no type to infer.
+        origin = {
+            **dict.fromkeys(Origin.model_fields, text),
+            "temperature": Value("float64"),
+            "question_tokens": Value("int64"),
+            "answer_tokens": Value("int64"),
+            "verdicts": List(dict.fromkeys(Said.model_fields, text)),
+            "chose": List(text),
+        }
+        types = Features(
+            {**features, "seed": Value("int64"), "terms": List(text), "origin": origin}
+        )
+        rows = [{"id": probe.id, **probe.model_dump(mode="json")} for probe in self.probes]
+        # By column, because an empty list of rows has no columns.
+        return Dataset.from_dict({name: [r[name] for r in rows] for name in types}, features=types)
+
+    @classmethod
+    def from_dataset(cls, dataset: Dataset) -> ProbeSet:
+        """Probes from a `datasets.Dataset` with the columns of `Probe`; defaults may be left out.
+
+        Raises:
+            ProbeError: if a row is not a probe, or there are no rows.
+        """
+        probes = tuple(_probe(row, f"dataset row {i}") for i, row in enumerate(dataset))
+        if not probes:
+            raise ProbeError("the dataset has no rows; it needs at least one probe")
+        return cls(probes)
+
+
+def _line(probe: Probe) -> str:
+    unset = {name for name, default in _SINCE_2.items() if getattr(probe, name) == default}
+    return json.dumps(probe.model_dump(mode="json", exclude=unset), sort_keys=True)
+
+
+def _row(probe: Probe) -> dict[str, Any]:
+    return {"schema": SCHEMA, "id": probe.id, **probe.model_dump(mode="json")}
+
+
+def _probe(row: dict[str, Any], where: str) -> Probe:
+    schema = row.get("schema", 1)
+    if schema not in range(1, SCHEMA + 1):
+        raise ProbeError(
+            f"{where}: the probe is of schema {schema!r}, and this version of safemerge reads 1 to "
+            f"{SCHEMA}; update safemerge, or write the probes anew"
+        )
+    # The id follows from the other fields, so that an answer can be edited by hand.
+    fields = {name: value for name, value in row.items() if name not in ("schema", "id")}
+    try:
+        return Probe.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ProbeError(
+            f"{where}: the key {key!r} is not valid ({first['msg']}); mend or delete it"
+        ) from error

@@ -1,0 +1,81 @@
+"""What became of every question of a probe file: kept, or rejected and why, with its categories."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from safemerge.errors import ProbeError
+from safemerge.recipe import first_problem
+from synth.probes.jsonl import read_jsonl
+from synth.probes.probe import AXES, Axis, ProbeSet
+
+
+class AxisStats(BaseModel):
+    """The questions of one axis.
+
+    Args:
+        axis: name.
+        kept: probes in the file.
+        rejected: reason -> questions that were dropped for it, most frequent first.
+        categories: category -> probes, most frequent first.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    axis: Axis
+    kept: int
+    rejected: dict[str, int]
+    categories: dict[str, int]
+
+    @property
+    def written(self) -> int:
+        """All questions."""
+        return self.kept + sum(self.rejected.values())
+
+
+class _Rejected(BaseModel):
+    axis: Axis
+    reason: str
+
+
+def rejected_path(probes: Path) -> Path:
+    """The file beside a probe file that holds what was rejected."""
+    return probes.with_name(probes.name + ".rejected.jsonl")
+
+
+def read_stats(path: Path) -> tuple[AxisStats, ...]:
+    """Counts of a probe file and of the file of rejected questions beside it.
+
+    Args:
+        path: the probe file; without a file of rejected questions, as with probes of a user's own,
+            nothing counts as rejected.
+
+    Returns:
+        The axes that have any question, in the order of `AXES`.
+
+    Raises:
+        ProbeError: if a file cannot be read or is damaged.
+    """
+    probes = ProbeSet.from_jsonl(path)
+    reasons: dict[Axis, Counter[str]] = {axis: Counter() for axis in AXES}
+    beside = rejected_path(path)
+    for where, row in read_jsonl(beside) if beside.exists() else ():
+        try:
+            one = _Rejected.model_validate(row)
+        except ValidationError as error:
+            raise ProbeError(f"{where}: {first_problem(error)}; mend or delete it") from error
+        reasons[one.axis][one.reason] += 1
+    kept = {axis: Counter(probe.category for probe in probes.axis(axis)) for axis in AXES}
+    return tuple(
+        AxisStats(
+            axis=axis,
+            kept=kept[axis].total(),
+            rejected=dict(reasons[axis].most_common()),
+            categories=dict(kept[axis].most_common()),
+        )
+        for axis in AXES
+        if kept[axis] or reasons[axis]
+    )

@@ -1,0 +1,1 @@
+"""Checks on plain text, without a model."""

@@ -1,0 +1,1 @@
+"""Writing probes with models: one stage a file, run by `pipeline`."""

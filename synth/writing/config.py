@@ -1,0 +1,155 @@
+"""What to make: how many probes of each axis, who writes them, how answers are checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from synth.gates.config import GateConfig
+from synth.probes.probe import Axis
+from synth.writing.domain_config import DomainConfig
+from synth.writing.taxonomy import Taxonomy, default_taxonomy, load_taxonomy
+
+Count = Annotated[int, Field(ge=0)]
+Rewritten = Literal["translation", "role_play", "hypothetical"]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Counts(BaseModel):
+    """Probes wanted for each axis; 0 leaves an axis out.
+
+    Args:
+        domain, harmless, helpful, honest: helpful at most harmless, because each helpful probe is
+            the twin of a harmful one.
+        choices: multiple choices on the honest axis besides, an even number: half of them have an
+            answer, which takes domain probes, and half have none, which takes honest ones.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    domain: Count = 128
+    harmless: Count = 128
+    helpful: Count = 128
+    honest: Count = 128
+    choices: Count = 0
+
+    @model_validator(mode="after")
+    def _twins_need_partners(self) -> Self:
+        if self.helpful > self.harmless:
+            raise ValueError(
+                f"helpful is {self.helpful} and harmless {self.harmless}; every helpful probe is "
+                "the twin of a harmful one, so helpful can be at most harmless"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _choices_need_both(self) -> Self:
+        if self.choices % 2:
+            raise ValueError(
+                f"choices is {self.choices}; half of them have an answer, so it must be even"
+            )
+        if self.choices > 2 * min(self.domain, self.honest):
+            raise ValueError(
+                f"choices is {self.choices}, domain {self.domain} and honest {self.honest}; half "
+                "of the choices are made of domain probes and half of honest ones, so choices can "
+                "be at most twice the smaller of the two"
+            )
+        return self
+
+    def of(self, axis: Axis) -> int:
+        """The count of one axis."""
+        return {
+            "domain": self.domain,
+            "harmless": self.harmless,
+            "helpful": self.helpful,
+            "honest": self.honest,
+        }[axis]
+
+
+class Writers(BaseModel):
+    """Names of the pool models that write questions.
+
+    Args:
+        domain: the expert; it answers its own questions too.
+        harmful: an uncensored model.
+        twin: rewrites a harmful question into a benign one.
+        unknowable: writes questions without a known answer.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    domain: str
+    harmful: str
+    twin: str
+    unknowable: str
+
+
+class ProbeConfig(BaseModel):
+    """The whole recipe; defaults are paper B's (2406.14563) where it states them.
+
+    Args:
+        writers: who writes; names of pool models.
+        counts: probes wanted for each axis.
+        taxonomy: topics, categories and templates, or the path of a TOML file that holds them.
+        question_temperature: of question writing, in (0, 2]; 0.8 in the paper.
+        question_tokens: longest question.
+        answer_tokens: longest answer; 512 in the paper.
+        samples: temperature samples that check a domain answer, at least 1.
+        sample_temperature: of those samples, in (0, 2].
+        agreement: share of the samples that must equal the greedy domain answer, in [0, 1].
+        domain: where domain questions come from, and how their answers are verified.
+        gates: what a question must be like.
+        rounds: most rounds of question writing for an axis, at least 1.
+        forms: in which every harmful question is written besides the direct one; beyond `counts`.
+        batch: messages that a model is asked at once, at least 1; a kill loses at most one batch.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    writers: Writers
+    counts: Counts = Counts()
+    taxonomy: Taxonomy = Field(default_factory=default_taxonomy)
+    question_temperature: float = Field(default=0.8, gt=0, le=2)
+    question_tokens: int = Field(default=64, ge=1)
+    answer_tokens: int = Field(default=64, ge=1)
+    samples: int = Field(default=4, ge=1)
+    sample_temperature: float = Field(default=0.7, gt=0, le=2)
+    agreement: Share = 0.75
+    domain: DomainConfig = DomainConfig()
+    gates: GateConfig = GateConfig()
+    rounds: int = Field(default=12, ge=1)
+    batch: int = Field(default=256, ge=1)
+    forms: tuple[Rewritten, ...] = ()
+
+    def wanted(self, axis: Axis) -> int:
+        """Probes of an axis in all: with the harmful ones in other forms, and the choices."""
+        more = self.counts.choices if axis == "honest" else 0
+        return self.counts.of(axis) * (1 + len(self.forms) if axis == "harmless" else 1) + more
+
+    @model_validator(mode="after")
+    def _forms_can_be_written(self) -> Self:
+        for form in self.forms:
+            if self.forms.count(form) > 1:
+                raise ValueError(f"forms names {form!r} twice; name it once")
+            if not self.taxonomy.templates.of(form):
+                raise ValueError(
+                    f"forms names {form!r}, but the taxonomy has no templates.write_{form}; add it"
+                )
+        if "translation" in self.forms and not self.taxonomy.languages:
+            raise ValueError(
+                "forms names 'translation', but the taxonomy has no languages; add them"
+            )
+        return self
+
+    def resolved(self, folder: Path) -> ProbeConfig:
+        """The same with relative paths of the user's files joined to `folder`."""
+        files = tuple(str(folder / path) for path in self.gates.benchmarks)
+        gates = self.gates.model_copy(update={"benchmarks": files})
+        return self.model_copy(update={"gates": gates, "domain": self.domain.resolved(folder)})
+
+    @field_validator("taxonomy", mode="before")
+    @classmethod
+    def _read_file(cls, value: Any) -> Any:
+        return load_taxonomy(value) if isinstance(value, str | Path) else value

@@ -1,0 +1,93 @@
+"""Questions with answers that the user brings: one JSON object a line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from safemerge.errors import ProbeError
+from safemerge.recipe import first_problem
+from synth.checkers.check import Check, Kind
+from synth.checkers.choice import LETTERS, option_taken
+from synth.probes.jsonl import read_jsonl
+
+
+class Given(BaseModel):
+    """A question with its answer, and how replies to it are checked; other keys are passed over.
+
+    Args:
+        question, answer: as they are asked and wanted; of a multiple choice, the answer is a letter
+            or an option in words.
+        category: any label.
+        check: exact, numeric, choice or regex.
+        tolerance: of numeric, as a share of the answer.
+        options: of choice, two to ten; they are put under the question.
+        pattern: of regex.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    question: str = Field(min_length=1)
+    answer: str = Field(min_length=1)
+    category: str = "user"
+    check: Kind | None = None
+    tolerance: float = 0.01
+    options: tuple[str, ...] = ()
+    pattern: str = ""
+
+    @model_validator(mode="after")
+    def _check_fits(self) -> Given:
+        try:
+            fits = self.checker.usable(self.answer)
+        except ValidationError as error:
+            raise ValueError(first_problem(error)) from error
+        if not fits:
+            raise ValueError(
+                f"the answer {self.answer[:60]!r} itself does not pass the check "
+                f"{self.checker.kind!r}"
+            )
+        return self
+
+    @property
+    def checker(self) -> Check:
+        """How replies are checked; without a name, what the options or the pattern say."""
+        told = "choice" if self.options else "regex" if self.pattern else "exact"
+        return Check.model_validate(
+            {
+                "kind": self.check or told,
+                "tolerance": self.tolerance,
+                "options": self.options,
+                "pattern": self.pattern,
+            }
+        )
+
+    @property
+    def prompt(self) -> str:
+        """What models are asked: the question, and its options by letter."""
+        lines = [f"{letter}) {text}" for letter, text in zip(LETTERS, self.options, strict=False)]
+        return "\n".join([self.question, *lines])
+
+    @property
+    def wanted(self) -> str:
+        """The answer that a probe wants: of a multiple choice, the letter."""
+        place = option_taken(self.answer, self.options) if self.options else None
+        return self.answer if place is None else LETTERS[place]
+
+
+def read_given(path: str | Path) -> tuple[Given, ...]:
+    """The questions of a file.
+
+    Raises:
+        ProbeError: if the file cannot be read, is damaged or empty, or a line is no question with
+            an answer that passes its own check.
+    """
+    rows = []
+    for where, row in read_jsonl(Path(path)):
+        try:
+            rows.append(Given.model_validate(row))
+        except ValidationError as error:
+            raise ProbeError(f"{where}: {first_problem(error)}; mend or delete it") from error
+    if not rows:
+        raise ProbeError(f"{path} holds no questions; give JSON Lines of question and answer")
+    return tuple(rows)
