@@ -32,9 +32,9 @@ import torch
 
 from safemerge.recipe import Recipe
 from safemerge.resident import ResidentMerge
+from safemerge.score import Score
 from search.commands.demo import PER_AXIS, demo_config
 from search.config import SearchConfig
-from search.metrics import Score
 from search.progress import silent
 from search.runs.provenance import measure_baseline, record_start
 from search.runs.rundir import RunDir

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
+
+from safemerge.score import Scores
 
 Metric = Literal["domain", "harmless", "helpful", "honest", "over_refusal", "degenerate", "fitness"]
 METRICS: tuple[Metric, ...] = (
@@ -39,24 +40,6 @@ PROBE_AXIS: Mapping[str, str | None] = {
 }
 
 _BOUND = re.compile(r"^\s*(base|best)\s*(?:([+-])\s*(\d*\.?\d+))?\s*$")
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """A measured share or mean likelihood.
-
-    Args:
-        value: in [0, 1].
-        stderr: standard error of the mean over probes.
-        n: number of probes.
-    """
-
-    value: float
-    stderr: float
-    n: int
-
-
-Scores = Mapping[str, Score]
 
 
 class Limit(BaseModel):

@@ -1,7 +1,7 @@
 """Checkpoints in and out: reader, writer, sidecars and model card. README.md gives the reasons."""
 
 from safemerge.io.adapter import Adapter, open_source
-from safemerge.io.card import CardRecord, Score, ScoreRow, SourceRecord, write_card
+from safemerge.io.card import CardRecord, ScoreRow, SourceRecord, write_card
 from safemerge.io.compat import check_finite, is_finite
 from safemerge.io.header import TensorInfo
 from safemerge.io.hub import local_folder
@@ -19,7 +19,6 @@ __all__ = [
     "CardRecord",
     "Checkpoint",
     "CheckpointWriter",
-    "Score",
     "ScoreRow",
     "SourceRecord",
     "TensorInfo",

@@ -10,21 +10,13 @@ import html
 import json
 import re
 from pathlib import Path
-from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
 from safemerge.io.hub import is_hub_id
+from safemerge.score import Score
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
-
-
-class Score(NamedTuple):
-    """One measured number: `value` and `stderr` in the same unit, over `n` probes."""
-
-    value: float
-    stderr: float
-    n: int
 
 
 class SourceRecord(BaseModel):

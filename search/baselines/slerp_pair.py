@@ -6,10 +6,10 @@ they are, it does not say; this choice is ours, by the scores on the search prob
 
 from __future__ import annotations
 
+from safemerge.score import Scores
 from search.baselines.ablations import SAFETY
 from search.baselines.fitness import EXPERT
 from search.config import ModelsConfig, SearchConfig, SourceConfig
-from search.metrics import Scores
 from search.results.run import Run
 
 

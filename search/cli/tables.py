@@ -27,7 +27,7 @@ from search.runs.rundir import scores_record
 
 if TYPE_CHECKING:
     from safemerge.merging import Plan
-    from search.metrics import Score
+    from safemerge.score import Score
     from search.progress import Report
     from search.results.run import Run
     from synth.judges.agreement import Agreement

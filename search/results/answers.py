@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 
-from search.metrics import Scores
+from safemerge.score import Scores
 from search.progress import Report
 from search.results.pareto import Candidate
 from search.runs.rundir import RunDir

@@ -10,10 +10,9 @@ from safemerge.cache import tensor_store
 from safemerge.errors import RecipeError, RunError
 from safemerge.inputs import open_inputs
 from safemerge.io import CardRecord, ScoreRow, SourceRecord
-from safemerge.io import Score as CardScore
 from safemerge.mergekit import to_mergekit
 from safemerge.merging import merge
-from search.metrics import Score
+from safemerge.score import Score
 from search.results.run import Run, violations
 
 
@@ -98,7 +97,7 @@ def _rows(run: Run, number: int) -> tuple[ScoreRow, ...]:
 def _row(name: str, scores: Mapping[str, Score]) -> ScoreRow:
     return ScoreRow(
         name=name.replace("_", " "),
-        scores={metric: CardScore(s.value, s.stderr, s.n) for metric, s in scores.items()},
+        scores=dict(scores),
     )
 
 

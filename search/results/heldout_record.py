@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from safemerge.errors import RunError
-from search.metrics import Score
+from safemerge.score import Score
 from search.runs.rundir import RunDir
 from search.scoring.bootstrap import Difference
 from search.scoring.gap import Gap

@@ -14,8 +14,8 @@ from functools import cache, partial
 
 from safemerge.recipe import Recipe
 from safemerge.resident import ResidentMerge
+from safemerge.score import Score
 from search.config import ProbesConfig
-from search.metrics import Score
 from search.progress import Report, silent
 from search.results.answers import forget_others, kept_answers
 from search.results.heldout_record import HeldOut

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from safemerge.errors import BadInput, near_names
 from safemerge.recipe import Recipe
-from search.metrics import LOWER_IS_BETTER, Scores
+from safemerge.score import Scores
+from search.metrics import LOWER_IS_BETTER
 
 
 @dataclass(frozen=True, slots=True)

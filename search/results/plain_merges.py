@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from safemerge.recipe import Recipe
 from safemerge.resident import ResidentMerge
-from search.metrics import Scores
+from safemerge.score import Scores
 from search.runs.workbench import Workbench
 from synth.probes.probe import AXES
 

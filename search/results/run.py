@@ -8,8 +8,8 @@ from pathlib import Path
 
 from safemerge.errors import RunError
 from safemerge.recipe import Recipe
+from safemerge.score import Scores
 from search.config import SearchConfig
-from search.metrics import Scores
 from search.results.heldout_record import HeldOut
 from search.results.pareto import Candidate, Front
 from search.runs.rundir import RunDir, scores_from

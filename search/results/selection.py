@@ -21,8 +21,8 @@ import math
 from collections.abc import Mapping
 
 from safemerge.errors import SafemergeError
+from safemerge.score import Score, Scores
 from search.config import SearchConfig
-from search.metrics import Score, Scores
 from search.progress import Report
 from search.results.answers import Answered, answer
 from search.results.diagnostics import failed

@@ -11,8 +11,8 @@ from pathlib import Path
 import tomli_w
 
 from safemerge.errors import ConfigError, OutputError, RunError
+from safemerge.score import Scores
 from search.config import SearchConfig
-from search.metrics import Scores
 from search.results.run import read_baseline
 from search.runs.rundir import RunDir, scores_record
 from search.runs.workbench import Workbench

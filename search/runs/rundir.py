@@ -32,7 +32,7 @@ from typing import IO, Any
 from safemerge.atomic import replacing
 from safemerge.errors import OutputError, RunError
 from safemerge.recipe import Recipe
-from search.metrics import Score
+from safemerge.score import Score
 
 _ORPHANS_S = 10.0  # in which workers whose search was killed notice it and end
 

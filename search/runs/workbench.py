@@ -17,9 +17,10 @@ from safemerge.live import stored_views
 from safemerge.methods import get_method
 from safemerge.recipe import ModelRef, Recipe
 from safemerge.resident import ResidentMerge
+from safemerge.score import Scores
 from search.config import EngineConfig, SearchConfig
 from search.config.profiles import recipe_places
-from search.metrics import Scores, measurable
+from search.metrics import measurable
 from search.scoring.likelihood import LikelihoodEvaluator
 from search.space.space import Space
 from synth.engines.base import Engine

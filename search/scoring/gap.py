@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import hypot
 
-from search.metrics import Score, Scores
+from safemerge.score import Score, Scores
 from synth.probes.probe import AXES
 
 MEAN = "mean"  # of the axes, as one more of them

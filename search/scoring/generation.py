@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from safemerge.errors import ProbeError
-from search.metrics import Score
+from safemerge.score import Score
 from synth.engines.base import Engine
 from synth.judges import Judge, Verdict
 from synth.probes.probe import AXES, Probe

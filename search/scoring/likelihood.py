@@ -29,7 +29,7 @@ from safemerge.errors import ProbeError
 from safemerge.live import stored_views
 from safemerge.recipe import Recipe
 from safemerge.resident import ResidentMerge
-from search.metrics import Score
+from safemerge.score import Score
 from search.scoring.racing import ByProbe, Race
 from synth.engines.transformers import TransformersEngine
 from synth.probes.probe import AXES, Probe

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from search.metrics import Score
+from safemerge.score import Score
 
 _SURE = 3.0  # standard errors: a trial is looked at twice, against every point of the front
 _LEAST = 8  # probes of an objective before anything is sure

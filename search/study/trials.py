@@ -17,8 +17,8 @@ from optuna.trial import TrialState
 
 from safemerge.errors import SafemergeError
 from safemerge.recipe import Recipe
+from safemerge.score import Score
 from search.config import SearchConfig
-from search.metrics import Score
 from search.progress import Report
 from search.results.run import read_baseline, violations
 from search.runs.rundir import RunDir

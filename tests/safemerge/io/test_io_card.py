@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from safemerge.io import CardRecord, ScoreRow, SourceRecord, write_card
 from safemerge.io.card import card_text
+from safemerge.score import Score
 
 
 def record(**changes: object) -> CardRecord:
@@ -26,9 +27,10 @@ def record(**changes: object) -> CardRecord:
         "method": "resm",
         "recipe_json": '{"method": "resm", "weights": {"default": {"medic": 0.5}}}',
         "rows": (
-            ScoreRow(name="search", scores={"domain": (0.95, 0.012, 300)}),
+            ScoreRow(name="search", scores={"domain": Score(0.95, 0.012, 300)}),
             ScoreRow(
-                name="base", scores={"domain": (0.33, 0.027, 300), "honest": (0.5, 0.05, 100)}
+                name="base",
+                scores={"domain": Score(0.33, 0.027, 300), "honest": Score(0.5, 0.05, 100)},
             ),
         ),
     }
@@ -106,7 +108,7 @@ def test_a_recipe_with_fences_cannot_close_its_own() -> None:
     ],
 )
 def test_names_render_as_themselves(name: str, shown: str) -> None:
-    text = card_text(record(rows=(ScoreRow(name=name, scores={"domain": (1, 0, 1)}),)))
+    text = card_text(record(rows=(ScoreRow(name=name, scores={"domain": Score(1, 0, 1)}),)))
     assert f"| {shown} | 1.000 ± 0.000, n = 1 |" in text.splitlines()
 
 
@@ -123,7 +125,7 @@ def test_no_text_adds_lines_cells_or_html(text: str) -> None:
     spoiled = card_text(record(title=text, method=text, notes=(text,)))
     assert len(spoiled.splitlines()) == len(plain.splitlines())
     assert spoiled.count("<") == plain.count("<")
-    row = record(rows=(ScoreRow(name=text, scores={"domain": (1, 0, 1)}),))
+    row = record(rows=(ScoreRow(name=text, scores={"domain": Score(1, 0, 1)}),))
     (line,) = [line for line in card_text(row).splitlines() if line.endswith("n = 1 |")]
     assert line.replace("\\\\", "").replace("\\|", "").count("|") == 3
 

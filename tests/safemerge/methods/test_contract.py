@@ -131,7 +131,7 @@ def test_merging_into_a_tensor_gives_the_same_numbers(
     state, params = prepared(method, base.bfloat16(), deltas)
     whole = method.merged(base.bfloat16(), state, torch.tensor(weights), params).to(dtype)
     for block in (64, 1000, 1 << 20):
-        monkeypatch.setattr(safemerge.methods.blocks, "BLOCK", block)
+        monkeypatch.setattr(safemerge.methods.common.blocks, "BLOCK", block)
         out = torch.empty(50, 30, dtype=dtype).T if block == 1000 else torch.empty(30, 50).to(dtype)
         method.merge_into(out, base.bfloat16(), state, torch.tensor(weights), params)
         assert torch.equal(out, whole)

@@ -164,7 +164,7 @@ def test_loras_are_merged_in_their_span_with_the_same_numbers(
     small = method.prepare(deltas[0], deltas, method.parse({}), site("abc"))["deltas"]
     assert small.shape == (3, 12, 12)
     in_span = merged(name, deltas, weights)
-    monkeypatch.setattr(safemerge.methods.span, "low_rank", lambda delta: None)
+    monkeypatch.setattr(safemerge.methods.common.span, "low_rank", lambda delta: None)
     torch.testing.assert_close(in_span, merged(name, deltas, weights), atol=1e-5, rtol=0)
 
 

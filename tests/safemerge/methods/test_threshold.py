@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from safemerge.methods import threshold
+from safemerge.methods.common import threshold
 from safemerge.methods.common.threshold import keep_window, magnitude_at
 
 LARGE = (300, 500)  # more entries than are sorted outright

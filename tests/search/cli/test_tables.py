@@ -2,8 +2,8 @@
 
 import pytest
 
+from safemerge.score import Score
 from search.cli.tables import agreement_tables, progress_bar, say, score_table
-from search.metrics import Score
 from synth.judges import Verdict
 from synth.judges.agreement import compare
 

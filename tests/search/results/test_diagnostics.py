@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from safemerge.score import Score
 from search.config import SearchConfig
-from search.metrics import Score
 from search.results.diagnostics import failed, nothing_within
 from search.results.pareto import Candidate
 from search.results.run import Run, violations

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from safemerge import ModelRef, Recipe
 from safemerge.errors import BadInput
-from search.metrics import Limit, Score
+from safemerge.score import Score
+from search.metrics import Limit
 from search.results.pareto import Candidate, Front
 
 RECIPE = Recipe(

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from safemerge import ModelRef, Recipe
+from safemerge.score import Score
 from search.config import SearchConfig
-from search.metrics import Score
 from search.results.answers import Answered
 from search.results.pareto import Candidate, Front, thinned
 from search.results.run import Run

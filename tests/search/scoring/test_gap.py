@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from safemerge.errors import RunError
-from search.metrics import Score
+from safemerge.score import Score
 from search.results.heldout_record import HeldOut
 from search.results.summary import statements
 from search.runs.rundir import RunDir

@@ -15,9 +15,9 @@ import torch
 
 from safemerge.errors import ConfigError, EngineError, RunError, SafemergeError
 from safemerge.recipe import Recipe
+from safemerge.score import Score
 from search.cli import app as cli
 from search.config import SearchConfig
-from search.metrics import Score
 from search.results.diagnostics import failed
 from search.results.run import Run
 from search.runs.rundir import RunDir

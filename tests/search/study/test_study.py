@@ -18,9 +18,9 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from safemerge.errors import ConfigError, ProbeError, RunError, SafemergeError
+from safemerge.score import Score
 from search.commands.search_and_measure import search_and_measure
 from search.config import SearchConfig
-from search.metrics import Score
 from search.results.run import Run
 from search.scoring.likelihood import LikelihoodEvaluator, Measured
 from search.study.interrupts import interruptible, uninterrupted
