@@ -12,8 +12,8 @@ evaluations is the search's front then, answered in full on held-out prompts: no
 those. Objectives are domain, harmless and honest, all shares in [0, 1], hypervolume from 0; a limit
 keeps refusals of harmless prompts down. The methods of Hammoud et al. 2024 may
 stand among the samplers: they search their own space for their fitness, with the safety term, which
-knows domain and harmless alone; what counts is the front of what they tried within the limit. Runs are kept, so a stopped benchmark goes
-on; other spaces that are in the file already stay there.
+knows domain and harmless alone; what counts is the front of what they tried within the limit. Runs
+are kept, so a stopped benchmark goes on; other spaces that are in the file already stay there.
 """
 
 from __future__ import annotations
