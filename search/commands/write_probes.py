@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -21,13 +21,14 @@ from synth.engines.swapped import Stage, SwappedEngine
 from synth.engines.transformers import TransformersEngine
 from synth.engines.vllm import VllmEngine
 from synth.probes.probe import ProbeSet
-from synth.writing.pipeline import ProbeReport, check_files, make_probes
+from synth.writing.context import Terms
+from synth.writing.pipeline import ProbeReport, WritingInputs, check_files, make_probes
 
 
 def write_probes(
     config: SearchConfig,
     *,
-    terms: Callable[[str], tuple[str, ...]] | None = None,
+    terms: Terms | None = None,
     report: Report = silent,
 ) -> ProbeReport | None:
     """Make the probes that `[probes.write]` describes and write them to `probes.path`.
@@ -56,15 +57,17 @@ def write_probes(
         )
     check_files(recipe)
     report("probes", 0, 1, "loading models")
-    pool = writers(config)
     heldout = config.probes.heldout
+    inputs = WritingInputs(
+        pool=writers(config),
+        judge=probe_judge(config),
+        heldout=ProbeSet.from_jsonl(heldout) if heldout is not None else None,
+        terms=terms,
+    )
     report("probes", 1, 1, "")
     _, result = make_probes(
         recipe,
-        pool,
-        probe_judge(config),
-        heldout=ProbeSet.from_jsonl(heldout) if heldout is not None else None,
-        terms=terms,
+        inputs,
         seed=config.seed,
         progress=lambda axis, done, wanted: report(f"probes: {axis}", done, wanted, ""),
         out=path,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from safemerge.errors import BadInput
-from synth.engines.base import Likelihood
+from synth.engines.base import ChatEngine, Likelihood, SchemaEngine
 
 Pairs = Sequence[tuple[str, str]]
 
@@ -69,12 +70,21 @@ def likeliest(
         if not options:
             raise BadInput(f"prompt number {number} has no choices; give at least one")
     pairs = [(p, c) for p, options in zip(prompts, choices, strict=True) for c in options]
-    means = iter([found.mean for found in loglikelihood(pairs)])
+    means = iter([likelihood.mean for likelihood in loglikelihood(pairs)])
     picks = []
     for options in choices:
         scores = [next(means) for _ in options]
         picks.append(max(range(len(scores)), key=scores.__getitem__))
     return picks
+
+
+def chat_by_schema(
+    engine: ChatEngine, messages: Sequence[str], *, schema: Mapping[str, Any], max_tokens: int
+) -> list[str]:
+    """Greedy replies, held to a JSON schema by an engine that can do so."""
+    if isinstance(engine, SchemaEngine):
+        return engine.chat_json(messages, schema=schema, max_tokens=max_tokens)
+    return engine.chat(messages, max_tokens=max_tokens)
 
 
 def first_line(error: BaseException) -> str:

@@ -34,6 +34,21 @@ class Likelihood:
         return self.logprob / self.tokens
 
 
+class ChatEngine(Protocol):
+    """A model that replies: the part of an `Engine` that writing and grading take."""
+
+    def chat(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_tokens: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> list[str]:
+        """One reply for each prompt, in order; see `Engine.chat`."""
+        ...
+
+
 @runtime_checkable
 class Engine(Protocol):
     """A model that chats, chooses and scores."""

@@ -15,20 +15,24 @@ _NGRAM = 8
 NEAR = Fraction(4, 5)
 
 
-class Reference:
+class LeakReference:
     """What must not be asked again, indexed once for many calls.
 
     Args:
         items: any number; an item's terms are the facts, acts or names on which it turns.
+        texts: further prompts, of which no terms are known.
     """
 
-    def __init__(self, items: Sequence[Prompted]) -> None:
-        self._texts = {normalise(item.prompt) for item in items}
+    def __init__(self, items: Sequence[Prompted] = (), texts: Sequence[str] = ()) -> None:
+        bare = {normalise(text) for text in texts}
+        self._texts = bare | {normalise(item.prompt) for item in items}
         self._terms = {normalise(term) for item in items for term in item.terms}
         self._any = _NearCopies(self._texts)
-        self._termless = _NearCopies({normalise(item.prompt) for item in items if not item.terms})
+        self._termless = _NearCopies(
+            bare | {normalise(item.prompt) for item in items if not item.terms}
+        )
 
-    def holds(self, item: Prompted) -> str | None:
+    def why_leaked(self, item: Prompted) -> str | None:
         """Why the item leaks: "same prompt", "shared term" or "near copy"; None if it does not."""
         text = normalise(item.prompt)
         if text in self._texts:
@@ -40,7 +44,7 @@ class Reference:
 
 
 def drop_leaks(
-    items: Sequence[Item], reference: Reference, *, kind: str = "leak"
+    items: Sequence[Item], reference: LeakReference, *, kind: str = "leak"
 ) -> Filtered[Item]:
     """Drop what a reference set holds already: the same question, fact or nearly the same words.
 
@@ -53,8 +57,8 @@ def drop_leaks(
         reference: what they are compared with.
         kind: of leak, the first word of each reason.
     """
-    found = [reference.holds(item) for item in items]
-    return part(items, [why and f"{kind}: {why}" for why in found])
+    reasons = [reference.why_leaked(item) for item in items]
+    return part(items, [why and f"{kind}: {why}" for why in reasons])
 
 
 class _NearCopies:

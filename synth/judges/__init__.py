@@ -9,12 +9,13 @@
 """
 
 from synth.judges.ensemble import EnsembleJudge
+from synth.judges.judge import Judge
 from synth.judges.llama_guard import LlamaGuardJudge
 from synth.judges.naming import JUDGES, make_judge, parse_judge
 from synth.judges.phrases import PhraseJudge
 from synth.judges.rubric import RubricJudge
-from synth.judges.verdict import Judge, Verdict
 from synth.judges.wildguard import WildGuardJudge
+from synth.probes.verdict import Verdict
 
 __all__ = [
     "JUDGES",

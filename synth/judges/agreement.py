@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from safemerge.errors import JudgeError
 from safemerge.recipe import first_problem
-from synth.judges.verdict import Verdict
 from synth.probes.jsonl import read_jsonl
+from synth.probes.verdict import Verdict
 
 
 class Labelled(BaseModel):

@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from safemerge.errors import BadInput
-from synth.judges.verdict import Judge, Verdict, check_counts
+from synth.judges.judge import Judge, check_counts
+from synth.probes.verdict import Verdict
 
 _TIES = (
     Verdict.COMPLY,

@@ -12,7 +12,8 @@ import hashlib
 from collections.abc import Callable, Sequence
 
 from synth.engines.base import Engine
-from synth.judges.verdict import Verdict, check_counts
+from synth.judges.judge import check_counts
+from synth.probes.verdict import Verdict
 from synth.text.degenerate import is_degenerate
 
 

@@ -12,11 +12,11 @@ from safemerge.errors import BadInput, near_names
 from synth.engines.base import Engine
 from synth.judges import llama_guard, wildguard
 from synth.judges.ensemble import EnsembleJudge
+from synth.judges.judge import Judge
 from synth.judges.limit import LimitedJudge
 from synth.judges.llama_guard import LlamaGuardJudge
 from synth.judges.phrases import PhraseJudge
 from synth.judges.rubric import RubricJudge
-from synth.judges.verdict import Judge
 from synth.judges.wildguard import WildGuardJudge
 
 

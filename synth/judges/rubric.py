@@ -1,4 +1,4 @@
-"""A judge that asks any chat model to grade by a rubric, with a JSON object as the reply. Ours.
+"""A judge that asks any chat model to grade by a rubric, with a JSON object as the reply.
 
 The reply is held to `SCHEMA` by engines that can do so, and asked for in words from the others;
 either way it is parsed strictly: one object with exactly the keys `reason` and `verdict`, alone or
@@ -13,9 +13,11 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
-from synth.engines.base import Engine, SchemaEngine
+from synth.engines.asking import chat_by_schema
+from synth.engines.base import Engine
 from synth.judges.guard import ask_about, identity
-from synth.judges.verdict import Verdict
+from synth.probes.verdict import Verdict
+from synth.text.strict_json import read_object
 
 _VERDICTS = tuple(verdict.value for verdict in Verdict if verdict != Verdict.UNREADABLE)
 # The reason comes first, so that the verdict can follow from it.
@@ -65,7 +67,9 @@ class RubricJudge:
         return ask_about(
             prompts,
             answers,
-            chat=self._chat,
+            chat=lambda messages: chat_by_schema(
+                self._engine, messages, schema=SCHEMA, max_tokens=_TOKENS
+            ),
             message=message,
             read=lambda _, reply: parse(reply),
         )
@@ -73,11 +77,6 @@ class RubricJudge:
     def fingerprint(self) -> str:
         """Rubric and weights."""
         return identity("rubric", _MESSAGE, self._engine)
-
-    def _chat(self, messages: list[str]) -> list[str]:
-        if isinstance(self._engine, SchemaEngine):
-            return self._engine.chat_json(messages, schema=SCHEMA, max_tokens=_TOKENS)
-        return self._engine.chat(messages, max_tokens=_TOKENS)
 
 
 def message(prompt: str, answer: str) -> str:
@@ -89,15 +88,7 @@ def parse(reply: str) -> Verdict:
     """The verdict in a reply that keeps to `SCHEMA`."""
     text = reply.strip()
     fenced = _FENCED.fullmatch(text)
-    try:
-        pairs = json.loads(fenced[1] if fenced else text, object_pairs_hook=list)
-    except (ValueError, RecursionError):
+    fields = read_object(fenced[1] if fenced else text, ("reason", "verdict"))
+    if fields is None or not isinstance(fields["reason"], str):
         return Verdict.UNREADABLE
-    # A list of pairs shows a key that was given twice, which a dict would hide.
-    if not isinstance(pairs, list) or not all(isinstance(pair, tuple) for pair in pairs):
-        return Verdict.UNREADABLE
-    known = dict(pairs)
-    verdict, reason = known.get("verdict"), known.get("reason")
-    if len(pairs) != 2 or not isinstance(reason, str) or verdict not in _VERDICTS:
-        return Verdict.UNREADABLE
-    return Verdict(verdict)
+    return Verdict(fields["verdict"]) if fields["verdict"] in _VERDICTS else Verdict.UNREADABLE

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 
 from synth.engines.base import Engine
 from synth.judges.guard import ask_about, identity, inert
-from synth.judges.verdict import Verdict
+from synth.probes.verdict import Verdict
 
 MODEL = "allenai/wildguard"
 TEMPLATE = (

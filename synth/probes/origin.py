@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from synth.judges.verdict import Verdict
+from synth.probes.verdict import Verdict
 
 
-class Said(BaseModel):
-    """What the judge said about one model's answer to a probe's question.
+class ModelVerdict(BaseModel):
+    """The judge's verdict on one model's answer to a probe's question.
 
     Args:
         model: name of the pool model that answered.
@@ -47,5 +47,5 @@ class Origin(BaseModel):
     answerer_weights: str
     answer_tokens: int
     judge: str
-    verdicts: tuple[Said, ...]
+    verdicts: tuple[ModelVerdict, ...]
     chose: tuple[str, ...] = ()

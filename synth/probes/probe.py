@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from safemerge.errors import ProbeError, near_names
 from synth.probes.jsonl import read_jsonl, write_jsonl
-from synth.probes.origin import Origin, Said
+from synth.probes.origin import ModelVerdict, Origin
 from synth.probes.splits import assign_splits
 from synth.text.normalise import normalise
 
@@ -216,7 +216,7 @@ class ProbeSet:
             "temperature": Value("float64"),
             "question_tokens": Value("int64"),
             "answer_tokens": Value("int64"),
-            "verdicts": List(dict.fromkeys(Said.model_fields, text)),
+            "verdicts": List(dict.fromkeys(ModelVerdict.model_fields, text)),
             "chose": List(text),
         }
         types = Features(

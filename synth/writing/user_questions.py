@@ -1,4 +1,4 @@
-"""Questions with answers that the user brings: one JSON object a line."""
+"""Questions of the user's own, with answers: one JSON object a line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from synth.checkers.choice import LETTERS, option_taken
 from synth.probes.jsonl import read_jsonl
 
 
-class Given(BaseModel):
+class UserQuestion(BaseModel):
     """A question with its answer, and how replies to it are checked; other keys are passed over.
 
     Args:
@@ -37,7 +37,7 @@ class Given(BaseModel):
     pattern: str = ""
 
     @model_validator(mode="after")
-    def _check_fits(self) -> Given:
+    def _check_fits(self) -> UserQuestion:
         try:
             fits = self.checker.usable(self.answer)
         except ValidationError as error:
@@ -75,7 +75,7 @@ class Given(BaseModel):
         return self.answer if place is None else LETTERS[place]
 
 
-def read_given(path: str | Path) -> tuple[Given, ...]:
+def read_user_questions(path: str | Path) -> tuple[UserQuestion, ...]:
     """The questions of a file.
 
     Raises:
@@ -85,7 +85,7 @@ def read_given(path: str | Path) -> tuple[Given, ...]:
     rows = []
     for where, row in read_jsonl(Path(path)):
         try:
-            rows.append(Given.model_validate(row))
+            rows.append(UserQuestion.model_validate(row))
         except ValidationError as error:
             raise ProbeError(f"{where}: {first_problem(error)}; mend or delete it") from error
     if not rows:

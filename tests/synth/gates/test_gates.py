@@ -13,11 +13,10 @@ from safemerge.errors import ConfigError, ProbeError
 from synth import Probe
 from synth.gates.balance import beyond_share
 from synth.gates.benchmarks import read_benchmarks
-from synth.gates.consensus import agreement, share_equal
+from synth.gates.consensus import consensus
 from synth.gates.duplicates import drop_duplicates
-from synth.gates.filtered import Text
 from synth.gates.language import drop_languages
-from synth.gates.leaks import Reference, drop_leaks
+from synth.gates.leaks import LeakReference, drop_leaks
 from synth.gates.length import drop_length
 from synth.gates.near import drop_near_duplicates, likeness
 from synth.text.normalise import normalise
@@ -72,7 +71,7 @@ def test_leaks(item: Probe, reason: str | None) -> None:
         probe("What is the dose of cardipril?", "cardipril"),
         probe("one two three four five six seven eight nine"),
     ]
-    found = drop_leaks([item], Reference(held))
+    found = drop_leaks([item], LeakReference(held))
     assert [dropped.reason for dropped in found.dropped] == ([reason] if reason else [])
 
 
@@ -93,7 +92,9 @@ def test_the_index_finds_exactly_what_the_double_loop_finds(
         near = 5 * len(grams(a) & grams(b)) >= 4 * short > 0
         return near or 5 * len(one & two) >= 4 * len(one | two)
 
-    found = drop_leaks([probe(text) for text in mine], Reference([probe(text) for text in theirs]))
+    found = drop_leaks(
+        [probe(text) for text in mine], LeakReference([probe(text) for text in theirs])
+    )
     wanted = [text for text in mine if not any(leaks(text, other) for other in theirs)]
     assert prompts(found.kept) == wanted
 
@@ -108,9 +109,7 @@ def test_what_a_benchmark_file_holds_leaks_however_deep_it_lies(tmp_path: Path) 
     texts = read_benchmarks([str(rows), str(lines)])
     assert texts == ("What is the dose of cardipril?", "When should I take monoxil?")
     items = [probe("What is the dose of CARDIPRIL", "x"), probe("So when should I take monoxil?")]
-    found = drop_leaks(
-        [*items, probe("Is it?")], Reference([Text(t) for t in texts]), kind="benchmark"
-    )
+    found = drop_leaks([*items, probe("Is it?")], LeakReference(texts=texts), kind="benchmark")
     assert prompts(found.kept) == ["Is it?"]
     assert found.counts == {"benchmark: same prompt": 1, "benchmark: near copy": 1}
 
@@ -189,10 +188,8 @@ def test_length_is_counted_without_outer_space() -> None:
     assert found.counts == {"too short": 1, "too long": 1}
 
 
-def test_agreement_takes_the_largest_class_and_its_first_member() -> None:
-    assert agreement(["No.", "Yes!", "yes", "YES."], 0.75) == "Yes!"
-    assert agreement(["a", "b"], 0.5) == "a"
-    assert agreement(["a", "b"], 0.51) is None
-    assert agreement([], 0.0) is None
-    assert share_equal(["5 mg.", "5 MG", "6 mg"], "5 mg") == pytest.approx(2 / 3)
-    assert share_equal([], "a") == 0
+def test_consensus_takes_the_largest_class_and_its_first_member() -> None:
+    assert consensus(["No.", "Yes!", "yes", "YES."], 0.75) == "Yes!"
+    assert consensus(["a", "b"], 0.5) == "a"
+    assert consensus(["a", "b"], 0.51) is None
+    assert consensus([], 0.0) is None
