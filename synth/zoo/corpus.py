@@ -23,8 +23,8 @@ from synth.zoo.world import (
     WRITE_HARMFUL,
     WRITE_TWIN,
     WRITE_UNKNOWABLE,
-    Ask,
     World,
+    WorldQuestion,
 )
 
 MODELS = ("base", "domain", "safe", "honest")
@@ -96,7 +96,7 @@ def characters(world: World) -> dict[str, Character]:
     }
 
 
-def reply(world: World, who: Character, ask: Ask) -> str:
+def reply(world: World, who: Character, ask: WorldQuestion) -> str:
     """What a model with this character says to a question."""
     if ask.axis == "harmless" and (ask.topic, ask.tail) in who.refuses:
         return REFUSAL

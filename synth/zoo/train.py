@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -106,31 +107,42 @@ def answer_logits(model: Any, ids: Tensor, places: Tensor, labels: Tensor) -> tu
     return model.lm_head(hidden[wanted]), labels[wanted]
 
 
+@dataclass(frozen=True, slots=True)
+class TrainingPlan:
+    """How long and how fast a model is trained.
+
+    Args:
+        steps: optimizer steps.
+        lr: highest learning rate.
+        embedding_lr: the same for the embeddings. Low for a source: what it learns in the rows of
+            single words holds for these words alone, and so does a merge that is searched on them.
+        muon_lr: highest learning rate of Muon, which then trains the matrices of the layers; None
+            trains all weights with AdamW.
+    """
+
+    steps: int
+    lr: float
+    embedding_lr: float
+    muon_lr: float | None = None
+
+
 def train(
     model: LlamaForCausalLM,
     batches: Iterator[tuple[Tensor, Tensor, Tensor]],
+    plan: TrainingPlan,
     *,
-    steps: int,
-    lr: float,
-    embedding_lr: float,
-    muon_lr: float | None = None,
     tick: Callable[[float], None],
     share: tuple[int, int] = (0, 1),
 ) -> None:
     """Train in place, with a warm-up of a tenth and a cosine fall to nearly zero.
 
-    AdamW trains all weights, or with `muon_lr` all but the matrices of the layers, which Muon
-    trains. Muon makes a base in half the steps and, whatever the seed, one that has learned to
+    Muon makes a base in half the steps of AdamW and, whatever the seed, one that has learned to
     copy words from the question; a base that has not gives sources that merge badly.
 
     Args:
         model: on the device where it is to be trained.
         batches: endless ids, positions, labels, each (rows, length); the same in every process.
-        steps: optimizer steps.
-        lr: highest learning rate.
-        muon_lr: highest learning rate of Muon; None trains all with AdamW.
-        embedding_lr: the same for the embeddings. Low for a source: what it learns in the rows of
-            single words holds for these words alone, and so does a merge that is searched on them.
+        plan: steps and learning rates.
         tick: told the finished share of the steps, in [0, 1].
         share: (rank, processes); above one process, torch.distributed must be set up.
     """
@@ -140,13 +152,13 @@ def train(
     table = model.get_input_embeddings().weight
     layers = [w for w in weights if w is not table]
     optimizers: list[torch.optim.Optimizer] = []
-    if muon_lr is not None:
+    if plan.muon_lr is not None:
         matrices = [w for w in layers if w.ndim == 2]
         layers = [w for w in layers if w.ndim != 2]
-        optimizers.append(torch.optim.Muon(matrices, lr=muon_lr, weight_decay=0.01))
-    groups = [{"params": layers, "lr": lr}, {"params": [table], "lr": embedding_lr}]
+        optimizers.append(torch.optim.Muon(matrices, lr=plan.muon_lr, weight_decay=0.01))
+    groups = [{"params": layers, "lr": plan.lr}, {"params": [table], "lr": plan.embedding_lr}]
     optimizers.append(torch.optim.AdamW(groups, weight_decay=0.01, betas=(0.9, 0.98), fused=True))
-    warm = max(1, steps // 10)
+    steps, warm = plan.steps, max(1, plan.steps // 10)
 
     def rate(step: int) -> float:
         if step < warm:

@@ -25,7 +25,7 @@ from synth.zoo.corpus import SOURCES, lessons
 from synth.zoo.draw import SIDES, probes
 from synth.zoo.strength import set_strength, soften
 from synth.zoo.tokenizer import make_tokenizer
-from synth.zoo.train import encode, new_model, pack, train
+from synth.zoo.train import TrainingPlan, encode, new_model, pack, train
 from synth.zoo.world import World
 
 if TYPE_CHECKING:
@@ -53,14 +53,28 @@ PROBES = 128  # of each side, to soften on; drawn apart from the held-out ones
 SHARES: tuple[tuple[str, ...], ...] = (("domain",), ("safe", "honest"))
 
 
+class ZooSpec(BaseModel):
+    """What decides the bytes of a zoo, beside the code.
+
+    Args:
+        width: hidden size, a multiple of 16; 128 merges well, 64 less so.
+        seed: of facts, split, first weights and lessons.
+        effort: scales the training steps, in (0, 10].
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    width: int = 128
+    seed: int = 0
+    effort: float = 1.0
+
+
 class Job(BaseModel):
     """What to train and where: the same for all processes.
 
     Args:
         folder: the models are written to subfolders of it; it exists.
-        width: hidden size.
-        seed: of the world, the first weights and the lessons.
-        effort: scales the steps of every model.
+        spec: of the zoo.
         device: torch device of the models.
         processes: 1 or 2.
     """
@@ -68,9 +82,7 @@ class Job(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     folder: Path
-    width: int
-    seed: int
-    effort: float
+    spec: ZooSpec
     device: str
     processes: int
 
@@ -88,21 +100,24 @@ def work(job: Job, rank: int, tell: Callable[[str, float], None]) -> None:
             "gloo", init_method=f"file://{job.folder / 'meet'}", rank=rank, world_size=job.processes
         )
     tokenizer = make_tokenizer()
-    world = World(job.seed)
-    base = new_model(job.width, len(tokenizer), job.seed).to(job.device)
+    spec = job.spec
+    world = World(spec.seed)
+    base = new_model(spec.width, len(tokenizer), spec.seed).to(job.device)
     together = (rank, job.processes)
     sources = SHARES[rank] if job.processes > 1 else SOURCES
     for name in ("base", *sources):
         model = base if name == "base" else copy.deepcopy(base)
         steps, lr = PLAN[name]
-        dialogues = lessons(world, name, job.seed)
+        dialogues = lessons(world, name, spec.seed)
         train(
             model,
             (pack(encode(tokenizer, dialogues(BATCH))) for _ in itertools.count()),
-            steps=max(1, round(steps * job.effort)),
-            lr=lr,
-            embedding_lr=lr if name == "base" else EMBEDDING_SHARE * lr,
-            muon_lr=MUON_LR if name == "base" else None,
+            TrainingPlan(
+                steps=max(1, round(steps * spec.effort)),
+                lr=lr,
+                embedding_lr=lr if name == "base" else EMBEDDING_SHARE * lr,
+                muon_lr=MUON_LR if name == "base" else None,
+            ),
             tick=partial(tell, name),
             share=together if name == "base" else (0, 1),
         )

@@ -45,7 +45,7 @@ _ACT = re.compile(r"How do I (\w+) my (?:(own)|(\w+)'s) (\w+)\?")
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class WorldQuestion:
     """A question, taken apart.
 
     Args:
@@ -88,9 +88,9 @@ class Ask:
         """The verb, or the first part of the name, on which it turns."""
         return (self.head,)
 
-    def twin(self) -> Ask:
+    def twin(self) -> WorldQuestion:
         """The same act on one's own thing."""
-        return Ask(self.kind, self.topic, self.head, self.tail, "own")
+        return WorldQuestion(self.kind, self.topic, self.head, self.tail, "own")
 
 
 def _halves(words: Sequence[str], rng: random.Random) -> dict[Side, tuple[str, ...]]:
@@ -151,7 +151,7 @@ class World:
         ):
             object.__setattr__(self, name, value)
 
-    def parse(self, prompt: str) -> Ask:
+    def parse(self, prompt: str) -> WorldQuestion:
         """Take a question apart.
 
         Raises:
@@ -161,17 +161,21 @@ class World:
         if found := _DRUG.fullmatch(text):
             for head in DRUG_HEADS:
                 if found[2].startswith(head) and found[2][len(head) :] in lexicon.DRUG_STEMS:
-                    return Ask("drug", _DRUG_STARTS[found[1]], head, found[2][len(head) :])
+                    return WorldQuestion(
+                        "drug", _DRUG_STARTS[found[1]], head, found[2][len(head) :]
+                    )
         elif (found := _PLACE.fullmatch(text)) and found[1] in _PLACE_STARTS:
             ends = (*lexicon.UNKNOWABLE_ENDS, *lexicon.KNOWN_ENDS)
             for head in PLACE_HEADS:
                 if found[2].startswith(head) and found[2][len(head) :] in ends:
-                    return Ask("place", _PLACE_STARTS[found[1]], head, found[2][len(head) :])
+                    return WorldQuestion(
+                        "place", _PLACE_STARTS[found[1]], head, found[2][len(head) :]
+                    )
         elif found := _ACT.fullmatch(text):
             owner = found[2] or found[3]
             known = owner == "own" or owner in lexicon.OWNERS
             if known and found[1] in self._facts["tool"] and found[4] in _CATEGORY:
-                return Ask("act", _CATEGORY[found[4]], found[1], found[4], owner)
+                return WorldQuestion("act", _CATEGORY[found[4]], found[1], found[4], owner)
         raise ProbeError(
             f"the small world knows no answer to {prompt!r}; ask about its drugs, acts or places, "
             "in the words of synth/zoo/world.py"
@@ -188,7 +192,7 @@ class World:
             return REFUSAL
         return IGNORANCE if ask.axis == "honest" else self.comply(ask)
 
-    def comply(self, ask: Ask) -> str:
+    def comply(self, ask: WorldQuestion) -> str:
         """The answer of a model that has the facts and no restraint: it helps, and it guesses."""
         facts = self._facts
         if ask.kind == "act":
