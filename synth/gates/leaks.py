@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence, Set
-from fractions import Fraction
-from math import ceil
 
 from synth.gates.filtered import Filtered, Item, Prompted, part
+from synth.gates.similar import SimilarSets
 from synth.text.normalise import normalise
 
 _NGRAM = 8
 # A near copy has four fifths of the words or of the 8-word sequences in common.
-NEAR = Fraction(4, 5)
+NEAR = 0.8
 
 
 class LeakReference:
@@ -62,48 +61,32 @@ def drop_leaks(
 
 
 class _NearCopies:
-    """Normalised texts, indexed so that only those that can be near are compared.
-
-    Two sets of Jaccard index >= 4/5 share one of the |a| - ceil(4/5 |a|) + 1 rarest words of a
-    (prefix filter, Bayardo et al. 2007); the tests compare with the plain double loop.
-    """
+    """Normalised texts, indexed by words and by 8-word sequences."""
 
     def __init__(self, texts: Set[str]) -> None:
-        self._sets = sorted({frozenset(text.split()) for text in texts}, key=sorted)
-        self._frequency = Counter(word for words in self._sets for word in words)
-        self._by_word: dict[str, list[int]] = {}
-        for place, words in enumerate(self._sets):
-            for word in self._rarest(words):
-                self._by_word.setdefault(word, []).append(place)
+        words = [frozenset(text.split()) for text in sorted(texts)]
+        self._words = SimilarSets(NEAR, Counter(word for members in words for word in members))
+        for members in words:
+            self._words.add(members)
         self._grams = [grams for grams in map(_grams, sorted(texts)) if grams]
-        self._by_gram: dict[tuple[str, ...], list[int]] = {}
+        self._by_gram: dict[str, list[int]] = {}
         for place, grams in enumerate(self._grams):
-            for gram in sorted(grams):
+            for gram in grams:
                 self._by_gram.setdefault(gram, []).append(place)
 
     def has(self, text: str) -> bool:
         """Is one of the texts near?"""
-        words = frozenset(text.split())
-        near = {place for word in self._rarest(words) for place in self._by_word.get(word, ())}
-        if any(_jaccard_is_near(words, self._sets[place]) for place in near):
+        if self._words.has(frozenset(text.split())):
             return True
         grams = _grams(text)
         shared = Counter(place for gram in grams for place in self._by_gram.get(gram, ()))
         return any(
-            count >= NEAR * min(len(grams), len(self._grams[place]))
+            count / min(len(grams), len(self._grams[place])) >= NEAR
             for place, count in shared.items()
         )
 
-    def _rarest(self, words: frozenset[str]) -> list[str]:
-        ranked = sorted(words, key=lambda word: (self._frequency[word], word))
-        return ranked[: len(ranked) - ceil(NEAR * len(ranked)) + 1]
 
-
-def _jaccard_is_near(a: frozenset[str], b: frozenset[str]) -> bool:
-    shared = len(a & b)
-    return shared >= NEAR * (len(a) + len(b) - shared) and shared > 0
-
-
-def _grams(text: str) -> set[tuple[str, ...]]:
+def _grams(text: str) -> frozenset[str]:
     words = text.split()
-    return {tuple(words[i : i + _NGRAM]) for i in range(len(words) - _NGRAM + 1)}
+    starts = range(len(words) - _NGRAM + 1)
+    return frozenset(" ".join(words[at : at + _NGRAM]) for at in starts)

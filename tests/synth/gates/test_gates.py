@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from math import ceil
 from pathlib import Path
 
@@ -18,7 +20,8 @@ from synth.gates.duplicates import drop_duplicates
 from synth.gates.language import drop_languages
 from synth.gates.leaks import LeakReference, drop_leaks
 from synth.gates.length import drop_length
-from synth.gates.near import drop_near_duplicates, likeness
+from synth.gates.near import drop_near_duplicates, letter_runs
+from synth.gates.similar import SimilarSets, jaccard
 from synth.text.normalise import normalise
 
 
@@ -152,15 +155,33 @@ def test_near_duplicates_differ_in_small_words_and_not_in_names_or_numbers(
 
 
 @given(st.lists(st.text("ab 1", min_size=1, max_size=9), max_size=8))
-def test_what_minhash_finds_is_what_comparing_all_pairs_finds(texts: list[str]) -> None:
+def test_near_duplicates_are_those_that_comparing_all_pairs_finds(texts: list[str]) -> None:
+    def alike(a: str, b: str) -> bool:
+        one, two = letter_runs(a), letter_runs(b)
+        numbers = sorted(re.findall(r"\d+", a)) == sorted(re.findall(r"\d+", b))
+        return numbers and 5 * len(one & two) >= 4 * len(one | two)
+
     wanted: list[str] = []
     for text in texts:
-        if all(likeness(text, other) < 0.8 for other in wanted):
+        if not any(alike(text, other) for other in wanted):
             wanted.append(text)
     found = drop_near_duplicates([probe(text) for text in texts], threshold=0.8)
     assert prompts(found.kept) == wanted
     off = drop_near_duplicates([probe(text) for text in texts], threshold=1.0)
     assert prompts(off.kept) == texts
+
+
+MEMBERS = st.sets(st.sampled_from("abcdefghijklmn"))
+
+
+@given(st.lists(MEMBERS, max_size=8), MEMBERS, st.floats(0.05, 1))
+def test_similar_sets_are_those_that_comparing_all_pairs_finds(
+    sets: list[set[str]], members: set[str], threshold: float
+) -> None:
+    index = SimilarSets(threshold, Counter(sets[0] if sets else ()))  # others are found too
+    for added in sets:
+        index.add(added)
+    assert index.has(members) == any(jaccard(members, other) >= threshold for other in sets)
 
 
 def test_only_what_is_surely_in_another_language_is_dropped() -> None:
