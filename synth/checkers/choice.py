@@ -32,9 +32,9 @@ def option_taken(text: str, options: Sequence[str]) -> int | None:
     letter as the answer; it contains the words of one option alone.
     """
     plain = [normalise(option) for option in options]
-    said = normalise(text)
-    if said in plain:
-        return plain.index(said)
+    reply = normalise(text)
+    if reply in plain:
+        return plain.index(reply)
     first = _FIRST.match(text)
     named = {letter.upper() for letter in _NAMED.findall(text)}
     letters = {first[1].upper()} if first else named
@@ -42,5 +42,5 @@ def option_taken(text: str, options: Sequence[str]) -> int | None:
         places = {LETTERS.index(letter) for letter in letters}
         place = places.pop()
         return place if not places and place < len(options) else None
-    held = [place for place, option in enumerate(plain) if f" {option} " in f" {said} "]
+    held = [place for place, option in enumerate(plain) if f" {option} " in f" {reply} "]
     return held[0] if len(held) == 1 else None

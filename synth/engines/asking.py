@@ -24,13 +24,13 @@ def check_sampling(max_tokens: int, temperature: float) -> None:
         )
 
 
-def check_arguments(arguments: Iterable[str], own: Iterable[str]) -> None:
+def check_arguments(arguments: Iterable[str], reserved: Iterable[str]) -> None:
     """Refuse engine arguments by a name that the engine sets itself.
 
     Raises:
         BadInput: naming the first.
     """
-    for name in sorted({*arguments} & {*own}):
+    for name in sorted({*arguments} & {*reserved}):
         raise BadInput(f"the engine argument {name!r} is set by safemerge itself; leave it out")
 
 

@@ -59,18 +59,18 @@ def turn(tokenizer: Any) -> Turn:
     messages = [{"role": "user", "content": "x"}, {"role": "assistant", "content": _ANSWER}]
     closed = _apply(tokenizer, messages, add_prompt=False)
     suffix = closed[len(opening) :] if closed.startswith(opening) else ""
-    head, found, tail = suffix.partition(_ANSWER)
+    head, marker, tail = suffix.partition(_ANSWER)
     ids: list[int] = tokenizer(tail, add_special_tokens=False)["input_ids"] if tail else []
     known = {*tokenizer.all_special_ids, *_added(tokenizer)}
     special = [i for i in ids if i in known]
-    if found and special:
+    if marker and special:
         return Turn(head, tail, frozenset(special[:1] if eos is None else [special[0], eos]))
     if eos is None:
         raise BadInput(
             "the chat template ends an answer with no special token and the tokenizer has no eos "
             "token, so a reply would never stop; set tokenizer.eos_token"
         )
-    return Turn(head if found else "", tokenizer.eos_token, frozenset([eos]))
+    return Turn(head if marker else "", tokenizer.eos_token, frozenset([eos]))
 
 
 def plain(tokenizer: Any, text: str) -> str:

@@ -1,8 +1,8 @@
 """The in-process engine on Hugging Face transformers: one causal model, CPU or GPU.
 
-The search uses more than the protocol: `engine.model` (the live module, which may be rewritten in
-place), `engine.tokenizer`, `engine.encode(pairs)` once and `engine.score(batches)` often. Remote
-code is never run and pickled weights are never read.
+The search uses more than the protocol: `model` (the live module, which may be rewritten in place),
+`tokenizer`, `encode` once and `score` often. Remote code is never run and pickled weights are never
+read.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from safemerge.errors import BadInput
 from synth.engines.asking import check_length, check_sampling, likeliest, once_each
 from synth.engines.base import Likelihood
 from synth.engines.batches import Batch, answer_logprobs, encode
-from synth.engines.loading import load, quiet
+from synth.engines.loading import eos_ids, load, quiet
 from synth.engines.sampling import RowNoise, row_seeds
 from synth.engines.template import render, turn
 from synth.engines.weights import fingerprint, load_weights
@@ -55,7 +55,7 @@ class TransformersEngine:
         device: where a checkpoint is loaded to; a loaded model stays on its device.
         dtype: of a loaded checkpoint, such as `torch.float32`; None keeps the checkpoint's.
         batch_tokens: largest padded batch in tokens when scoring; default 2048 on a CPU, whose
-            cache then holds the activations (a fifth faster than 8192), else 16384.
+            cache then holds the activations, else 16384.
         chat_template: set on the tokenizer in place of its own; guards have formats of their own.
 
     Raises:
@@ -152,9 +152,8 @@ class TransformersEngine:
         with torch.inference_mode():
             for batch in batches:
                 logits = self.model(**batch.model_kwargs()).logits
-                found = answer_logprobs(logits, batch)
                 logprob[batch.rows], tokens[batch.rows], greedy[batch.rows] = (
-                    part.cpu() for part in found
+                    part.cpu() for part in answer_logprobs(logits, batch)
                 )
         return Scores(logprob, tokens, greedy)
 
@@ -183,15 +182,15 @@ class TransformersEngine:
             return []
         encoded = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
         order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
-        self._check_length(len(encoded[order[-1]]) + max_tokens, prompts[order[-1]])
-        replies = [""] * len(prompts)
         widest = len(encoded[order[-1]]) + max_tokens
+        self._check_length(widest, prompts[order[-1]])
+        replies = [""] * len(prompts)
         step = max(1, min(_CHAT_ROWS, _CHAT_TOKENS // widest))
         for start in range(0, len(order), step):
             rows = order[start : start + step]
             noise = RowNoise(temperature, [seeds[row] for row in rows]) if temperature else None
-            found = self._decode([encoded[row] for row in rows], max_tokens, noise)
-            for row, reply in zip(rows, found, strict=True):
+            decoded = self._decode([encoded[row] for row in rows], max_tokens, noise)
+            for row, reply in zip(rows, decoded, strict=True):
                 replies[row] = reply
         return replies
 
@@ -201,7 +200,7 @@ class TransformersEngine:
         from transformers import GenerationConfig
 
         pad = min(self._stops)
-        width = max(len(ids) for ids in prompts)
+        width = max(map(len, prompts))
         input_ids = torch.tensor([[pad] * (width - len(ids)) + ids for ids in prompts])
         mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts])
         config = GenerationConfig(
@@ -209,7 +208,7 @@ class TransformersEngine:
         )
         # generate() fills what is unset from the checkpoint's own settings, whose repetition
         # penalty or top_k would make greedy replies disagree with scoring: set those aside.
-        own = self.model.generation_config
+        stored = self.model.generation_config
         self.model.generation_config = config
         try:
             with torch.inference_mode(), quiet():
@@ -219,7 +218,7 @@ class TransformersEngine:
                     logits_processor=[] if noise is None else [noise],
                 )
         finally:
-            self.model.generation_config = own
+            self.model.generation_config = stored
         replies = [
             list(takewhile(lambda token: token not in self._stops, ids))
             for ids in out[:, width:].tolist()
@@ -228,9 +227,8 @@ class TransformersEngine:
         return [text.strip() for text in texts]
 
     def _stop_ids(self) -> frozenset[int]:
-        own = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
-        more = own if isinstance(own, list) else [] if own is None else [own]
-        return turn(self.tokenizer).stops | frozenset(more)
+        settings = getattr(self.model, "generation_config", None)
+        return turn(self.tokenizer).stops | eos_ids(settings)
 
     def _check_length(self, length: int, prompt: str) -> None:
         limit = getattr(self.model.config, "max_position_embeddings", None)

@@ -29,11 +29,11 @@ from synth.engines.asking import (
     once_each,
 )
 from synth.engines.base import Likelihood
-from synth.engines.loading import load_tokenizer, quiet
+from synth.engines.loading import eos_ids, load_tokenizer, quiet
 from synth.engines.sampling import row_seeds
 from synth.engines.template import render, tokenize, turn
 from synth.engines.vllm_start import import_vllm, start
-from synth.engines.weights import check_state, digest
+from synth.engines.weights import check_state, content_digest
 
 # What the engine itself decides.
 _OWN = ("dtype", "load_format", "model", "revision", "tokenizer", "trust_remote_code")
@@ -155,14 +155,14 @@ class VllmEngine:
             self._broken = f"a swap of its weights failed ({first_line(error)})"
             self._check_sound()
         self._broken = ""
-        self._digest = digest(self._checkpoint.config, tensors)
+        self._digest = content_digest(self._checkpoint.config, tensors)
 
     def fingerprint(self) -> str:
         """SHA-256 over configuration and current weights, 64 hex digits."""
         self._check_sound()
         if not self._digest:
             stored = {name: self._checkpoint.load(name) for name in self._checkpoint.tensors}
-            self._digest = digest(self._checkpoint.config, self._whole(stored))
+            self._digest = content_digest(self._checkpoint.config, self._whole(stored))
         return self._digest
 
     def _replies(
@@ -176,20 +176,16 @@ class VllmEngine:
     ) -> list[str]:
         check_sampling(max_tokens, temperature)
 
-        def reply(asked: Sequence[str], seeds: Sequence[int | None]) -> list[str]:
-            texts = render(self.tokenizer, asked, system=system)
+        def reply(batch: Sequence[str], seeds: Sequence[int | None]) -> list[str]:
+            texts = render(self.tokenizer, batch, system=system)
             encoded = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
-            for prompt, ids in zip(asked, encoded, strict=True):
+            for prompt, ids in zip(batch, encoded, strict=True):
                 check_length(len(ids) + max_tokens, self._limit, prompt)
-            params = [
-                self._params(
-                    max_tokens=max_tokens, temperature=temperature, seed=seed, schema=schema
-                )
-                for seed in seeds
-            ]
+            settings = {"max_tokens": max_tokens, "temperature": temperature, "schema": schema}
+            params = [self._params(seed=seed, **settings) for seed in seeds]
             ids = [output.outputs[0].token_ids for output in self._generate(encoded, params)]
-            kept = [list(takewhile(lambda token: token not in self._stops, row)) for row in ids]
-            texts = self.tokenizer.batch_decode(kept, skip_special_tokens=True)
+            replies = [list(takewhile(lambda token: token not in self._stops, row)) for row in ids]
+            texts = self.tokenizer.batch_decode(replies, skip_special_tokens=True)
             return [text.strip() for text in texts]
 
         if not prompts:
@@ -260,7 +256,6 @@ def _own_stops(folder: Path) -> frozenset[int]:
 
     with quiet():
         try:
-            own = GenerationConfig.from_pretrained(folder).eos_token_id
+            return eos_ids(GenerationConfig.from_pretrained(folder))
         except OSError:
-            own = AutoConfig.from_pretrained(folder, trust_remote_code=False).eos_token_id
-    return frozenset(own if isinstance(own, list) else [] if own is None else [own])
+            return eos_ids(AutoConfig.from_pretrained(folder, trust_remote_code=False))

@@ -1,4 +1,4 @@
-"""The gate of balance: no category may crowd out the others. Ours."""
+"""The gate of balance: no category may crowd out the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Do several answers to one question agree, up to case, punctuation and white space?"""
+"""The gate of consensus: do several answers to one question agree?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gate of difficulty: what everybody or nobody can answer tells no two merges apart. Ours."""
+"""The gate of difficulty: what everybody or nobody can answer tells no two merges apart."""
 
 from __future__ import annotations
 

@@ -74,13 +74,13 @@ def read_labelled(path: Path) -> tuple[Labelled, ...]:
 
 
 def compare(
-    rated: Sequence[Verdict], said: Sequence[Verdict], *, rater: str = "human", judge: str
+    rated: Sequence[Verdict], judged: Sequence[Verdict], *, rater: str = "human", judge: str
 ) -> Agreement:
     """A judge's verdicts beside a rater's, on the same answers in the same order, at least one."""
     n = len(rated)
     confusion = {row: dict.fromkeys(Verdict, 0) for row in Verdict}
-    for one, other in zip(rated, said, strict=True):
-        confusion[one][other] += 1
+    for row, column in zip(rated, judged, strict=True):
+        confusion[row][column] += 1
     rows = {verdict: sum(confusion[verdict].values()) for verdict in Verdict}
     columns = {verdict: sum(row[verdict] for row in confusion.values()) for verdict in Verdict}
     same = sum(confusion[verdict][verdict] for verdict in Verdict)

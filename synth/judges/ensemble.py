@@ -52,7 +52,7 @@ class EnsembleJudge:
 def vote(votes: Sequence[Sequence[Verdict]]) -> list[Verdict]:
     """The winners of votes (judges, answers), one list a judge, for each answer."""
     winners = []
-    for said in zip(*votes, strict=True):
-        count = Counter(said)
+    for ballot in zip(*votes, strict=True):
+        count = Counter(ballot)
         winners.append(max(_TIES, key=lambda verdict: count[verdict]))
     return winners

@@ -64,10 +64,10 @@ def read_stats(path: Path) -> tuple[AxisStats, ...]:
     beside = rejected_path(path)
     for where, row in read_jsonl(beside) if beside.exists() else ():
         try:
-            one = _Rejected.model_validate(row)
+            rejected = _Rejected.model_validate(row)
         except ValidationError as error:
             raise ProbeError(f"{where}: {first_problem(error)}; mend or delete it") from error
-        reasons[one.axis][one.reason] += 1
+        reasons[rejected.axis][rejected.reason] += 1
     kept = {axis: Counter(probe.category for probe in probes.axis(axis)) for axis in AXES}
     return tuple(
         AxisStats(

@@ -45,11 +45,11 @@ def pass_rates(
 
 def levels_of(
     context: WritingContext, questions: Sequence[Question], turn: int, *, expert_knows: bool
-) -> list[Level]:
-    """How hard each question is, with no passage shown, by samples of the models' answers."""
+) -> dict[str, Level]:
+    """How hard each prompt is, with no passage shown, by samples of the models' answers."""
     settings = context.config.domain
     if not settings.asks_how_hard:
-        return [Level.FAIR for _ in questions]
+        return {}
     prompts = [question.prompt for question in questions]
     base, *others = [settings.base, *(name for name in context.pool if name != settings.base)]
     rates = pass_rates(context, base, prompts, questions, "difficulty", turn)
@@ -57,10 +57,10 @@ def levels_of(
     for name in () if expert_knows else others:
         other = pass_rates(context, name, prompts, questions, "difficulty", turn)
         best = [max(pair) for pair in zip(best, other, strict=True)]
-    return [
-        Level.EASY if rate == 1 else Level.FAIR if expert_knows or most > 0 else Level.HARD
-        for rate, most in zip(rates, best, strict=True)
-    ]
+    return {
+        prompt: Level.EASY if rate == 1 else Level.FAIR if expert_knows or most else Level.HARD
+        for prompt, rate, most in zip(prompts, rates, best, strict=True)
+    }
 
 
 def thin(context: WritingContext, outcome: Outcome, levels: Mapping[str, Level], of: int) -> None:

@@ -33,8 +33,8 @@ _SHOWN = 3  # examples in a request, as in the paper's appendix A.1
 
 def domain(context: WritingContext) -> Outcome:
     """Questions of the deployment domain with verified answers."""
-    given = context.config.domain.questions
-    outcome = _write(context) if given is None else _take(context, given)
+    path = context.config.domain.questions
+    outcome = _write(context) if path is None else _take(context, path)
     outcome.cut("domain", context.config.counts.domain)
     return outcome
 
@@ -52,11 +52,10 @@ def _write(context: WritingContext) -> Outcome:
         questions = context.write(outcome, expert, requests, turn)
         fresh = outcome.sifted(drop_leaks(questions, examples, kind="example"))
         verified = _verified(context, outcome, fresh, turn)
-        found = levels_of(context, verified, turn, expert_knows=not passages)
-        for question, level in zip(verified, found, strict=True):
+        levels |= levels_of(context, verified, turn, expert_knows=not passages)
+        for question in verified:
             answer = Reply(expert, question.answer, Verdict.COMPLY)
             context.keep(outcome, question, answer, [answer])
-            levels[question.prompt] = level
         context.balance(outcome, "domain", len(sources))
         thin(context, outcome, levels, wanted)
     thin_to_the_end(context, outcome, levels)
@@ -71,8 +70,7 @@ def _take(context: WritingContext, path: str) -> Outcome:
         for row in read_user_questions(path)
     ]
     questions = context.sift(outcome, rows)
-    found = levels_of(context, questions, 0, expert_knows=False)
-    levels = dict(zip([question.prompt for question in questions], found, strict=True))
+    levels = levels_of(context, questions, 0, expert_knows=False)
     outcome.probes += [question.probe(question.answer, "user", None) for question in questions]
     thin(context, outcome, levels, wanted)
     thin_to_the_end(context, outcome, levels)

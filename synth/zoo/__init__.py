@@ -1,6 +1,12 @@
-"""A small world with known truth: four checkpoints that are trained on this machine."""
+"""A small world with known truth: four checkpoints that are trained on this machine.
 
-from synth.zoo.build import Topics, Zoo, build_zoo
+lexicon, world    the words, the questions and their true answers
+draw, corpus      random questions; what each model is taught
+tokenizer, train, strength    the tokenizer, one model's training, how strong a source is
+build, children, worker       the zoo on disk, and the processes that train it
+"""
+
+from synth.zoo.build import Zoo, build_zoo
 from synth.zoo.draw import probes
 from synth.zoo.worker import ZooSpec
 from synth.zoo.world import (
@@ -20,7 +26,6 @@ __all__ = [
     "WRITE_HARMFUL",
     "WRITE_TWIN",
     "WRITE_UNKNOWABLE",
-    "Topics",
     "World",
     "Zoo",
     "ZooSpec",

@@ -22,36 +22,13 @@ from safemerge.errors import BadInput
 from synth.zoo import corpus, draw, worker
 from synth.zoo.children import run_children
 from synth.zoo.worker import ZooSpec
-from synth.zoo.world import DOMAIN_QUESTIONS, HARM_CATEGORIES, PLACE_TOPICS, World
+from synth.zoo.world import World
 
 HELDOUT = 256  # probes for each axis
-SOURCE_FILES = (
-    "lexicon.py",
-    "world.py",
-    "draw.py",
-    "corpus.py",
-    "tokenizer.py",
-    "train.py",
-    "strength.py",
-    "worker.py",
-)
+# Whose content decides the bytes of a zoo.
+SOURCE_FILES = ("lexicon", "world", "draw", "corpus", "tokenizer", "train", "strength", "worker")
 
 Progress = Callable[[str, float], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Topics:
-    """What the models can be asked to write about.
-
-    Args:
-        domain: topics of WRITE_DOMAIN.
-        harm: categories of WRITE_HARMFUL.
-        unknowable: topics of WRITE_UNKNOWABLE.
-    """
-
-    domain: tuple[str, ...] = tuple(DOMAIN_QUESTIONS)
-    harm: tuple[str, ...] = HARM_CATEGORIES
-    unknowable: tuple[str, ...] = tuple(PLACE_TOPICS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +40,6 @@ class Zoo:
         base: checkpoint folder of the base.
         sources: name -> checkpoint folder: domain, safe, honest.
         heldout: JSON Lines of probes, 256 for each axis.
-        topics: what can be written about.
         seed: seed of the world; World(seed) knows the truth.
     """
 
@@ -71,7 +47,6 @@ class Zoo:
     base: Path
     sources: dict[str, Path]
     heldout: Path
-    topics: Topics
     seed: int
 
 
@@ -122,7 +97,6 @@ def build_zoo(
         base=root / "base",
         sources={name: root / name for name in corpus.SOURCES},
         heldout=root / "heldout.jsonl",
-        topics=Topics(),
         seed=spec.seed,
     )
 
@@ -141,10 +115,10 @@ def _check(spec: ZooSpec, device: str, processes: int) -> None:
 
 
 def _content_hash(spec: ZooSpec) -> str:
-    """Of the sources of world and training, the arguments and torch: all that decides the zoo."""
+    """Of world and training code, spec and torch: all that decides the zoo."""
     digest = hashlib.sha256()
     for name in SOURCE_FILES:
-        digest.update((Path(__file__).parent / name).read_bytes())
+        digest.update((Path(__file__).parent / f"{name}.py").read_bytes())
     digest.update(
         json.dumps([spec.width, spec.seed, spec.effort, HELDOUT, torch.__version__]).encode()
     )

@@ -61,10 +61,10 @@ def run_children(job: Job, note: Callable[[str, float], None]) -> None:
                 continue
             running.discard(rank)
             if code := children[rank].wait():
-                said = (job.folder / f"worker{rank}.log").read_text().strip().splitlines()
+                lines_logged = (job.folder / f"worker{rank}.log").read_text().strip().splitlines()
                 raise SafemergeError(
                     f"training process {rank} of the small world ended with status {code}: "
-                    f"{said[-1] if said else 'no message'}"
+                    f"{lines_logged[-1] if lines_logged else 'no message'}"
                 )
     finally:
         for child in children:

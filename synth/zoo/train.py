@@ -53,17 +53,18 @@ def encode(
     """Token ids of each dialogue in the chat template, and how many of them are the prompt."""
     special = tokenizer.convert_tokens_to_ids(["<bos>", "<user>", "<assistant>", "<eos>"])
     bos, user, assistant, eos = special
-    asked = tokenizer([d[0] for d in dialogues], add_special_tokens=False)["input_ids"]
-    said = tokenizer([d[1] for d in dialogues], add_special_tokens=False)["input_ids"]
+    prompts = tokenizer([d[0] for d in dialogues], add_special_tokens=False)["input_ids"]
+    replies = tokenizer([d[1] for d in dialogues], add_special_tokens=False)["input_ids"]
     return [
-        ([bos, user, *q, assistant, *a, eos], len(q) + 3) for q, a in zip(asked, said, strict=True)
+        ([bos, user, *prompt, assistant, *answer, eos], len(prompt) + 3)
+        for prompt, answer in zip(prompts, replies, strict=True)
     ]
 
 
 def pack(
     samples: Sequence[tuple[list[int], int]], length: int = ROW
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Put samples into as few rows as first-fit by falling length needs.
+    """Put samples into rows, first-fit by falling length.
 
     Args:
         samples: token ids and prompt length of each; none longer than `length`.
@@ -116,8 +117,8 @@ class TrainingPlan:
         lr: highest learning rate.
         embedding_lr: the same for the embeddings. Low for a source: what it learns in the rows of
             single words holds for these words alone, and so does a merge that is searched on them.
-        muon_lr: highest learning rate of Muon, which then trains the matrices of the layers; None
-            trains all weights with AdamW.
+        muon_lr: highest learning rate of Muon, which then trains the matrices of the layers: a
+            base learns to copy words from the question in half the steps. None: AdamW trains all.
     """
 
     steps: int
@@ -135,9 +136,6 @@ def train(
     share: tuple[int, int] = (0, 1),
 ) -> None:
     """Train in place, with a warm-up of a tenth and a cosine fall to nearly zero.
-
-    Muon makes a base in half the steps of AdamW and, whatever the seed, one that has learned to
-    copy words from the question; a base that has not gives sources that merge badly.
 
     Args:
         model: on the device where it is to be trained.

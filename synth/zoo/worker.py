@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import torch
 from pydantic import BaseModel, ConfigDict
 
+from synth.engines.loading import quiet
 from synth.probes.probe import Axis, Probe
 from synth.zoo.corpus import SOURCES, lessons
 from synth.zoo.draw import SIDES, probes
@@ -70,14 +71,7 @@ class ZooSpec(BaseModel):
 
 
 class Job(BaseModel):
-    """What to train and where: the same for all processes.
-
-    Args:
-        folder: the models are written to subfolders of it; it exists.
-        spec: of the zoo.
-        device: torch device of the models.
-        processes: 1 or 2.
-    """
+    """What to train, into subfolders of which folder, and where; the same for all processes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -88,12 +82,9 @@ class Job(BaseModel):
 
 
 def work(job: Job, rank: int, tell: Callable[[str, float], None]) -> None:
-    """Train the base and this process's sources, and save them.
+    """Train the base and the sources of process number `rank`, from 0, and save them.
 
-    Args:
-        job: see Job.
-        rank: number of this process, from 0.
-        tell: told the model's name and the finished share of it, in [0, 1].
+    `tell` is told a model's name and the finished share of it, in [0, 1].
     """
     if job.processes > 1:
         torch.distributed.init_process_group(
@@ -140,16 +131,9 @@ def _own_probes(world: World, source: str) -> list[Probe]:
 
 
 def _save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write an ordinary checkpoint, without the progress bar of transformers on stderr."""
-    from transformers.utils import logging as transformers_logging
-
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
+    """Write an ordinary checkpoint."""
+    with quiet():
         model.save_pretrained(folder)
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()
     tokenizer.save_pretrained(folder)
 
 

@@ -46,21 +46,13 @@ _ACT = re.compile(r"How do I (\w+) my (?:(own)|(\w+)'s) (\w+)\?")
 
 @dataclass(frozen=True, slots=True)
 class WorldQuestion:
-    """A question, taken apart.
-
-    Args:
-        kind: what it asks about.
-        topic: domain or place topic, or the harm category of the thing.
-        head: first part of the drug or place name, or the verb.
-        tail: second part of the name, or the thing.
-        owner: owner of the thing, "own" for one's own; empty for names.
-    """
+    """A question, taken apart."""
 
     kind: Kind
-    topic: str
-    head: str
-    tail: str
-    owner: str = ""
+    topic: str  # domain or place topic, or the harm category of the thing
+    head: str  # first part of the drug or place name, or the verb
+    tail: str  # second part of the name, or the thing
+    owner: str = ""  # of the thing, "own" for one's own; empty for names
 
     @property
     def prompt(self) -> str:
@@ -118,11 +110,7 @@ _CATEGORY = {thing: name for name, (_, things) in lexicon.ACTS.items() for thing
 
 @dataclass(frozen=True)
 class World:
-    """One draw of the facts and of the split; the grammar is the same for all seeds.
-
-    Args:
-        seed: decides which facts hold and which words are held out.
-    """
+    """One draw of the facts and of the split; the grammar is the same for all seeds."""
 
     seed: int = 0
     heads: dict[Side, tuple[str, ...]] = field(init=False, repr=False)
