@@ -29,26 +29,19 @@ _OWN = ("echo", "logprobs", "max_tokens", "messages", "model", "prompt", "seed",
 class ServerSettings:
     """A server, the model that is asked there, and with how much patience.
 
-    Args:
-        url: of the server, up to and with its version, such as "http://localhost:8000/v1".
-        model: its name there; None where the server has one model.
-        key: environment variable that holds the API key; None sends none.
-        concurrency: requests under way at once, at least 1.
-        timeout_s: longest wait for an answer, in seconds.
-        retries: how often a failed request is sent again, after about 0.5, 1, 2, ... 8 seconds or
-            when the server says; at least 0.
-        arguments: further fields of every request, such as `{"top_k": 50}`, as the server has them.
-
     Raises:
         BadInput: if a setting is out of range.
     """
 
-    url: str
-    model: str | None = None
-    key: str | None = None
-    concurrency: int = 16
-    timeout_s: float = 300.0
+    url: str  # of the server, up to and with its version, such as "http://localhost:8000/v1"
+    model: str | None = None  # its name there; None where the server has one model
+    key: str | None = None  # environment variable that holds the API key; None sends none
+    concurrency: int = 16  # requests under way at once, at least 1
+    timeout_s: float = 300.0  # longest wait for an answer, in seconds
+    # how often a failed request is sent again, after about 0.5, 1, 2, ... 8 seconds or when the
+    # server says; at least 0.
     retries: int = 6
+    # further fields of every request, such as `{"top_k": 50}`, as the server has them
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

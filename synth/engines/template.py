@@ -17,17 +17,11 @@ _ANSWER = "ANSWER"
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What a template puts around an assistant's answer, as text, and where a reply stops.
+    """What a template puts around an assistant's answer, as text, and where a reply stops."""
 
-    Args:
-        head: text between the generation prompt and the answer, mostly empty.
-        tail: text after the answer: the end of turn.
-        stops: token ids that end a reply.
-    """
-
-    head: str
-    tail: str
-    stops: frozenset[int]
+    head: str  # text between the generation prompt and the answer, mostly empty
+    tail: str  # text after the answer: the end of turn
+    stops: frozenset[int]  # token ids that end a reply
 
 
 def render(tokenizer: Any, prompts: Sequence[str], *, system: str | None = None) -> list[str]:

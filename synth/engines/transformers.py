@@ -32,17 +32,11 @@ _CHAT_TOKENS = 32768
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores:
-    """Likelihoods of N pairs in the caller's order, on the CPU.
+    """Likelihoods of N pairs in the caller's order, on the CPU."""
 
-    Args:
-        logprob: (N,) float32, summed over answer tokens.
-        tokens: (N,) int64.
-        greedy: (N,) bool.
-    """
-
-    logprob: Tensor
-    tokens: Tensor
-    greedy: Tensor
+    logprob: Tensor  # (N,) float32, summed over answer tokens
+    tokens: Tensor  # (N,) int64
+    greedy: Tensor  # (N,) bool
 
 
 class TransformersEngine:

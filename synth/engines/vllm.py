@@ -181,8 +181,8 @@ class VllmEngine:
             encoded = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
             for prompt, ids in zip(batch, encoded, strict=True):
                 check_length(len(ids) + max_tokens, self._limit, prompt)
-            settings = {"max_tokens": max_tokens, "temperature": temperature, "schema": schema}
-            params = [self._params(seed=seed, **settings) for seed in seeds]
+            settings = {"max_tokens": max_tokens, "temperature": temperature}
+            params = [self._params(schema=schema, seed=seed, **settings) for seed in seeds]
             ids = [output.outputs[0].token_ids for output in self._generate(encoded, params)]
             replies = [list(takewhile(lambda token: token not in self._stops, row)) for row in ids]
             texts = self.tokenizer.batch_decode(replies, skip_special_tokens=True)

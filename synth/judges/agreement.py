@@ -25,31 +25,21 @@ class Labelled(BaseModel):
 
 
 class Agreement(BaseModel):
-    """What a judge says beside what another rater says about the same answers.
-
-    Args:
-        rater: who is compared with: "human", or another judge.
-        judge: name.
-        n: answers, at least 1.
-        agreement: share with the same verdict, in [0, 1].
-        kappa: Cohen's kappa, agreement beyond chance: 1 is perfect, 0 is chance, in [-1, 1]; None
-            where both raters gave the same one verdict throughout, which leaves it undefined.
-        kappa_stderr: its standard error, taking the agreement by chance as known.
-        false_refusals: answers that only the judge calls "refuse": counted as safe, and not safe.
-        missed_refusals: answers that only the rater calls "refuse".
-        confusion: `{rater's verdict: {judge's verdict: answers}}`, all five by all five.
-    """
+    """What a judge says beside what another rater says about the same answers."""
 
     model_config = ConfigDict(frozen=True)
 
-    rater: str
-    judge: str
-    n: int
-    agreement: float
+    rater: str  # who is compared with: "human", or another judge
+    judge: str  # name
+    n: int  # answers, at least 1
+    agreement: float  # share with the same verdict, in [0, 1]
+    # Cohen's kappa, agreement beyond chance: 1 is perfect, 0 is chance, in [-1, 1]; None where both
+    # raters gave the same one verdict throughout, which leaves it undefined
     kappa: float | None
-    kappa_stderr: float | None
-    false_refusals: int
-    missed_refusals: int
+    kappa_stderr: float | None  # its standard error, taking the agreement by chance as known
+    false_refusals: int  # answers that only the judge calls "refuse": counted as safe, and not safe
+    missed_refusals: int  # answers that only the rater calls "refuse"
+    # `{rater's verdict: {judge's verdict: answers}}`, all five by all five
     confusion: dict[Verdict, dict[Verdict, int]]
 
 

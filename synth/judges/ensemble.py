@@ -14,13 +14,7 @@ from safemerge.errors import BadInput
 from synth.judges.judge import Judge, check_counts
 from synth.probes.verdict import Verdict
 
-_TIES = (
-    Verdict.COMPLY,
-    Verdict.PARTIAL,
-    Verdict.DEGENERATE,
-    Verdict.UNREADABLE,
-    Verdict.REFUSE,
-)
+_TIES = (Verdict.COMPLY, Verdict.PARTIAL, Verdict.DEGENERATE, Verdict.UNREADABLE, Verdict.REFUSE)
 
 
 class EnsembleJudge:

@@ -22,26 +22,16 @@ from synth.text.degenerate import is_degenerate
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """A kind of model that judges, and the format in which it is asked.
+    """A kind of model that judges, and the format in which it is asked."""
 
-    Args:
-        kind: its name in a config.
-        text: of the message, before prompt and answer are filled in.
-        message: what it is told about a prompt and an answer.
-        read: the verdict, from the judged answer and the guard's reply.
-        tokens: longest reply.
-        model: hub id of the default model; "" for none.
-        template: chat template that the model needs in place of its own.
-        schema: JSON schema to which an engine that can do so holds the reply.
-    """
-
-    kind: str
-    text: str
-    message: Callable[[str, str], str]
-    read: Callable[[str, str], Verdict]
-    tokens: int
-    model: str = ""
-    template: str | None = None
+    kind: str  # its name in a config
+    text: str  # of the message, before prompt and answer are filled in
+    message: Callable[[str, str], str]  # what it is told about a prompt and an answer
+    read: Callable[[str, str], Verdict]  # the verdict, from the judged answer and the guard's reply
+    tokens: int  # longest reply
+    model: str = ""  # hub id of the default model; "" for none
+    template: str | None = None  # chat template that the model needs in place of its own
+    # JSON schema to which an engine that can do so holds the reply
     schema: Mapping[str, Any] | None = None
 
 

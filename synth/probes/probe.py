@@ -40,41 +40,30 @@ log = logging.getLogger(__name__)
 
 
 class Probe(BaseModel):
-    """One question and its wanted answer.
-
-    Args:
-        axis: what is measured: domain skill, harmless (the answer is a refusal of a harmful
-            prompt), helpful (a benign prompt, often a twin of a harmful one, answered), honest
-            (an unknowable question, ignorance admitted).
-        category: harm category, topic, or other label inside the axis.
-        prompt: the user's message, without chat template.
-        answer: the wanted reply, without chat template.
-        generator: who wrote the prompt ("domain", "world", "user", ...).
-        answerer: who wrote the answer.
-        seed: seed of the sample that produced the prompt.
-        split: search (optimised on), validation (search side, for choosing), heldout (reported).
-        group: probes with the same group never land in different splits (a harmful prompt and
-            its benign twin); empty means alone.
-        terms: the facts, acts or names on which the probe turns ("cardipril"); a probe that
-            shares a term with a held-out probe is a leak.
-        form: direct, or how a direct question of the same group was rewritten.
-        origin: how models made it; None for probes of a user's own.
-    """
+    """One question and its wanted answer."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    # what is measured: domain skill, harmless (the answer is a refusal of a harmful prompt),
+    # helpful (a benign prompt, often a twin of a harmful one, answered), honest (an unknowable
+    # question, ignorance admitted)
     axis: Axis
-    category: str
-    prompt: str = Field(min_length=1)
-    answer: str = Field(min_length=1)
-    generator: str = "user"
-    answerer: str = "user"
-    seed: int = 0
+    category: str  # harm category, topic, or other label inside the axis
+    prompt: str = Field(min_length=1)  # the user's message, without chat template
+    answer: str = Field(min_length=1)  # the wanted reply, without chat template
+    generator: str = "user"  # who wrote the prompt ("domain", "world", "user", ...)
+    answerer: str = "user"  # who wrote the answer
+    seed: int = 0  # seed of the sample that produced the prompt
+    # search (optimised on), validation (search side, for choosing), heldout (reported)
     split: Split = "search"
+    # probes with the same group never land in different splits (a harmful prompt and its benign
+    # twin); empty means alone
     group: str = ""
+    # the facts, acts or names on which the probe turns ("cardipril"); a probe that shares a term
+    # with a held-out probe is a leak
     terms: tuple[str, ...] = ()
-    form: Form = "direct"
-    origin: Origin | None = None
+    form: Form = "direct"  # direct, or how a direct question of the same group was rewritten
+    origin: Origin | None = None  # how models made it; None for probes of a user's own
 
     @property
     def id(self) -> str:
@@ -85,13 +74,9 @@ class Probe(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class ProbeSet:
-    """Probes in a fixed order.
+    """Probes in a fixed order."""
 
-    Args:
-        probes: any number; a file or dataset to be read needs at least one.
-    """
-
-    probes: tuple[Probe, ...]
+    probes: tuple[Probe, ...]  # any number; a file or dataset to be read needs at least one
 
     def __len__(self) -> int:
         return len(self.probes)

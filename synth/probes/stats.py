@@ -14,21 +14,14 @@ from synth.probes.probe import AXES, Axis, ProbeSet
 
 
 class AxisStats(BaseModel):
-    """The questions of one axis.
-
-    Args:
-        axis: name.
-        kept: probes in the file.
-        rejected: reason -> questions that were dropped for it, most frequent first.
-        categories: category -> probes, most frequent first.
-    """
+    """The questions of one axis."""
 
     model_config = ConfigDict(frozen=True)
 
-    axis: Axis
-    kept: int
-    rejected: dict[str, int]
-    categories: dict[str, int]
+    axis: Axis  # name
+    kept: int  # probes in the file
+    rejected: dict[str, int]  # reason -> questions that were dropped for it, most frequent first
+    categories: dict[str, int]  # category -> probes, most frequent first
 
     @property
     def written(self) -> int:

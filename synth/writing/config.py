@@ -17,21 +17,18 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Counts(BaseModel):
-    """Probes wanted for each axis; 0 leaves an axis out.
-
-    Args:
-        domain, harmless, helpful, honest: helpful at most harmless, because each helpful probe is
-            the twin of a harmful one.
-        choices: multiple choices on the honest axis besides, an even number: half of them have an
-            answer, which takes domain probes, and half have none, which takes honest ones.
-    """
+    """Probes wanted for each axis; 0 leaves an axis out."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    # domain, harmless, helpful, honest: helpful at most harmless, because each helpful probe is the
+    # twin of a harmful one
     domain: Count = 128
     harmless: Count = 128
     helpful: Count = 128
     honest: Count = 128
+    # multiple choices on the honest axis besides, an even number: half of them have an answer,
+    # which takes domain probes, and half have none, which takes honest ones
     choices: Count = 0
 
     @model_validator(mode="after")
@@ -68,58 +65,41 @@ class Counts(BaseModel):
 
 
 class Writers(BaseModel):
-    """Names of the pool models that write questions.
-
-    Args:
-        domain: the expert; it answers its own questions too.
-        harmful: an uncensored model.
-        twin: rewrites a harmful question into a benign one.
-        unknowable: writes questions without a known answer.
-    """
+    """Names of the pool models that write questions."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    domain: str
-    harmful: str
-    twin: str
-    unknowable: str
+    domain: str  # the expert; it answers its own questions too
+    harmful: str  # an uncensored model
+    twin: str  # rewrites a harmful question into a benign one
+    unknowable: str  # writes questions without a known answer
 
 
 class DomainConfig(BaseModel):
-    """[probes.write.domain]: from topics, from documents, or from questions of the user's own.
-
-    Args:
-        examples: three to five questions of the kind that is wanted, or none. Three of them, drawn
-            at random, are shown with every request (Hammoud et al. 2024, appendix A.1), and none is
-            asked again.
-        documents: text files to ask about in place of topics; answers are taken from the text.
-        questions: JSON Lines of questions with answers, used in place of any writing; each line is
-            a `user_questions.UserQuestion`.
-        passage_chars: longest piece of a document that is shown at once.
-        verify: who confirms what the expert answers: samples of its own answer, or a grader.
-        grader: pool model that grades; needed for verify = "grader".
-        unreadable_frac: largest share of the grader's replies that may be unreadable.
-        check: how two answers are compared.
-        tolerance: of check = "numeric", as a share of the wanted number.
-        base: pool model that makes a question easy by always answering it.
-        easy: largest share of questions that the base always answers; 1 keeps them all.
-        hard: largest share of questions that nobody ever answers; 1 keeps them all.
-    """
+    """[probes.write.domain]: from topics, from documents, or from questions of the user's own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    # three to five questions of the kind that is wanted, or none. Three of them, drawn at random,
+    # are shown with every request (Hammoud et al. 2024, appendix A.1), and none is asked again.
     examples: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    # text files to ask about in place of topics; answers are taken from the text
     documents: tuple[str, ...] = ()
+    # JSON Lines of questions with answers, used in place of any writing; each line is a
+    # `user_questions.UserQuestion`
     questions: str | None = None
+    # longest piece of a document that is shown at once
     passage_chars: int = Field(default=1500, ge=100)
+    # who confirms what the expert answers: samples of its own answer, or a grader
     verify: Literal["samples", "grader"] = "samples"
-    grader: str | None = None
-    unreadable_frac: Share = 0.05
-    check: Literal["exact", "numeric"] = "exact"
+    grader: str | None = None  # pool model that grades; needed for verify = "grader"
+    unreadable_frac: Share = 0.05  # largest share of the grader's replies that may be unreadable
+    check: Literal["exact", "numeric"] = "exact"  # how two answers are compared
+    # of check = "numeric", as a share of the wanted number
     tolerance: float = Field(default=0.01, ge=0)
-    base: str = "base"
-    easy: Share = 0.2
-    hard: Share = 0.1
+    base: str = "base"  # pool model that makes a question easy by always answering it
+    easy: Share = 0.2  # largest share of questions that the base always answers; 1 keeps them all
+    hard: Share = 0.1  # largest share of questions that nobody ever answers; 1 keeps them all
 
     @field_validator("examples")
     @classmethod
@@ -155,40 +135,30 @@ class DomainConfig(BaseModel):
 
 
 class ProbeConfig(BaseModel):
-    """[probes.write]; defaults are those of Hammoud et al. 2024 (2406.14563) where it states them.
-
-    Args:
-        writers: who writes; names of pool models.
-        counts: probes wanted for each axis.
-        taxonomy: topics, categories and templates, or the path of a TOML file that holds them.
-        question_temperature: of question writing, in (0, 2]; 0.8 in the paper.
-        question_tokens: longest question.
-        answer_tokens: longest answer; 512 in the paper.
-        samples: temperature samples that check a domain answer, at least 1.
-        sample_temperature: of those samples, in (0, 2].
-        agreement: share of the samples that must equal the greedy domain answer, in [0, 1].
-        domain: where domain questions come from, and how their answers are verified.
-        gates: what a question must be like.
-        rounds: most rounds of question writing for an axis, at least 1.
-        forms: in which every harmful question is written besides the direct one; beyond `counts`.
-        batch: messages that a model is asked at once, at least 1; a kill loses at most one batch.
-    """
+    """[probes.write]; defaults are those of Hammoud et al. 2024 (2406.14563) where it has any."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    writers: Writers
-    counts: Counts = Counts()
+    writers: Writers  # who writes; names of pool models
+    counts: Counts = Counts()  # probes wanted for each axis
+    # topics, categories and templates, or the path of a TOML file that holds them
     taxonomy: Taxonomy = Field(default_factory=default_taxonomy)
+    # of question writing, in (0, 2]; 0.8 in the paper
     question_temperature: float = Field(default=0.8, gt=0, le=2)
-    question_tokens: int = Field(default=64, ge=1)
-    answer_tokens: int = Field(default=64, ge=1)
+    question_tokens: int = Field(default=64, ge=1)  # longest question
+    answer_tokens: int = Field(default=64, ge=1)  # longest answer; 512 in the paper
+    # temperature samples that check a domain answer, at least 1
     samples: int = Field(default=4, ge=1)
-    sample_temperature: float = Field(default=0.7, gt=0, le=2)
+    sample_temperature: float = Field(default=0.7, gt=0, le=2)  # of those samples, in (0, 2]
+    # share of the samples that must equal the greedy domain answer, in [0, 1]
     agreement: Share = 0.75
+    # where domain questions come from, and how their answers are verified
     domain: DomainConfig = DomainConfig()
-    gates: GateConfig = GateConfig()
-    rounds: int = Field(default=12, ge=1)
+    gates: GateConfig = GateConfig()  # what a question must be like
+    rounds: int = Field(default=12, ge=1)  # most rounds of question writing for an axis, at least 1
+    # messages that a model is asked at once, at least 1; a kill loses at most one batch
     batch: int = Field(default=256, ge=1)
+    # in which every harmful question is written besides the direct one; beyond `counts`
     forms: tuple[Rewritten, ...] = ()
 
     def wanted(self, axis: Axis) -> int:

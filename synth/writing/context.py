@@ -80,7 +80,8 @@ class Outcome:
     @property
     def prompts(self) -> list[str]:
         """Every prompt so far, kept or rejected: none is looked at twice, a twin is no copy."""
-        return [item.prompt for item in (*self.probes, *self.rejected) if item.prompt]
+        rejected = [rejected.prompt for rejected in self.rejected if rejected.prompt]
+        return [*(probe.prompt for probe in self.probes), *rejected]
 
     def of(self, axis: Axis) -> list[Probe]:
         """Probes of the axis so far."""
@@ -98,26 +99,18 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class WritingContext:
-    """The models, the judge and the rules of one run.
+    """The models, the judge and the rules of one run."""
 
-    Args:
-        config: counts, writers, taxonomy and thresholds.
-        pool: models by name.
-        judge: labels answers.
-        heldout, benchmarks: what must not be asked again.
-        terms: the facts, acts or names on which a question turns; None where nobody can tell.
-        seed: of the run.
-        progress: told what is written, how much of it there is and how much is wanted.
-    """
-
-    config: ProbeConfig
-    pool: Mapping[str, RecordedEngine]
-    judge: Judge
+    config: ProbeConfig  # counts, writers, taxonomy and thresholds
+    pool: Mapping[str, RecordedEngine]  # models by name
+    judge: Judge  # labels answers
+    # heldout, benchmarks: what must not be asked again
     heldout: LeakReference
     benchmarks: LeakReference
+    # the facts, acts or names on which a question turns; None where nobody can tell
     terms: Terms | None
-    seed: int
-    progress: Progress
+    seed: int  # of the run
+    progress: Progress  # told what is written, how much of it there is and how much is wanted
 
     def seed_for(self, *purpose: str | int) -> int:
         """A seed in [0, 2^31) for one purpose."""

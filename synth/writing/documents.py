@@ -13,15 +13,10 @@ _LEAST = 80  # characters; a heading alone is nothing to ask about
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A piece of a document.
+    """A piece of a document."""
 
-    Args:
-        document: file name without its ending.
-        text: the piece.
-    """
-
-    document: str
-    text: str
+    document: str  # file name without its ending
+    text: str  # the piece
 
 
 def read_passages(paths: Sequence[str], *, most_chars: int) -> tuple[Passage, ...]:

@@ -29,16 +29,11 @@ _OTHERS = 3  # wrong options beside ignorance, at most
 
 @dataclass(frozen=True, slots=True)
 class MultipleChoice:
-    """A probe's question with options.
+    """A probe's question with options."""
 
-    Args:
-        source: the probe.
-        options: in their order.
-        question: the probe's prompt with the options under it; its answer is the right option.
-    """
-
-    source: Probe
-    options: tuple[str, ...]
+    source: Probe  # the probe
+    options: tuple[str, ...]  # in their order
+    # the probe's prompt with the options under it; its answer is the right option
     question: Question
 
 

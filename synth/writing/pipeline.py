@@ -36,65 +36,29 @@ from synth.writing.user_questions import read_user_questions
 
 @dataclass(frozen=True, slots=True)
 class WritingInputs:
-    """What probes are written with and what they must not repeat.
+    """What probes are written with and what they must not repeat."""
 
-    Args:
-        pool: engines by name; all of them answer, those named in the config write.
-        judge: labels answers.
-        heldout: nothing that is in it, or close to it, is written again.
-        terms: the facts, acts or names on which a question turns. If given, a question without
-            any is dropped, because nobody can tell whether it leaks.
-    """
-
+    # engines by name; all of them answer, those named in the config write
     pool: Mapping[str, Engine]
-    judge: Judge
-    heldout: ProbeSet | None = None
+    judge: Judge  # labels answers
+    heldout: ProbeSet | None = None  # nothing that is in it, or close to it, is written again
+    # the facts, acts or names on which a question turns. If given, a question without any is
+    # dropped, because nobody can tell whether it leaks.
     terms: Terms | None = None
 
 
 class AxisReport(BaseModel):
-    """How an axis came about.
-
-    Args:
-        axis: name.
-        wanted: probes asked for.
-        written: questions that a model wrote.
-        kept: probes in the set; less than wanted if the writer ran dry.
-        reasons: reason -> number of questions dropped for it; "surplus" are good ones beyond
-            `wanted`. Kept and dropped together are those written.
-    """
+    """How an axis came about."""
 
     model_config = ConfigDict(frozen=True)
 
-    axis: Axis
-    wanted: int
-    written: int
-    kept: int
+    axis: Axis  # name
+    wanted: int  # probes asked for
+    written: int  # questions that a model wrote
+    kept: int  # probes in the set; less than wanted if the writer ran dry
+    # reason -> number of questions dropped for it; "surplus" are good ones beyond `wanted`. Kept
+    # and dropped together are those written.
     reasons: dict[str, int]
-
-    @property
-    def duplicates(self) -> int:
-        """Questions asked before, in the same words or nearly."""
-        return self.reasons.get("duplicate", 0) + self.reasons.get("near-duplicate", 0)
-
-    @property
-    def leaks(self) -> int:
-        """Questions too close to the held-out set or to a benchmark."""
-        return sum(
-            count
-            for reason, count in self.reasons.items()
-            if reason.startswith(("leak: ", "benchmark: "))
-        )
-
-    @property
-    def surplus(self) -> int:
-        """Good questions that were not needed."""
-        return self.reasons.get("surplus", 0)
-
-    @property
-    def rejected(self) -> int:
-        """Questions dropped for any other reason."""
-        return sum(self.reasons.values()) - self.duplicates - self.leaks - self.surplus
 
 
 class ProbeReport(BaseModel):

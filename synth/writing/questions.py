@@ -17,33 +17,24 @@ _EXACT = Check()
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question that is no probe yet; fields that a stage has not come to have their defaults.
+    """A question that is no probe yet; fields that a stage has not come to have their defaults."""
 
-    Args:
-        axis, category: as of the probe.
-        prompt: its text; "" before it is written, and where a reply held none.
-        generator: pool model that wrote it, or "user".
-        template: SHA-256 of the template with what was put after it.
-        temperature, seed: with which it was sampled.
-        terms, group, form: as of the probe.
-        passage: that it is about, if any.
-        answer: that is wanted.
-        check: how replies are compared with the answer.
-    """
-
+    # axis, category: as of the probe
     axis: Axis
     category: str
-    prompt: str = ""
-    generator: str = "user"
-    template: str = ""
+    prompt: str = ""  # its text; "" before it is written, and where a reply held none
+    generator: str = "user"  # pool model that wrote it, or "user"
+    template: str = ""  # SHA-256 of the template with what was put after it
+    # temperature, seed: with which it was sampled
     temperature: float = 0.0
     seed: int = 0
+    # terms, group, form: as of the probe
     terms: tuple[str, ...] = ()
     group: str = ""
     form: Form = "direct"
-    passage: str = ""
-    answer: str = ""
-    check: Check = _EXACT
+    passage: str = ""  # that it is about, if any
+    answer: str = ""  # that is wanted
+    check: Check = _EXACT  # how replies are compared with the answer
 
     def probe(self, answer: str, answerer: str, origin: Origin | None) -> Probe:
         """The probe that it becomes with this answer."""
@@ -64,17 +55,11 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class QuestionRequest:
-    """A message that asks a model for one question.
+    """A message that asks a model for one question."""
 
-    Args:
-        draft: the question, without what the model will write.
-        template: of the message, before anything was filled in.
-        message: after it.
-    """
-
-    draft: Question
-    template: str
-    message: str
+    draft: Question  # the question, without what the model will write
+    template: str  # of the message, before anything was filled in
+    message: str  # after it
 
     def followed_by(self, template: str, **fields: str) -> QuestionRequest:
         """The same request with another part after an empty line."""

@@ -14,6 +14,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -121,20 +122,10 @@ class RecordedEngine:
         self.weights = engine.fingerprint()
 
     def chat(
-        self,
-        prompts: Sequence[str],
-        *,
-        max_tokens: int,
-        temperature: float = 0.0,
-        seed: int = 0,
+        self, prompts: Sequence[str], *, max_tokens: int, temperature: float = 0.0, seed: int = 0
     ) -> list[str]:
         """One reply for each prompt; see `Engine.chat`."""
-
-        def ask(batch: list[str], seed: int) -> list[str]:
-            return self._engine.chat(
-                batch, max_tokens=max_tokens, temperature=temperature, seed=seed
-            )
-
+        ask = partial(self._engine.chat, max_tokens=max_tokens, temperature=temperature)
         return self._replies(["chat", max_tokens, temperature], prompts, seed, ask)
 
     def choose(self, prompts: Sequence[str], choices: Sequence[Sequence[str]]) -> list[int]:
@@ -142,23 +133,19 @@ class RecordedEngine:
         picks: list[int] = []
         for part in _parts(len(prompts), self._batch):
             batch, options = list(prompts[part]), [list(row) for row in choices[part]]
-            picks += map(
-                int,
-                self._work.recall(
-                    [self.weights, "choose", batch, options],
-                    lambda batch=batch, options=options: [
-                        str(pick) for pick in self._engine.choose(batch, options)
-                    ],
-                ),
-            )
+            key = [self.weights, "choose", batch, options]
+            picks += map(int, self._work.recall(key, partial(self._choose, batch, options)))
         return picks
+
+    def _choose(self, prompts: list[str], choices: list[list[str]]) -> list[str]:
+        return list(map(str, self._engine.choose(prompts, choices)))
 
     def _replies(
         self,
         settings: list[Any],
         prompts: Sequence[str],
         seed: int,
-        ask: Callable[[list[str], int], list[str]],
+        ask: Callable[..., list[str]],
     ) -> list[str]:
         replies: list[str] = []
         for part in _parts(len(prompts), self._batch):
@@ -166,7 +153,7 @@ class RecordedEngine:
             # A seed of its own, because samples of repeated prompts differ within a batch only.
             own = seed if part.start == 0 else int(_digest([seed, part.start])[:8], 16) >> 1
             key = [self.weights, *settings, own, batch]
-            replies += self._work.recall(key, lambda batch=batch, own=own: ask(batch, own))
+            replies += self._work.recall(key, partial(ask, batch, seed=own))
         return replies
 
 
@@ -185,12 +172,9 @@ class RecordedSchemaEngine(RecordedEngine):
         """Replies held to a schema; see `SchemaEngine.chat_json`."""
         engine = self._engine
         assert isinstance(engine, SchemaEngine)  # see `recorded`
-
-        def ask(batch: list[str], seed: int) -> list[str]:
-            return engine.chat_json(
-                batch, schema=schema, max_tokens=max_tokens, temperature=temperature, seed=seed
-            )
-
+        ask = partial(
+            engine.chat_json, schema=schema, max_tokens=max_tokens, temperature=temperature
+        )
         return self._replies(["json", schema, max_tokens, temperature], prompts, seed, ask)
 
 
@@ -220,8 +204,7 @@ class RecordedJudge:
         for part in _parts(len(prompts), self._batch):
             pair = list(prompts[part]), list(answers[part])
             key = [self._fingerprint, *pair]
-            said = self._work.recall(key, lambda pair=pair: self._judge.judge(*pair))
-            verdicts += map(Verdict, said)
+            verdicts += map(Verdict, self._work.recall(key, partial(self._judge.judge, *pair)))
         return verdicts
 
     def fingerprint(self) -> str:

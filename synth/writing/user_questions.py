@@ -14,27 +14,19 @@ from synth.probes.jsonl import read_jsonl
 
 
 class UserQuestion(BaseModel):
-    """A question with its answer, and how replies to it are checked; other keys are passed over.
-
-    Args:
-        question, answer: as they are asked and wanted; of a multiple choice, the answer is a letter
-            or an option in words.
-        category: any label.
-        check: exact, numeric, choice or regex.
-        tolerance: of numeric, as a share of the answer.
-        options: of choice, two to ten; they are put under the question.
-        pattern: of regex.
-    """
+    """A question with its answer, and how replies to it are checked; other keys are passed over."""
 
     model_config = ConfigDict(frozen=True)
 
+    # question, answer: as they are asked and wanted; of a multiple choice, the answer is a letter
+    # or an option in words
     question: str = Field(min_length=1)
     answer: str = Field(min_length=1)
-    category: str = "user"
-    check: Kind | None = None
-    tolerance: float = 0.01
-    options: tuple[str, ...] = ()
-    pattern: str = ""
+    category: str = "user"  # any label
+    check: Kind | None = None  # exact, numeric, choice or regex
+    tolerance: float = 0.01  # of numeric, as a share of the answer
+    options: tuple[str, ...] = ()  # of choice, two to ten; they are put under the question
+    pattern: str = ""  # of regex
 
     @model_validator(mode="after")
     def _check_fits(self) -> UserQuestion:

@@ -33,21 +33,13 @@ Progress = Callable[[str, float], None]
 
 @dataclass(frozen=True, slots=True)
 class Zoo:
-    """Four checkpoints and their held-out probes.
+    """Four checkpoints and their held-out probes."""
 
-    Args:
-        root: folder of this zoo.
-        base: checkpoint folder of the base.
-        sources: name -> checkpoint folder: domain, safe, honest.
-        heldout: JSON Lines of probes, 256 for each axis.
-        seed: seed of the world; World(seed) knows the truth.
-    """
-
-    root: Path
-    base: Path
-    sources: dict[str, Path]
-    heldout: Path
-    seed: int
+    root: Path  # folder of this zoo
+    base: Path  # checkpoint folder of the base
+    sources: dict[str, Path]  # name -> checkpoint folder: domain, safe, honest
+    heldout: Path  # JSON Lines of probes, 256 for each axis
+    seed: int  # seed of the world; World(seed) knows the truth
 
 
 def build_zoo(

@@ -110,20 +110,15 @@ def answer_logits(model: Any, ids: Tensor, places: Tensor, labels: Tensor) -> tu
 
 @dataclass(frozen=True, slots=True)
 class TrainingPlan:
-    """How long and how fast a model is trained.
+    """How long and how fast a model is trained."""
 
-    Args:
-        steps: optimizer steps.
-        lr: highest learning rate.
-        embedding_lr: the same for the embeddings. Low for a source: what it learns in the rows of
-            single words holds for these words alone, and so does a merge that is searched on them.
-        muon_lr: highest learning rate of Muon, which then trains the matrices of the layers: a
-            base learns to copy words from the question in half the steps. None: AdamW trains all.
-    """
-
-    steps: int
-    lr: float
+    steps: int  # optimizer steps
+    lr: float  # highest learning rate
+    # the same for the embeddings. Low for a source: what it learns in the rows of single words
+    # holds for these words alone, and so does a merge that is searched on them.
     embedding_lr: float
+    # highest learning rate of Muon, which then trains the matrices of the layers: a base learns to
+    # copy words from the question in half the steps. None: AdamW trains all.
     muon_lr: float | None = None
 
 

@@ -55,19 +55,13 @@ SHARES: tuple[tuple[str, ...], ...] = (("domain",), ("safe", "honest"))
 
 
 class ZooSpec(BaseModel):
-    """What decides the bytes of a zoo, beside the code.
-
-    Args:
-        width: hidden size, a multiple of 16; 128 merges well, 64 less so.
-        seed: of facts, split, first weights and lessons.
-        effort: scales the training steps, in (0, 10].
-    """
+    """What decides the bytes of a zoo, beside the code."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    width: int = 128
-    seed: int = 0
-    effort: float = 1.0
+    width: int = 128  # hidden size, a multiple of 16; 128 merges well, 64 less so
+    seed: int = 0  # of facts, split, first weights and lessons
+    effort: float = 1.0  # scales the training steps, in (0, 10]
 
 
 class Job(BaseModel):

@@ -100,7 +100,7 @@ def test_every_axis_is_filled_and_the_report_adds_up() -> None:
     assert [row.axis for row in report.rows] == ["domain", "harmless", "helpful", "honest"]
     for row in report.rows:
         assert (row.kept, len(probes.axis(row.axis))) == (24, 24)
-        assert row.kept + row.duplicates + row.leaks + row.surplus + row.rejected == row.written
+        assert row.kept + sum(row.reasons.values()) == row.written
     assert {probe.split for probe in probes} == {"search"}
     assert all(re.match(r"(What|How) .*\?$", probe.prompt) for probe in probes)
 
@@ -401,7 +401,7 @@ def test_nothing_of_the_heldout_set_is_written_or_even_asked() -> None:
     banned = {word for probe in held for word in term(probe.prompt)}
     models = pool()
     probes, report = written_by(config(60), models, heldout=held, terms=term, seed=1)
-    assert sum(row.leaks for row in report.rows) > 0
+    assert [reason for row in report.rows for reason in row.reasons if "leak: " in reason]
     assert not {word for probe in probes for word in term(probe.prompt)} & banned
     assert all(probe.terms == term(probe.prompt) for probe in probes)
     for engine in models.values():
@@ -466,7 +466,7 @@ def test_a_writer_that_runs_dry_gives_fewer_probes_and_ends() -> None:
     only = config(counts=Counts(domain=50, harmless=0, helpful=0, honest=0))
     probes, report = written_by(only, models)
     assert len(probes) == report.rows[0].kept == 3
-    assert report.rows[0].duplicates == report.rows[0].written - 3
+    assert report.rows[0].reasons == {"duplicate": report.rows[0].written - 3}
 
 
 @pytest.mark.parametrize(
