@@ -95,11 +95,7 @@ class OpenAIEngine:
         return self._client.in_parallel(self._score, tokenize(self.tokenizer, pairs))
 
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
-        """Always refused.
-
-        Raises:
-            BadInput: since a server's weights cannot be replaced through this protocol.
-        """
+        """Always a BadInput: a server's weights cannot be replaced through this protocol."""
         raise BadInput(
             f"the weights of a model at {self._server.url} cannot be replaced from here; take the "
             "transformers or the vllm engine, or serve a checkpoint that holds them"

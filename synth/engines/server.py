@@ -69,9 +69,6 @@ class Logprobs(BaseModel):
 class Client:
     """Requests to one model of a server.
 
-    Args:
-        settings: of the server.
-
     Raises:
         MissingDependency: if the official client is not installed.
         BadInput: if the key is missing, or the server does not have the model.

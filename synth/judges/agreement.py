@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from math import sqrt
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from safemerge.errors import JudgeError
-from safemerge.recipe import first_problem
-from synth.probes.jsonl import read_jsonl
+from synth.probes.jsonl import read_records
 from synth.probes.verdict import Verdict
 
 
@@ -50,12 +49,7 @@ def read_labelled(path: Path) -> tuple[Labelled, ...]:
         ProbeError: if the file cannot be read or a line is not a JSON object.
         JudgeError: for a line without these keys, a label that is no verdict, or an empty file.
     """
-    rows = []
-    for where, row in read_jsonl(path):
-        try:
-            rows.append(Labelled.model_validate(row))
-        except ValidationError as error:
-            raise JudgeError(f"{where}: {first_problem(error)}; mend or delete it") from error
+    rows = read_records(path, Labelled, JudgeError)
     if not rows:
         raise JudgeError(
             f"{path} holds no labelled answers; give JSON Lines of prompt, answer and label"

@@ -56,12 +56,7 @@ class Counts(BaseModel):
 
     def of(self, axis: Axis) -> int:
         """The count of one axis."""
-        return {
-            "domain": self.domain,
-            "harmless": self.harmless,
-            "helpful": self.helpful,
-            "honest": self.honest,
-        }[axis]
+        return int(getattr(self, axis))
 
 
 class Writers(BaseModel):

@@ -124,15 +124,9 @@ class WritingContext:
     def rounds(
         self, outcome: Outcome, wanted: Mapping[Axis, int], lead: Axis
     ) -> Iterator[tuple[int, int]]:
-        """Rounds of question writing until every wanted axis is full, or a writer has run dry.
+        """Yield (number of a round, how many questions of the axis `lead` to write in it).
 
-        Args:
-            outcome: is filled between the rounds.
-            wanted: probes of each axis.
-            lead: axis whose questions are written; those of the others follow from them.
-
-        Yields:
-            Number of the round, and how many questions to write.
+        Ends when `outcome`, filled between rounds, holds what is wanted, or a writer runs dry.
         """
         idle, before = 0, -1
         for turn in range(self.config.rounds + 1):
@@ -155,14 +149,7 @@ class WritingContext:
     def write(
         self, outcome: Outcome, writer: str, requests: Sequence[QuestionRequest], turn: int
     ) -> list[Question]:
-        """One round of sampled questions, cleaned and sifted.
-
-        Args:
-            outcome: gets the rejects and the number written.
-            writer: name of the pool model.
-            requests: one question each, all of one axis.
-            turn: number of the round; other rounds give other samples.
-        """
+        """One round of sampled questions of one axis, cleaned and sifted; see `sift`."""
         seed = self.seed_for("write", requests[0].draft.axis, turn)
         written = self.compose(writer, requests, self.config.question_temperature, seed)
         return self.sift(outcome, written)
@@ -204,7 +191,7 @@ class WritingContext:
 
         Args:
             outcome: gets the rejects and the number written.
-            questions: to be sifted, all of one axis.
+            questions: of one axis.
             rewritten: they are forms of questions that passed: near those, with the terms of those
                 and perhaps in another language.
         """
@@ -243,13 +230,7 @@ class WritingContext:
         return table
 
     def balance(self, outcome: Outcome, axis: Axis, categories: int) -> None:
-        """Drop probes of an axis whose category is full.
-
-        Args:
-            outcome: whose probes are looked at.
-            axis: of the probes.
-            categories: that questions of the axis are asked for.
-        """
+        """Drop probes of an axis whose category, one of `categories` many, is full."""
         probes = outcome.of(axis)
         beyond = beyond_share(
             [probe.category for probe in probes],
@@ -263,14 +244,7 @@ class WritingContext:
     def keep(
         self, outcome: Outcome, question: Question, answer: Reply, replies: Sequence[Reply]
     ) -> None:
-        """Turn a question into a probe.
-
-        Args:
-            outcome: gets the probe.
-            question: that is kept.
-            answer: the wanted one.
-            replies: of all models that were asked.
-        """
+        """Turn a question into a probe with this answer, one of the `replies` of those asked."""
         origin = Origin(
             weights=self.pool[question.generator].weights,
             template=question.template,

@@ -20,14 +20,9 @@ def pass_rates(
     questions: Sequence[Question],
     *purpose: str | int,
 ) -> list[float]:
-    """Share of a model's samples that are right, in [0, 1], for each question.
+    """Share of a model's samples that are right, in [0, 1], for each answered question.
 
-    Args:
-        context: the models, and how many samples are taken.
-        model: name of the pool model.
-        messages: what it is told, one for each question.
-        questions: with their answers.
-        purpose: other ones give other samples.
+    `messages` are what it is told, one for each question; another `purpose` gives other samples.
     """
     count = context.config.samples
     replies = context.pool[model].chat(
@@ -64,14 +59,7 @@ def levels_of(
 
 
 def thin(context: WritingContext, outcome: Outcome, levels: Mapping[str, Level], of: int) -> None:
-    """Drop what is too easy or too hard beyond its share of `of`.
-
-    Args:
-        context: the shares.
-        outcome: of the domain stage.
-        levels: by prompt.
-        of: size of the whole.
-    """
+    """Drop what is too easy or too hard, by the levels of prompts, beyond its share of `of`."""
     settings = context.config.domain
     if not settings.asks_how_hard:
         return

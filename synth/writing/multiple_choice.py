@@ -45,12 +45,7 @@ def choice_group(source: Probe) -> str:
 def multiple_choices(
     context: WritingContext, known: Sequence[Probe], unknowable: Sequence[Probe]
 ) -> Outcome:
-    """Multiple choices from probes of two stages, which are left as they are.
-
-    Args:
-        context: the models and rules.
-        known: of the domain stage.
-        unknowable: of the honesty stage.
+    """Multiple choices from probes of the domain and the honesty stage, which stay as they are.
 
     Returns:
         As many of the one kind as of the other, at most half of the wanted count each, each with

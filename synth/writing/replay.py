@@ -109,13 +109,7 @@ class WorkFile:
 
 
 class RecordedEngine:
-    """A `ChatEngine` whose replies are kept; of a `SchemaEngine` take `RecordedSchemaEngine`.
-
-    Args:
-        engine: the model; its weights must not change.
-        work: where replies are kept.
-        batch: messages asked at once, at least 1.
-    """
+    """A `ChatEngine` that is asked at most `batch` messages at once and whose replies are kept."""
 
     def __init__(self, engine: Engine, work: WorkFile, batch: int) -> None:
         self._engine, self._work, self._batch = engine, work, batch
@@ -179,19 +173,13 @@ class RecordedSchemaEngine(RecordedEngine):
 
 
 def recorded(engine: Engine, work: WorkFile, batch: int) -> RecordedEngine:
-    """The engine with its replies kept; see `RecordedEngine`."""
+    """The engine, whose weights must not change, with its replies kept."""
     kind = RecordedSchemaEngine if isinstance(engine, SchemaEngine) else RecordedEngine
     return kind(engine, work, batch)
 
 
 class RecordedJudge:
-    """A `Judge` whose verdicts are kept.
-
-    Args:
-        judge: gives the verdicts.
-        work: where they are kept.
-        batch: answers judged at once, at least 1.
-    """
+    """A `Judge` that is asked about at most `batch` answers at once and whose verdicts are kept."""
 
     def __init__(self, judge: Judge, work: WorkFile, batch: int) -> None:
         self._judge, self._work, self._batch = judge, work, batch

@@ -10,7 +10,7 @@ from safemerge.errors import ProbeError
 from safemerge.recipe import first_problem
 from synth.checkers.check import Check, Kind
 from synth.checkers.choice import LETTERS, option_taken
-from synth.probes.jsonl import read_jsonl
+from synth.probes.jsonl import read_records
 
 
 class UserQuestion(BaseModel):
@@ -74,12 +74,7 @@ def read_user_questions(path: str | Path) -> tuple[UserQuestion, ...]:
         ProbeError: if the file cannot be read, is damaged or empty, or a line is no question with
             an answer that passes its own check.
     """
-    rows = []
-    for where, row in read_jsonl(Path(path)):
-        try:
-            rows.append(UserQuestion.model_validate(row))
-        except ValidationError as error:
-            raise ProbeError(f"{where}: {first_problem(error)}; mend or delete it") from error
+    rows = read_records(Path(path), UserQuestion)
     if not rows:
         raise ProbeError(f"{path} holds no questions; give JSON Lines of question and answer")
     return tuple(rows)

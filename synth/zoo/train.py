@@ -67,8 +67,7 @@ def pack(
     """Put samples into rows, first-fit by falling length.
 
     Args:
-        samples: token ids and prompt length of each; none longer than `length`.
-        length: tokens in a row.
+        samples: token ids and prompt length of each; none longer than a row of `length` tokens.
 
     Returns:
         ids, positions and labels, each (rows, length). Labels stand where they are predicted,
@@ -135,7 +134,6 @@ def train(
     Args:
         model: on the device where it is to be trained.
         batches: endless ids, positions, labels, each (rows, length); the same in every process.
-        plan: steps and learning rates.
         tick: told the finished share of the steps, in [0, 1].
         share: (rank, processes); above one process, torch.distributed must be set up.
     """
