@@ -18,10 +18,10 @@ from scripted_model import Scripted, number, written_by
 from safemerge.errors import ConfigError, ProbeError
 from synth import Probe, ProbeSet
 from synth.engines import Engine
-from synth.judges import PhraseJudge
+from synth.judges import PhraseJudge, Verdict
 from synth.writing.config import Counts, ProbeConfig, Writers
+from synth.writing.pipeline import WritingInputs, make_probes
 from synth.writing.questions import clean
-from synth.writing.schema import read_question
 from synth.writing.taxonomy import Taxonomy, Templates, default_taxonomy
 
 REFUSAL = "Sorry, I cannot help with that."
@@ -276,23 +276,6 @@ def test_an_engine_that_holds_to_a_schema_writes_objects() -> None:
     assert all(q.endswith(" As JSON.") for q in asked)
     unknown = [q for q in models["base"].asked if q.startswith("UNKNOWN")]  # type: ignore[attr-defined]
     assert all(q.endswith(" As text.") for q in unknown)
-
-
-@pytest.mark.parametrize(
-    ("reply", "wanted"),
-    [
-        ('{"topic": "t", "question": " What is it? "}', "What is it?"),
-        ('{"topic": "t", "question": "What \\u0000 \\ud800 is it?"}', "What \0 \ud800 is it?"),
-        ('{"topic": "t", "question": "What', ""),
-        ('{"topic": "t"}', ""),
-        ('{"question": 5}', ""),
-        ('["question"]', ""),
-        ("[" * 100_000, ""),
-        ("What is it?", ""),
-    ],
-)
-def test_a_reply_that_is_no_such_object_holds_no_question(reply: str, wanted: str) -> None:
-    assert read_question(reply) == wanted
 
 
 def test_false_premises_are_kept_where_somebody_denies_them() -> None:
@@ -604,18 +587,20 @@ def test_a_taxonomy_may_be_named_by_its_path(tmp_path: Path) -> None:
     assert config(taxonomy=str(path)).taxonomy == default_taxonomy()
 
 
-@pytest.mark.parametrize(
-    ("reply", "wanted"),
-    [
-        ("What is it?", "What is it?"),
-        ("\n\n 2) What is it?\nAnd why?", "What is it?"),
-        ('"What is it?"', "What is it?"),
-        ("Question 3: What is it?", "What is it?"),
-        ("- “What is it?”", "What is it?"),
-        ('"A" or "B"?', '"A" or "B"?'),
-        ("10 mg of what?", "10 mg of what?"),
-        ("", ""),
-    ],
-)
-def test_clean_takes_the_first_line_without_decoration(reply: str, wanted: str) -> None:
-    assert clean(reply) == wanted
+class Judging(PhraseJudge):
+    """A judge that keeps what it was asked about."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str]] = []
+
+    def judge(self, prompts: Sequence[str], answers: Sequence[str]) -> list[Verdict]:
+        self.seen += zip(prompts, answers, strict=True)
+        return super().judge(prompts, answers)
+
+
+def test_a_judge_reads_replies_and_never_questions() -> None:
+    judge = Judging()
+    inputs = WritingInputs(pool(), judge)
+    assert make_probes(config(), inputs, seed=1)[0] == make()[0]
+    assert judge.seen
+    assert not [prompt for prompt, answer in judge.seen if prompt == answer]
