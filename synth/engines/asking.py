@@ -1,27 +1,12 @@
-"""What every engine does with a request before its model sees it: checks, repeats, choices."""
+"""Small parts of requests that engines and their callers share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from safemerge.errors import BadInput
-from synth.engines.base import ChatEngine, Likelihood, SchemaEngine
-
-Pairs = Sequence[tuple[str, str]]
-
-
-def check_sampling(max_tokens: int, temperature: float) -> None:
-    """Refuse a length below 1 and a temperature below 0.
-
-    Raises:
-        BadInput: naming both.
-    """
-    if max_tokens < 1 or not temperature >= 0:
-        raise BadInput(
-            f"max_tokens is {max_tokens} and temperature {temperature}; "
-            "they must be at least 1 and at least 0"
-        )
+from synth.engines.base import ChatEngine, SchemaEngine
 
 
 def check_arguments(arguments: Iterable[str], reserved: Iterable[str]) -> None:
@@ -45,37 +30,6 @@ def check_length(length: int, limit: int | None, prompt: str) -> None:
             f"a prompt of {len(prompt)} letters and its answer take {length} tokens, but the "
             f"model's context holds {limit}; shorten them or lower max_tokens"
         )
-
-
-def once_each(prompts: Sequence[str], reply: Callable[[list[str]], list[str]]) -> list[str]:
-    """Greedy replies: the same prompt has the same one, so each is generated once."""
-    unique = list(dict.fromkeys(prompts))
-    known = dict(zip(unique, reply(unique), strict=True))
-    return [known[prompt] for prompt in prompts]
-
-
-def likeliest(
-    loglikelihood: Callable[[Pairs], list[Likelihood]],
-    prompts: Sequence[str],
-    choices: Sequence[Sequence[str]],
-) -> list[int]:
-    """For each prompt the index of the choice with the best mean token log-likelihood.
-
-    Raises:
-        BadInput: for a prompt without choices, or other numbers of prompts and lists of choices.
-    """
-    if len(prompts) != len(choices):
-        raise BadInput(f"{len(prompts)} prompts came with {len(choices)} lists of choices")
-    for number, options in enumerate(choices, 1):
-        if not options:
-            raise BadInput(f"prompt number {number} has no choices; give at least one")
-    pairs = [(p, c) for p, options in zip(prompts, choices, strict=True) for c in options]
-    means = iter([likelihood.mean for likelihood in loglikelihood(pairs)])
-    picks = []
-    for options in choices:
-        scores = [next(means) for _ in options]
-        picks.append(max(range(len(scores)), key=scores.__getitem__))
-    return picks
 
 
 def chat_by_schema(

@@ -11,20 +11,18 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from safemerge.errors import BadInput
-from synth.engines.asking import check_sampling, likeliest, once_each
 from synth.engines.base import Likelihood
 from synth.engines.loading import load_tokenizer
-from synth.engines.sampling import row_seeds
+from synth.engines.replying import Sampling, SchemaReplyingEngine
 from synth.engines.server import Client, ServerSettings
 from synth.engines.template import plain, tokenize
 
 
-class OpenAIEngine:
+class OpenAIEngine(SchemaReplyingEngine):
     """An `Engine`, and a `SchemaEngine`, around one model of a server.
 
     Args:
@@ -43,49 +41,12 @@ class OpenAIEngine:
         self.tokenizer = None if tokenizer is None else load_tokenizer(tokenizer)
         self._client = Client(server)
 
-    def chat(
-        self,
-        prompts: Sequence[str],
-        *,
-        system: str | None = None,
-        max_tokens: int = 64,
-        temperature: float = 0.0,
-        seed: int = 0,
-    ) -> list[str]:
-        """One reply for each prompt; see `Engine.chat`.
-
-        Whether a seed gives the same samples again is up to the server; vLLM's does.
-
-        Raises:
-            BadInput: if the server refuses a request, such as one beyond its model's context.
-            EngineError: if it fails, or answers something else than the protocol says.
-        """
-        return self._replies(prompts, system, max_tokens, temperature, seed)
-
-    def chat_json(
-        self,
-        prompts: Sequence[str],
-        *,
-        schema: Mapping[str, Any],
-        max_tokens: int,
-        temperature: float = 0.0,
-        seed: int = 0,
-    ) -> list[str]:
-        """Replies held to a JSON schema; see `SchemaEngine.chat_json`."""
-        form = {"name": "reply", "schema": dict(schema), "strict": True}
-        held = {"response_format": {"type": "json_schema", "json_schema": form}}
-        return self._replies(prompts, None, max_tokens, temperature, seed, **held)
-
-    def choose(self, prompts: Sequence[str], choices: Sequence[Sequence[str]]) -> list[int]:
-        """The likeliest choice of each prompt; see `Engine.choose`."""
-        return likeliest(self.loglikelihood, prompts, choices)
-
     def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> list[Likelihood]:
         """Teacher-forced likelihood of each pair; see `Engine.loglikelihood`.
 
         Raises:
             BadInput: without a tokenizer, or if the server does not score given text.
-            EngineError: as `chat`.
+            EngineError: if the server fails.
         """
         if self.tokenizer is None:
             raise BadInput(
@@ -109,35 +70,30 @@ class OpenAIEngine:
         asked = json.dumps([self._client.model, dict(self._server.arguments)], sort_keys=True)
         return hashlib.sha256(asked.encode()).hexdigest()
 
-    def _replies(
-        self,
-        prompts: Sequence[str],
-        system: str | None,
-        max_tokens: int,
-        temperature: float,
-        seed: int,
-        **held: Any,
+    def generate(
+        self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling
     ) -> list[str]:
-        check_sampling(max_tokens, temperature)
+        """One reply for each prompt.
+
+        Whether a seed gives the same samples again is up to the server; vLLM's does.
+        """
+        system, held = sampling.system, {}
         before = [] if system is None else [{"role": "system", "content": self._plain(system)}]
+        if sampling.schema is not None:
+            form = {"name": "reply", "schema": sampling.schema, "strict": True}
+            held = {"response_format": {"type": "json_schema", "json_schema": form}}
 
         def reply(request: tuple[str, int]) -> str:
-            prompt, row_seed = request
+            prompt, seed = request
             return self._client.chat(
                 [*before, {"role": "user", "content": self._plain(prompt)}],
-                max_tokens=max_tokens,
-                temperature=temperature,
+                max_tokens=sampling.max_tokens,
+                temperature=sampling.temperature,
                 top_p=1.0,
-                seed=row_seed % 2**31,  # some servers hold seeds in 32 bits
+                seed=seed % 2**31,  # some servers hold seeds in 32 bits
                 **held,
             )
 
-        def greedy(unique: list[str]) -> list[str]:
-            return self._client.in_parallel(reply, [(prompt, 0) for prompt in unique])
-
-        if temperature == 0:
-            return once_each(prompts, greedy)
-        seeds = row_seeds(prompts, system, seed)
         return self._client.in_parallel(reply, list(zip(prompts, seeds, strict=True)))
 
     def _score(self, pair: tuple[list[int], list[int]]) -> Likelihood:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from safemerge.errors import BadInput
@@ -98,6 +99,13 @@ def tokenize(tokenizer: Any, pairs: Sequence[tuple[str, str]]) -> list[tuple[lis
         end = next((i for i, token in enumerate(answer) if token in around.stops), len(answer))
         encoded.append((prompt, answer[: end + 1]))
     return encoded
+
+
+def decode(tokenizer: Any, rows: Sequence[Sequence[int]], stops: frozenset[int]) -> list[str]:
+    """Replies as text, each up to its first end of turn."""
+    replies = [list(takewhile(lambda token: token not in stops, row)) for row in rows]
+    texts: list[str] = tokenizer.batch_decode(replies, skip_special_tokens=True)
+    return [text.strip() for text in texts]
 
 
 def _added(tokenizer: Any) -> dict[int, str]:

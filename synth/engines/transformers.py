@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from safemerge.errors import BadInput
-from synth.engines.asking import check_length, check_sampling, likeliest, once_each
+from synth.engines.asking import check_length
 from synth.engines.base import Likelihood
 from synth.engines.batches import Batch, answer_logprobs, encode
 from synth.engines.loading import eos_ids, load, quiet
-from synth.engines.sampling import RowNoise, row_seeds
-from synth.engines.template import render, turn
+from synth.engines.replying import ReplyingEngine, Sampling
+from synth.engines.sampling import RowNoise
+from synth.engines.template import decode, render, turn
 from synth.engines.weights import fingerprint, load_weights
 
 # Rows of one generate() call: small models are bound by the overhead per step, not by rows.
@@ -39,7 +39,7 @@ class Scores:
     greedy: Tensor  # (N,) bool
 
 
-class TransformersEngine:
+class TransformersEngine(ReplyingEngine):
     """An `Engine` around one causal language model in this process.
 
     Args:
@@ -85,33 +85,6 @@ class TransformersEngine:
         """Where the model's weights lie."""
         device: torch.device = next(self.model.parameters()).device
         return device
-
-    def chat(
-        self,
-        prompts: Sequence[str],
-        *,
-        system: str | None = None,
-        max_tokens: int = 64,
-        temperature: float = 0.0,
-        seed: int = 0,
-    ) -> list[str]:
-        """One reply for each prompt; see `Engine.chat`.
-
-        A row's sample depends on seed, system message, prompt and how often the prompt came
-        before, not on the other rows (up to rounding of the padded forward pass).
-        """
-        check_sampling(max_tokens, temperature)
-        if temperature == 0:
-            return once_each(
-                prompts,
-                lambda unique: self._generate(unique, system, max_tokens, 0.0, [0] * len(unique)),
-            )
-        seeds = row_seeds(prompts, system, seed)
-        return self._generate(prompts, system, max_tokens, temperature, seeds)
-
-    def choose(self, prompts: Sequence[str], choices: Sequence[Sequence[str]]) -> list[int]:
-        """The likeliest choice of each prompt; see `Engine.choose`."""
-        return likeliest(self.loglikelihood, prompts, choices)
 
     def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> list[Likelihood]:
         """Teacher-forced likelihood of each pair; see `Engine.loglikelihood`."""
@@ -163,27 +136,24 @@ class TransformersEngine:
         """SHA-256 over configuration and current weights, 64 hex digits; reads every weight."""
         return fingerprint(self.model)
 
-    def _generate(
-        self,
-        prompts: Sequence[str],
-        system: str | None,
-        max_tokens: int,
-        temperature: float,
-        seeds: Sequence[int],
+    def generate(
+        self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling
     ) -> list[str]:
-        texts = render(self.tokenizer, prompts, system=system)
+        """One reply for each prompt, in batches of about the same length."""
+        texts = render(self.tokenizer, prompts, system=sampling.system)
         if not texts:
             return []
         encoded = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
         order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
-        widest = len(encoded[order[-1]]) + max_tokens
+        widest = len(encoded[order[-1]]) + sampling.max_tokens
         self._check_length(widest, prompts[order[-1]])
         replies = [""] * len(prompts)
         step = max(1, min(_CHAT_ROWS, _CHAT_TOKENS // widest))
         for start in range(0, len(order), step):
             rows = order[start : start + step]
-            noise = RowNoise(temperature, [seeds[row] for row in rows]) if temperature else None
-            decoded = self._decode([encoded[row] for row in rows], max_tokens, noise)
+            heat = sampling.temperature
+            noise = RowNoise(heat, [seeds[row] for row in rows]) if heat else None
+            decoded = self._decode([encoded[row] for row in rows], sampling.max_tokens, noise)
             for row, reply in zip(rows, decoded, strict=True):
                 replies[row] = reply
         return replies
@@ -213,12 +183,7 @@ class TransformersEngine:
                 )
         finally:
             self.model.generation_config = stored
-        replies = [
-            list(takewhile(lambda token: token not in self._stops, ids))
-            for ids in out[:, width:].tolist()
-        ]
-        texts = self.tokenizer.batch_decode(replies, skip_special_tokens=True)
-        return [text.strip() for text in texts]
+        return decode(self.tokenizer, out[:, width:].tolist(), self._stops)
 
     def _stop_ids(self) -> frozenset[int]:
         settings = getattr(self.model, "generation_config", None)

@@ -9,7 +9,6 @@ swap its weights.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +19,11 @@ from safemerge.errors import EngineError
 from safemerge.io import open_checkpoint
 from safemerge.io.tied_weights import tied_embedding
 from safemerge.names import is_constant
-from synth.engines.asking import (
-    check_arguments,
-    check_length,
-    check_sampling,
-    first_line,
-    likeliest,
-    once_each,
-)
+from synth.engines.asking import check_arguments, check_length, first_line
 from synth.engines.base import Likelihood
 from synth.engines.loading import eos_ids, load_tokenizer, quiet
-from synth.engines.sampling import row_seeds
-from synth.engines.template import render, tokenize, turn
+from synth.engines.replying import Sampling, SchemaReplyingEngine
+from synth.engines.template import decode, render, tokenize, turn
 from synth.engines.vllm_start import import_vllm, start
 from synth.engines.weights import check_state, content_digest
 
@@ -39,7 +31,7 @@ from synth.engines.weights import check_state, content_digest
 _OWN = ("dtype", "load_format", "model", "revision", "tokenizer", "trust_remote_code")
 
 
-class VllmEngine:
+class VllmEngine(SchemaReplyingEngine):
     """An `Engine`, and a `SchemaEngine`, around one model in vLLM.
 
     Args:
@@ -75,42 +67,6 @@ class VllmEngine:
         self._digest = ""
         self._broken = ""
 
-    def chat(
-        self,
-        prompts: Sequence[str],
-        *,
-        system: str | None = None,
-        max_tokens: int = 64,
-        temperature: float = 0.0,
-        seed: int = 0,
-    ) -> list[str]:
-        """One reply for each prompt; see `Engine.chat`.
-
-        A row's sample depends on seed, system message, prompt and how often the prompt came
-        before, not on the other rows (up to rounding). Samples are vLLM's, not those of the
-        transformers engine.
-
-        Raises:
-            BadInput: if a prompt and its reply could be longer than the context.
-        """
-        return self._replies(prompts, system, max_tokens, temperature, seed, None)
-
-    def chat_json(
-        self,
-        prompts: Sequence[str],
-        *,
-        schema: Mapping[str, Any],
-        max_tokens: int,
-        temperature: float = 0.0,
-        seed: int = 0,
-    ) -> list[str]:
-        """Replies held to a JSON schema; see `SchemaEngine.chat_json`."""
-        return self._replies(prompts, None, max_tokens, temperature, seed, dict(schema))
-
-    def choose(self, prompts: Sequence[str], choices: Sequence[Sequence[str]]) -> list[int]:
-        """The likeliest choice of each prompt; see `Engine.choose`."""
-        return likeliest(self.loglikelihood, prompts, choices)
-
     def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> list[Likelihood]:
         """Teacher-forced likelihood of each pair; see `Engine.loglikelihood`.
 
@@ -121,7 +77,7 @@ class VllmEngine:
         for (prompt, _), (before, after) in zip(pairs, encoded, strict=True):
             check_length(len(before) + len(after), self._limit - 1, prompt)
         params = self._params(max_tokens=1, prompt_logprobs=0)
-        outputs = self._generate([before + after for before, after in encoded], params)
+        outputs = self._run([before + after for before, after in encoded], params)
         likelihoods = []
         for (before, after), output in zip(encoded, outputs, strict=True):
             places = output.prompt_logprobs[len(before) :]
@@ -165,34 +121,27 @@ class VllmEngine:
             self._digest = content_digest(self._checkpoint.config, self._whole(stored))
         return self._digest
 
-    def _replies(
-        self,
-        prompts: Sequence[str],
-        system: str | None,
-        max_tokens: int,
-        temperature: float,
-        seed: int,
-        schema: dict[str, Any] | None,
+    def generate(
+        self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling
     ) -> list[str]:
-        check_sampling(max_tokens, temperature)
-
-        def reply(batch: Sequence[str], seeds: Sequence[int | None]) -> list[str]:
-            texts = render(self.tokenizer, batch, system=system)
-            encoded = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
-            for prompt, ids in zip(batch, encoded, strict=True):
-                check_length(len(ids) + max_tokens, self._limit, prompt)
-            settings = {"max_tokens": max_tokens, "temperature": temperature}
-            params = [self._params(schema=schema, seed=seed, **settings) for seed in seeds]
-            ids = [output.outputs[0].token_ids for output in self._generate(encoded, params)]
-            replies = [list(takewhile(lambda token: token not in self._stops, row)) for row in ids]
-            texts = self.tokenizer.batch_decode(replies, skip_special_tokens=True)
-            return [text.strip() for text in texts]
-
+        """One reply for each prompt; samples are vLLM's, not those of the transformers engine."""
         if not prompts:
             return []
-        if temperature == 0:
-            return once_each(prompts, lambda unique: reply(unique, [None] * len(unique)))
-        return reply(prompts, row_seeds(prompts, system, seed))
+        texts = render(self.tokenizer, prompts, system=sampling.system)
+        encoded = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        for prompt, ids in zip(prompts, encoded, strict=True):
+            check_length(len(ids) + sampling.max_tokens, self._limit, prompt)
+        params = [
+            self._params(
+                schema=sampling.schema,
+                max_tokens=sampling.max_tokens,
+                temperature=sampling.temperature,
+                seed=seed if sampling.temperature else None,
+            )
+            for seed in seeds
+        ]
+        rows = [output.outputs[0].token_ids for output in self._run(encoded, params)]
+        return decode(self.tokenizer, rows, self._stops)
 
     def _params(self, *, schema: dict[str, Any] | None = None, **settings: Any) -> Any:
         from vllm.sampling_params import StructuredOutputsParams
@@ -204,7 +153,7 @@ class VllmEngine:
             detokenize=False,
         )
 
-    def _generate(self, prompts: Sequence[list[int]], params: Any) -> list[Any]:
+    def _run(self, prompts: Sequence[list[int]], params: Any) -> list[Any]:
         self._check_sound()
         if not prompts:
             return []
