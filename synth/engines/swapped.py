@@ -7,11 +7,11 @@ memory of one model, and a swap of weights wherever another model is asked than 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from torch import Tensor
 
 from synth.engines.base import Likelihood
+from synth.engines.replying import Sampling, SchemaReplyingEngine
 from synth.engines.vllm import VllmEngine
 
 State = Mapping[str, Tensor]
@@ -37,7 +37,7 @@ class SharedEngine:
         return self._engine
 
 
-class SwappedEngine:
+class SwappedEngine(SchemaReplyingEngine):
     """An `Engine`, and a `SchemaEngine`, for one of the models that share an engine.
 
     Args:
@@ -49,17 +49,11 @@ class SwappedEngine:
         self.state = state
         self._shared = shared
 
-    def chat(self, prompts: Sequence[str], **settings: Any) -> list[str]:
-        """One reply for each prompt; see `Engine.chat`."""
-        return self._shared.hold(self).chat(prompts, **settings)
-
-    def chat_json(self, prompts: Sequence[str], **settings: Any) -> list[str]:
-        """Replies held to a JSON schema; see `SchemaEngine.chat_json`."""
-        return self._shared.hold(self).chat_json(prompts, **settings)
-
-    def choose(self, prompts: Sequence[str], choices: Sequence[Sequence[str]]) -> list[int]:
-        """The likeliest choice of each prompt; see `Engine.choose`."""
-        return self._shared.hold(self).choose(prompts, choices)
+    def generate(
+        self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling
+    ) -> list[str]:
+        """One reply for each prompt; see `ReplyingEngine.generate`."""
+        return self._shared.hold(self).generate(prompts, seeds, sampling)
 
     def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> list[Likelihood]:
         """Teacher-forced likelihood of each pair; see `Engine.loglikelihood`."""
