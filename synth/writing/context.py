@@ -104,9 +104,8 @@ class WritingContext:
     config: ProbeConfig  # counts, writers, taxonomy and thresholds
     pool: Mapping[str, RecordedEngine]  # models by name
     judge: Judge  # labels answers
-    # heldout, benchmarks: what must not be asked again
-    heldout: LeakReference
-    benchmarks: LeakReference
+    heldout: LeakReference  # what must not be asked again
+    benchmarks: LeakReference  # neither
     # the facts, acts or names on which a question turns; None where nobody can tell
     terms: Terms | None
     seed: int  # of the run
@@ -130,9 +129,10 @@ class WritingContext:
         """
         idle, before = 0, -1
         for turn in range(self.config.rounds + 1):
-            missing = {axis: want - len(outcome.of(axis)) for axis, want in wanted.items()}
+            have = {axis: len(outcome.of(axis)) for axis in wanted}
+            missing = {axis: want - have[axis] for axis, want in wanted.items()}
             for axis, want in wanted.items():
-                self.progress(axis, min(want, want - missing[axis]), want)
+                self.progress(axis, min(want, have[axis]), want)
             # A writer that only repeats itself will not get better.
             idle = idle + 1 if len(outcome.probes) == before else 0
             before = len(outcome.probes)
@@ -141,7 +141,7 @@ class WritingContext:
                 return
             axis = max(missing, key=lambda name: missing[name])
             written = outcome.written.get(lead, 0)
-            rate = len(outcome.of(axis)) / written if written else 0.7
+            rate = have[axis] / written if written else 0.7
             # Enough to fill what is missing at the rate so far, at most four times the goal.
             size = min(4 * wanted[axis], ceil(1.1 * missing[axis] / max(rate, 0.05)))
             yield turn, max(size, 8)
@@ -164,11 +164,14 @@ class WritingContext:
         """What a model writes when asked, cleaned; "" where a reply is not in the format."""
         engine, templates = self.pool[writer], self.config.taxonomy.templates
         tokens = self.config.question_tokens
-        as_json = bool(templates.as_json) and isinstance(engine, SchemaEngine)
-        tail = templates.as_json if as_json else templates.as_text
+        held = engine if templates.as_json and isinstance(engine, SchemaEngine) else None
+        tail = templates.as_text if held is None else templates.as_json
         messages = [f"{request.message} {tail}".strip() for request in requests]
-        if as_json and isinstance(engine, SchemaEngine):
-            replies = engine.chat_json(
+        if held is None:
+            replies = engine.chat(messages, max_tokens=tokens, temperature=temperature, seed=seed)
+            texts = [clean(reply) for reply in replies]
+        else:
+            replies = held.chat_json(
                 messages,
                 schema=question_schema(tokens),
                 max_tokens=tokens + FRAME_TOKENS,
@@ -176,9 +179,6 @@ class WritingContext:
                 seed=seed,
             )
             texts = [read_question(reply) for reply in replies]
-        else:
-            replies = engine.chat(messages, max_tokens=tokens, temperature=temperature, seed=seed)
-            texts = [clean(reply) for reply in replies]
         return [
             replace(request.written(text, writer, tail), temperature=temperature, seed=seed)
             for request, text in zip(requests, texts, strict=True)
