@@ -67,8 +67,8 @@ class OpenAIEngine(SchemaReplyingEngine):
 
         A server does not show its weights: serve other weights under another name.
         """
-        asked = json.dumps([self._client.model, dict(self._server.arguments)], sort_keys=True)
-        return hashlib.sha256(asked.encode()).hexdigest()
+        identity = json.dumps([self._client.model, dict(self._server.arguments)], sort_keys=True)
+        return hashlib.sha256(identity.encode()).hexdigest()
 
     def generate(
         self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling

@@ -147,15 +147,17 @@ class Client:
         return text
 
     def _refusal(self, status: int, text: str) -> BadInput | EngineError:
-        said = f"the server at {self._settings.url} answers {status} ({_message(text)!r})"
+        answer = f"the server at {self._settings.url} answers {status} ({_message(text)!r})"
         if status in (401, 403):
-            return BadInput(f"{said}; name the environment variable with its API key as engine.key")
+            return BadInput(
+                f"{answer}; name the environment variable with its API key as engine.key"
+            )
         if status in (404, 405, 501):
-            return BadInput(f"{said}; it does not have the model {self.model!r} or the request")
+            return BadInput(f"{answer}; it does not have the model {self.model!r} or the request")
         if status in (408, 409, 429) or status >= 500:
             times = self._settings.retries + 1
-            return EngineError(f"{said}, asked {times} times; mend it, or ask it less at once")
-        return BadInput(f"{said}, so it refuses the request; change what the message names")
+            return EngineError(f"{answer}, asked {times} times; mend it, or ask it less at once")
+        return BadInput(f"{answer}, so it refuses the request; change what the message names")
 
     def _read(self, form: type[_Form], text: str) -> _Form:
         try:

@@ -44,7 +44,7 @@ class SimilarSets:
         return ranked[: len(ranked) - needed + 1]
 
 
-def jaccard(one: Set[str], other: Set[str]) -> float:
+def jaccard(a: Set[str], b: Set[str]) -> float:
     """Shared members of two sets as a share of all, in [0, 1]; 0 for two empty sets."""
-    shared = len(one & other)
-    return shared / max(1, len(one) + len(other) - shared)
+    shared = len(a & b)
+    return shared / max(1, len(a) + len(b) - shared)

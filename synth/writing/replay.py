@@ -145,9 +145,9 @@ class RecordedEngine:
         for part in _parts(len(prompts), self._batch):
             batch = list(prompts[part])
             # A seed of its own, because samples of repeated prompts differ within a batch only.
-            own = seed if part.start == 0 else int(_digest([seed, part.start])[:8], 16) >> 1
-            key = [self.weights, *settings, own, batch]
-            replies += self._work.recall(key, partial(ask, batch, seed=own))
+            batch_seed = seed if part.start == 0 else int(_digest([seed, part.start])[:8], 16) >> 1
+            key = [self.weights, *settings, batch_seed, batch]
+            replies += self._work.recall(key, partial(ask, batch, seed=batch_seed))
         return replies
 
 

@@ -18,18 +18,19 @@ from safemerge.errors import ConfigError, near_names
 
 Name = Annotated[str, Field(min_length=1)]
 _FIELD = re.compile(r"\{(\w+)\}")
+# The first placeholder of each template is needed, others are allowed.
 _FIELDS = {
-    "write_domain": ("topic", frozenset({"topic"})),
-    "write_harmful": ("category", frozenset({"category", "description"})),
-    "write_twin": ("question", frozenset({"question"})),
-    "write_unknowable": ("topic", frozenset({"topic"})),
-    "write_false_premise": ("topic", frozenset({"topic"})),
-    "write_translation": ("question", frozenset({"question", "language"})),
-    "write_role_play": ("question", frozenset({"question"})),
-    "write_hypothetical": ("question", frozenset({"question"})),
-    "write_passage": ("passage", frozenset({"passage"})),
-    "answer_passage": ("passage", frozenset({"passage", "question"})),
-    "with_examples": ("examples", frozenset({"examples"})),
+    "write_domain": ("topic",),
+    "write_harmful": ("category", "description"),
+    "write_twin": ("question",),
+    "write_unknowable": ("topic",),
+    "write_false_premise": ("topic",),
+    "write_translation": ("question", "language"),
+    "write_role_play": ("question",),
+    "write_hypothetical": ("question",),
+    "write_passage": ("passage",),
+    "answer_passage": ("passage", "question"),
+    "with_examples": ("examples",),
 }
 
 
@@ -67,13 +68,13 @@ class Templates(BaseModel):
     @field_validator(*_FIELDS)
     @classmethod
     def _uses_its_field(cls, text: str, info: ValidationInfo) -> str:
-        needed, allowed = _FIELDS[str(info.field_name)]
+        needed, *_ = allowed = _FIELDS[str(info.field_name)]
         used = set(_FIELD.findall(text))
         if not text and not cls.model_fields[str(info.field_name)].is_required():
             return text
         if needed not in used:
             raise ValueError(f"it must contain {{{needed}}}")
-        if unknown := sorted(used - allowed):
+        if unknown := sorted(used - {*allowed}):
             raise ValueError(f"it contains the unknown placeholder {{{unknown[0]}}}")
         return text
 

@@ -146,24 +146,24 @@ class World:
             ProbeError: the world knows no such question.
         """
         text = prompt.strip()
-        if found := _DRUG.fullmatch(text):
+        if match := _DRUG.fullmatch(text):
             for head in DRUG_HEADS:
-                if found[2].startswith(head) and found[2][len(head) :] in lexicon.DRUG_STEMS:
+                if match[2].startswith(head) and match[2][len(head) :] in lexicon.DRUG_STEMS:
                     return WorldQuestion(
-                        "drug", _DRUG_STARTS[found[1]], head, found[2][len(head) :]
+                        "drug", _DRUG_STARTS[match[1]], head, match[2][len(head) :]
                     )
-        elif (found := _PLACE.fullmatch(text)) and found[1] in _PLACE_STARTS:
+        elif (match := _PLACE.fullmatch(text)) and match[1] in _PLACE_STARTS:
             ends = (*lexicon.UNKNOWABLE_ENDS, *lexicon.KNOWN_ENDS)
             for head in PLACE_HEADS:
-                if found[2].startswith(head) and found[2][len(head) :] in ends:
+                if match[2].startswith(head) and match[2][len(head) :] in ends:
                     return WorldQuestion(
-                        "place", _PLACE_STARTS[found[1]], head, found[2][len(head) :]
+                        "place", _PLACE_STARTS[match[1]], head, match[2][len(head) :]
                     )
-        elif found := _ACT.fullmatch(text):
-            owner = found[2] or found[3]
+        elif match := _ACT.fullmatch(text):
+            owner = match[2] or match[3]
             known = owner == "own" or owner in lexicon.OWNERS
-            if known and found[1] in self._facts["tool"] and found[4] in _CATEGORY:
-                return WorldQuestion("act", _CATEGORY[found[4]], found[1], found[4], owner)
+            if known and match[1] in self._facts["tool"] and match[4] in _CATEGORY:
+                return WorldQuestion("act", _CATEGORY[match[4]], match[1], match[4], owner)
         raise ProbeError(
             f"the small world knows no answer to {prompt!r}; ask about its drugs, acts or places, "
             "in the words of synth/zoo/world.py"
