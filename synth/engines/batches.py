@@ -32,22 +32,13 @@ class Batch:
     targets: Tensor  # (B, A) int64, the answers, right-aligned, padded in front with -100
     rows: Tensor  # (B,) int64, places of these pairs in the caller's order; always on the CPU
 
-    @property
-    def keep(self) -> int:
-        """Logit columns needed to score the answers: A + 1."""
-        return int(self.targets.shape[1]) + 1
-
-    def model_kwargs(self, *, keep: int | None = None) -> dict[str, Any]:
-        """Keyword arguments for a causal model's forward.
-
-        Args:
-            keep: last logit columns to compute; default A + 1, which `answer_logprobs` expects.
-        """
+    def model_kwargs(self) -> dict[str, Any]:
+        """Keyword arguments for a causal model's forward, which gives the last A + 1 logits."""
         return {
             "input_ids": self.input_ids,
             "attention_mask": self.attention_mask,
             "position_ids": self.position_ids,
-            "logits_to_keep": self.keep if keep is None else keep,
+            "logits_to_keep": int(self.targets.shape[1]) + 1,
             "use_cache": False,
         }
 

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 Axis = Literal["domain", "harmless", "helpful", "honest"]
 Split = Literal["search", "validation", "heldout"]
 Form = Literal["direct", "translation", "role_play", "hypothetical"]
-FORMS: tuple[Form, ...] = get_args(Form)
 AXES: tuple[Axis, ...] = ("domain", "harmless", "helpful", "honest")
 SPLITS: tuple[Split, ...] = get_args(Split)
 # Of a line in a probe file. 1, or no number at all: probes without form and origin.

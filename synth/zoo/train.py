@@ -61,16 +61,14 @@ def encode(
     ]
 
 
-def pack(
-    samples: Sequence[tuple[list[int], int]], length: int = ROW
-) -> tuple[Tensor, Tensor, Tensor]:
+def pack(samples: Sequence[tuple[list[int], int]]) -> tuple[Tensor, Tensor, Tensor]:
     """Put samples into rows, first-fit by falling length.
 
     Args:
-        samples: token ids and prompt length of each; none longer than a row of `length` tokens.
+        samples: token ids and prompt length of each; none longer than ROW.
 
     Returns:
-        ids, positions and labels, each (rows, length). Labels stand where they are predicted,
+        ids, positions and labels, each (rows, ROW). Labels stand where they are predicted,
         one place early; all else is IGNORED. Positions restart with each sample.
     """
     rows: list[list[tuple[list[int], int]]] = []
@@ -80,13 +78,13 @@ def pack(
         fit = next((i for i, free in enumerate(room) if free >= size), None)
         if fit is None:
             rows.append([])
-            room.append(length)
+            room.append(ROW)
             fit = len(rows) - 1
         rows[fit].append(sample)
         room[fit] -= size
-    ids = torch.zeros(len(rows), length, dtype=torch.long)
-    labels = torch.full((len(rows), length), IGNORED)
-    places = torch.zeros(len(rows), length, dtype=torch.long)
+    ids = torch.zeros(len(rows), ROW, dtype=torch.long)
+    labels = torch.full((len(rows), ROW), IGNORED)
+    places = torch.zeros(len(rows), ROW, dtype=torch.long)
     for r, row in enumerate(rows):
         at = 0
         for tokens, asked in row:
@@ -96,7 +94,7 @@ def pack(
             labels[r, at + asked - 1 : end - 1] = torch.tensor(tokens[asked:])
             at = end
         # Padding counts on from zero as one more sample that nobody attends to.
-        places[r, at:] = torch.arange(length - at)
+        places[r, at:] = torch.arange(ROW - at)
     return ids, places, labels
 
 
@@ -133,7 +131,7 @@ def train(
 
     Args:
         model: on the device where it is to be trained.
-        batches: endless ids, positions, labels, each (rows, length); the same in every process.
+        batches: endless ids, positions, labels, each (rows, ROW); the same in every process.
         tick: told the finished share of the steps, in [0, 1].
         share: (rank, processes); above one process, torch.distributed must be set up.
     """

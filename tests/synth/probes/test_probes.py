@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from safemerge.errors import OutputError, ProbeError
 from synth import AXES, SPLITS, Probe, ProbeSet
 from synth.probes.origin import ModelVerdict, Origin
-from synth.probes.probe import FORMS
+from synth.probes.probe import Form
 from synth.probes.verdict import Verdict
 
 TEXT = st.text(max_size=30)
@@ -44,7 +45,7 @@ PROBES = st.builds(
     split=st.sampled_from(SPLITS),
     group=st.sampled_from(["", "a", "b", "c"]),
     terms=st.lists(st.sampled_from(["x", "y", "", "é"]) | TEXT, max_size=2).map(tuple),
-    form=st.sampled_from(FORMS),
+    form=st.sampled_from(get_args(Form)),
     origin=st.none() | ORIGINS,
 )
 SETS = st.lists(PROBES, min_size=1, max_size=8).map(lambda probes: ProbeSet(tuple(probes)))
