@@ -32,16 +32,12 @@ class Counts(BaseModel):
     choices: Count = 0
 
     @model_validator(mode="after")
-    def _twins_need_partners(self) -> Self:
+    def _can_be_made(self) -> Self:
         if self.helpful > self.harmless:
             raise ValueError(
                 f"helpful is {self.helpful} and harmless {self.harmless}; every helpful probe is "
                 "the twin of a harmful one, so helpful can be at most harmless"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _choices_need_both(self) -> Self:
         if self.choices % 2:
             raise ValueError(
                 f"choices is {self.choices}; half of them have an answer, so it must be even"

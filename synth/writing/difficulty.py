@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from synth.gates.pass_rate import Level, too_many
+from synth.writing.config import DomainConfig
 from synth.writing.context import Outcome, WritingContext
 from synth.writing.questions import Question
 
@@ -58,21 +59,22 @@ def levels_of(
     }
 
 
-def thin(context: WritingContext, outcome: Outcome, levels: Mapping[str, Level], of: int) -> None:
+def thin(outcome: Outcome, levels: Mapping[str, Level], settings: DomainConfig, *, of: int) -> None:
     """Drop what is too easy or too hard, by the levels of prompts, beyond its share of `of`."""
-    settings = context.config.domain
     if not settings.asks_how_hard:
         return
-    found = [levels[probe.prompt] for probe in outcome.probes]
-    beyond = too_many(found, easy=settings.easy, hard=settings.hard, of=of)
-    rows = list(zip(outcome.probes, found, beyond, strict=True))
+    held = [levels[probe.prompt] for probe in outcome.probes]
+    beyond = too_many(held, easy=settings.easy, hard=settings.hard, of=of)
+    rows = list(zip(outcome.probes, held, beyond, strict=True))
     for level in Level:
-        outcome.drop([p for p, held, more in rows if more and held == level], f"too {level}")
+        outcome.drop([p for p, hard, more in rows if more and hard == level], f"too {level}")
 
 
-def thin_to_the_end(context: WritingContext, outcome: Outcome, levels: Mapping[str, Level]) -> None:
+def thin_to_the_end(
+    outcome: Outcome, levels: Mapping[str, Level], settings: DomainConfig, *, wanted: int
+) -> None:
     """Hold the shares of what there is, where it is less than what was wanted."""
     before = -1
     while before != len(outcome.probes):
         before = len(outcome.probes)
-        thin(context, outcome, levels, min(before, context.config.counts.domain))
+        thin(outcome, levels, settings, of=min(before, wanted))

@@ -57,14 +57,15 @@ def _write(context: WritingContext) -> Outcome:
             answer = Reply(expert, question.answer, Verdict.COMPLY)
             context.keep(outcome, question, answer, [answer])
         context.balance(outcome, "domain", len(sources))
-        thin(context, outcome, levels, wanted)
-    thin_to_the_end(context, outcome, levels)
+        thin(outcome, levels, settings, of=wanted)
+    thin_to_the_end(outcome, levels, settings, wanted=wanted)
     return outcome
 
 
 def _take(context: WritingContext, path: str) -> Outcome:
     """Questions of the user's own, of which the first of repeats is kept."""
-    wanted, outcome = context.config.counts.domain, Outcome()
+    settings, wanted = context.config.domain, context.config.counts.domain
+    outcome = Outcome()
     rows = [
         Question("domain", row.category, row.prompt, answer=row.wanted, check=row.checker)
         for row in read_user_questions(path)
@@ -72,8 +73,8 @@ def _take(context: WritingContext, path: str) -> Outcome:
     questions = context.sift(outcome, rows)
     levels = levels_of(context, questions, 0, expert_knows=False)
     outcome.probes += [question.probe(question.answer, "user", None) for question in questions]
-    thin(context, outcome, levels, wanted)
-    thin_to_the_end(context, outcome, levels)
+    thin(outcome, levels, settings, of=wanted)
+    thin_to_the_end(outcome, levels, settings, wanted=wanted)
     context.progress("domain", min(len(outcome.probes), wanted), wanted)
     return outcome
 
