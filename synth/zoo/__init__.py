@@ -9,26 +9,6 @@ build, children, worker       the zoo on disk, and the processes that train it
 from synth.zoo.build import Zoo, build_zoo
 from synth.zoo.draw import probes
 from synth.zoo.worker import ZooSpec
-from synth.zoo.world import (
-    IGNORANCE,
-    REFUSAL,
-    WRITE_DOMAIN,
-    WRITE_HARMFUL,
-    WRITE_TWIN,
-    WRITE_UNKNOWABLE,
-    World,
-)
+from synth.zoo.world import World
 
-__all__ = [
-    "IGNORANCE",
-    "REFUSAL",
-    "WRITE_DOMAIN",
-    "WRITE_HARMFUL",
-    "WRITE_TWIN",
-    "WRITE_UNKNOWABLE",
-    "World",
-    "Zoo",
-    "ZooSpec",
-    "build_zoo",
-    "probes",
-]
+__all__ = ["World", "Zoo", "ZooSpec", "build_zoo", "probes"]

@@ -15,7 +15,7 @@ import torch
 
 from safemerge.errors import BadInput, ProbeError, SafemergeError
 from synth.probes.probe import AXES, Probe
-from synth.zoo import IGNORANCE, REFUSAL, World, Zoo, ZooSpec, build_zoo, children, corpus, draw
+from synth.zoo import World, Zoo, ZooSpec, build_zoo, children, corpus, draw
 from synth.zoo.strength import HALVINGS, RELIABLE, RESERVE, soften
 from synth.zoo.tokenizer import make_tokenizer
 from synth.zoo.train import (
@@ -28,6 +28,7 @@ from synth.zoo.train import (
     pack,
     train,
 )
+from synth.zoo.world import IGNORANCE, REFUSAL
 
 TINY = ZooSpec(width=32, effort=0.03)
 SHORT = ZooSpec(width=16, effort=0.01)
