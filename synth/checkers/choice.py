@@ -14,13 +14,7 @@ _NAMED = re.compile(r"\b(?:answer|option|choice)(?: is)?:?\s*\W?\(?([A-J])\b", r
 
 
 def same_option(reply: str, wanted: str, options: Sequence[str]) -> bool:
-    """True if both texts take the same option.
-
-    Args:
-        reply: of a model.
-        wanted: the right option, as a letter or in words.
-        options: in the order of their letters, two to ten.
-    """
+    """True if both texts take the same of two to ten options, by its letter or in words."""
     right = option_taken(wanted, options)
     return right is not None and option_taken(reply, options) == right
 

@@ -14,13 +14,8 @@ _NUMBER = re.compile(
 def same_number(reply: str, wanted: str, *, tolerance: float) -> bool:
     """True if the last number of both texts is the same.
 
-    The last, because an answer that reasons ends with its result. Units are not looked at.
-
-    Args:
-        reply: of a model.
-        wanted: the right answer.
-        tolerance: allowed difference as a share of the wanted number, at least 0; as it is where
-            the wanted number is 0.
+    The last, because an answer that reasons ends with its result. Units are not looked at. The
+    tolerance is a share of the wanted number, at least 0; where that is 0, a difference as it is.
     """
     number, right = last_number(reply), last_number(wanted)
     if number is None or right is None:

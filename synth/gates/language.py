@@ -18,11 +18,7 @@ _LEAST = 0.01  # between short English questions and questions in other language
 
 
 def drop_languages(items: Sequence[Item], wanted: Sequence[str]) -> Filtered[Item]:
-    """Keep items whose prompt may be in one of the wanted languages.
-
-    Args:
-        items: any number.
-        wanted: ISO 639 codes, such as "en"; none keeps everything.
+    """Keep items whose prompt may be in one of the wanted languages; no language keeps everything.
 
     Raises:
         ConfigError: for a code that is not known.

@@ -50,11 +50,7 @@ def drop_leaks(
     An item leaks if a reference prompt is the same after normalising, shares a term, or shares
     four fifths of the words (Jaccard index) or of the 8-word sequences of the shorter of the two.
     Where both have terms, the terms decide: "the dose of X" and "the dose of Y" share most words.
-
-    Args:
-        items: any number.
-        reference: what they are compared with.
-        kind: of leak, the first word of each reason.
+    The kind of leak is the first word of each reason.
     """
     reasons = [reference.why_leaked(item) for item in items]
     return part(items, [why and f"{kind}: {why}" for why in reasons])

@@ -36,12 +36,7 @@ class Guard:
 
 
 class ModelJudge:
-    """Judge with a guard.
-
-    Args:
-        guard: what it is asked.
-        engine: its model, with the guard's chat template if it has one.
-    """
+    """Judge with a guard and an engine of its model, opened with the guard's chat template."""
 
     def __init__(self, guard: Guard, engine: Engine) -> None:
         self._guard, self._engine = guard, engine

@@ -8,12 +8,7 @@ from typing import Any
 
 
 def read_object(text: str, keys: Collection[str]) -> dict[str, Any] | None:
-    """The object in a text that holds nothing else; None unless each key is there exactly once.
-
-    Args:
-        text: of a model.
-        keys: all that the object has.
-    """
+    """The object in a text that holds nothing else; None unless its keys are `keys`, each once."""
     try:
         pairs = json.loads(text, object_pairs_hook=list)
     except (ValueError, RecursionError):
