@@ -31,7 +31,7 @@ from safemerge.io import (
     write_card,
 )
 from safemerge.methods import Method, Params, Site, State, get_method
-from safemerge.methods.common.adapt_layout import laid_out
+from safemerge.methods.common.adapt_layout import adapt_layout
 from safemerge.names import place_of
 from safemerge.recipe import Recipe
 from safemerge.store import TensorStore
@@ -223,7 +223,7 @@ class _Job:
         together, one_by_one = self.inputs.held_bytes(name)
         written = math.prod(info.shape) * _out_dtype(self.recipe, info.dtype, True).itemsize
         count = len(self.inputs.sources)
-        if part.in_pieces is None:
+        if not part.piecewise:
             return one_by_one + written + part.footprint(info.shape, count)
         if self._keeps_pieces(part, info.shape):
             return together + written + info.nbytes + part.footprint(info.shape, count)
@@ -236,7 +236,7 @@ class _Job:
             return self.inputs.base.load(name).to(spec.dtype)
         part = self._part(name)
         merged = torch.empty(spec.shape, dtype=spec.dtype)
-        if part.in_pieces is None:
+        if not part.piecewise:
             base, deltas = self.inputs.load(name, self.device)
             self._merge_into(merged, part, name, base, deltas, peak)
         else:
@@ -245,12 +245,12 @@ class _Job:
 
     def _part(self, name: str) -> Method:
         """The method for a tensor's role and layout."""
-        return laid_out(self.method.for_role(self.inputs.role(name)), self.inputs.layout(name))
+        return adapt_layout(self.method.for_role(self.inputs.role(name)), self.inputs.layout(name))
 
     def _keeps_pieces(self, part: Method, shape: tuple[int, ...]) -> bool:
         """Whether the pieces of a tensor are gone through twice, and small enough to keep."""
         small = part.footprint(shape, len(self.inputs.sources)) <= _KEPT_PIECES
-        return part.gather is not None and small
+        return part.sums is not None and small
 
     def _merge_into(
         self,
@@ -265,42 +265,44 @@ class _Job:
         state = part.prepare(base, deltas, self.params, self._site(name, important))
         group = self.groups[name]
         if part.select is not None:
-            choice = self.method.choice(self.recipe, group, peak.get(place_of(name).module))
-            state = part.select(state, choice, self.params)
+            peak_density = peak.get(place_of(name).module)
+            selection = self.method.selection(self.recipe, group, peak_density)
+            state = part.select(state, selection, self.params)
         weights = torch.tensor(self.recipe.weights_at(group), device=base.device)
         part.merge_into(out, base, state, weights, self.params)
 
     def _merge_pieces(self, out: Tensor, part: Method, name: str) -> None:
         """`_merge_into` piece by piece: what one operation writes the next finds in the cache."""
         device, group = torch.device(self.device), self.groups[name]
-        choice, site = self.method.choice(self.recipe, group), self._site(name)
+        selection = self.method.selection(self.recipe, group)
 
         def pieces() -> Iterator[tuple[slice, Tensor, State]]:
             entries = _PIECE if device.type == "cpu" else _DEVICE_PIECE
             for piece, base, deltas in self.inputs.pieces(name, entries, device):
-                assert part.in_pieces is not None
-                yield piece, base, part.in_pieces(deltas, piece.start, choice, self.params, site)
+                site = self._site(name, begin=piece.start)
+                state = part.prepare(base, deltas, self.params, site)
+                if part.select is not None:
+                    state = part.select(state, selection, self.params)
+                yield piece, base, state
 
+        summed = () if part.sums is None else part.sums(self.params)
         sums: dict[str, Tensor] = {}
         kept: list[tuple[slice, Tensor, State]] = []
-        if part.gather is not None:
+        if summed:
             keeps = self._keeps_pieces(part, out.shape)
             for piece in pieces():
-                _, base, state = piece
-                found = part.gather(base, state, self.params)
-                if not found:  # nothing, with these parameters
-                    break
-                for key, value in found.items():
-                    sums[key] = sums[key] + value if key in sums else value
+                _, _, state = piece
+                for key in summed:
+                    sums[key] = sums[key] + state[key] if key in sums else state[key]
                 if keeps:
                     kept.append(piece)
         weights, flat = torch.tensor(self.recipe.weights_at(group), device=device), out.view(-1)
         for entries, base, state in kept or pieces():
             part.merge_into(flat[entries], base, {**state, **sums}, weights, self.params)
 
-    def _site(self, name: str, importance: Tensor | None = None) -> Site:
+    def _site(self, name: str, importance: Tensor | None = None, begin: int = 0) -> Site:
         sources = tuple(source.name for source in self.recipe.sources)
-        return Site(name, sources, self.svd, importance)
+        return Site(name, sources, self.svd, importance, begin)
 
     def measured(self) -> list[str]:
         """Tensors whose density is taken before the merge, a reading of its own."""

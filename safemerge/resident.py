@@ -22,7 +22,7 @@ from safemerge.errors import RecipeError
 from safemerge.factors import factoriser
 from safemerge.inputs import Inputs, open_inputs
 from safemerge.methods import Method, Params, Site, State, get_method
-from safemerge.methods.common.adapt_layout import laid_out
+from safemerge.methods.common.adapt_layout import adapt_layout
 from safemerge.names import depth_order, place_of
 from safemerge.recipe import Recipe
 from safemerge.store import TensorStore, content_key
@@ -70,7 +70,7 @@ class ResidentMerge:
                 reads while preparing; its weights and ranks are not used.
             device: where the tensors are held and merged.
             store: keeps what is slow to compute: factors of deltas, and what methods make of them
-                at each choice of numbers.
+                at each selection of numbers.
             inputs: the opened checkpoints, where the caller has them already.
         """
         self.method = get_method(recipe.method)
@@ -82,7 +82,7 @@ class ResidentMerge:
         self._fixed = _fixed_part(recipe, self.method)
         self._held: dict[str, _Held] = {}
         for name, group in inputs.groups(recipe.places).items():
-            method = laid_out(self.method.for_role(inputs.role(name)), inputs.layout(name))
+            method = adapt_layout(self.method.for_role(inputs.role(name)), inputs.layout(name))
             base, deltas = inputs.load(name, device)
             important = inputs.positions(name, device) if method.needs_importance else None
             site = Site(name, self.source_names, svd, important)
@@ -242,20 +242,21 @@ class ResidentMerge:
         return torch.tensor(recipe.weights_at(held.group), device=held.base.device)
 
     def _selection(self, name: str, held: _Held, recipe: Recipe, params: Params) -> State:
-        """The state at a recipe's choice.
+        """The state at a recipe's selection.
 
         The last one of each tensor is remembered, since a gradient descent changes weights at one
-        choice many times. Where `select` is slow, all are kept in the store: a search draws its
+        selection many times. Where `select` is slow, all are kept in the store: a search draws its
         rank ratios from a few, and comes back to each.
         """
         if held.method.select is None:
             return held.state
-        choice = self.method.choice(recipe, held.group, self._peak.get(held.module))
-        key = (choice, held.method.select_key(params))
+        peak_density = self._peak.get(held.module)
+        selection = self.method.selection(recipe, held.group, peak_density)
+        key = (selection, None if held.method.slow_select else params)
         known = self._selected.get(name)
         if known is not None and known[0] == key:
             return known[1]
-        select = partial(held.method.select, held.state, choice, params)
+        select = partial(held.method.select, held.state, selection, params)
         if self._store is None or not held.method.slow_select:
             state = select()
         else:

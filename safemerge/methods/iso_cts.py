@@ -1,6 +1,7 @@
 """Iso-CTS: a common subspace and a few directions of each source beside it, all equally strong.
 
-Source: 2502.04959 (methods.md 4.2). With weighted deltas w_i D_i, D their sum, r = min(out, in):
+Source: Marczak et al. 2025 (2502.04959). With weighted deltas w_i D_i, D their sum, and
+r = min(out, in):
 
     k = r - (nearest multiple of T to (1 - common) r)       rank of the common part
     U_c, S_c, V_c: the k leading triplets of D
@@ -17,15 +18,18 @@ gradient. Vectors, embeddings and heads are merged as by Iso-C.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from safemerge.methods import iso_c
-from safemerge.methods.common.base import Method, Scaled, State
+from safemerge.methods.common.method import State
+from safemerge.methods.common.params import Scaled
 from safemerge.methods.common.polar import FLOOR, polar
 from safemerge.methods.common.ranks import bytes_held
-from safemerge.methods.common.span import keep_in_span, out_of_span
+from safemerge.methods.common.span import out_of_span
 
 
 class IsoCtsParams(Scaled):
@@ -97,15 +101,12 @@ def _leading(
     return (vectors[:, :k] * kept, s, matrix.T @ (vectors[:, :k] * inverse)), vectors[:, k:]
 
 
-METHOD = Method(
+METHOD = replace(
+    iso_c.METHOD,
     name="iso_cts",
-    source="2502.04959; methods.md 4.2",
     params=IsoCtsParams,
-    prepare=keep_in_span,
     combine=combine,
-    elsewhere=iso_c.METHOD.elsewhere,
     # All in float64: sum, residual, own and common directions; their decompositions.
     footprint=bytes_held(1, whole=18, squares=18),
-    one_source_is_itself=False,
     differentiable=False,
 )

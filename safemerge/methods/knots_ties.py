@@ -1,7 +1,7 @@
 """KnOTS with TIES: merge the deltas by TIES in the left singular basis that they have in common.
 
-Source: KnOTS in the form of its code (methods.md 4.11), designed for LoRA deltas. With the deltas
-side by side,
+Source: Stoica et al. 2024 (2410.19735) in the form of their code, designed for LoRA deltas. With
+the deltas side by side,
 
     [D_1 | ... | D_T] = U S [V_1 ... V_T]',   C_i = S V_i' = U' D_i           (r, in)
     theta = base + U TIES(C_1, ..., C_T)
@@ -14,11 +14,13 @@ majority. Everything that is not a matrix, and embeddings, are merged by TIES as
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from safemerge.methods import ties
-from safemerge.methods.common.base import Choice, Method, Site, State
+from safemerge.methods.common.method import Selection, Site, State
 from safemerge.methods.common.ranks import bytes_held
 from safemerge.methods.ties import TiesParams
 
@@ -53,9 +55,9 @@ def _squared(wide: Tensor) -> Tensor:
     return wide if width <= out else torch.linalg.qr(wide.T, mode="r").R.T
 
 
-def select(state: State, choice: Choice, params: TiesParams) -> State:
+def select(state: State, selection: Selection, params: TiesParams) -> State:
     """Find what TIES keeps of the turned deltas; see `ties.select`."""
-    return {**ties.select(state, choice, params), "basis": state["basis"]}
+    return {**ties.select(state, selection, params), "basis": state["basis"]}
 
 
 def combine(base: Tensor, state: State, coefficients: Tensor, params: TiesParams) -> Tensor:
@@ -84,15 +86,13 @@ def _footprint(shape: tuple[int, ...], n_sources: int) -> int:
     return bytes_held(3, whole=5)(shape, n_sources) + 16 * min(out, n_sources * into) ** 2
 
 
-METHOD = Method(
+METHOD = replace(
+    ties.METHOD,
     name="knots_ties",
-    source="KnOTS; methods.md 4.11",
-    params=TiesParams,
     prepare=prepare,
     select=select,
-    weigh=ties.weigh,
     combine=combine,
+    entrywise=(),
     elsewhere={"vector": ties.METHOD, "embedding": ties.METHOD},
     footprint=_footprint,
-    per_source=ties.METHOD.per_source,
 )

@@ -1,6 +1,6 @@
 """LED: of every delta, only the entries that matter to base and source and to no other source.
 
-Source: 2502.16770 (methods.md 4.17). With importance I = E_x |theta * grad L(x)| of every entry,
+Source: Ma et al. 2025 (2502.16770). With importance I = E_x |theta * grad L(x)| of every entry,
 taken for the base and for source i on examples of source i's own domain, L the negative
 log-likelihood of the answer:
 
@@ -21,11 +21,12 @@ import torch
 from torch import Tensor
 
 from safemerge.methods import task_arithmetic
-from safemerge.methods.common.base import Choice, Method, Params, Scaled, Site, Span, State
-from safemerge.methods.common.deltas import add_deltas
 from safemerge.methods.common.draws import masked
 from safemerge.methods.common.importance_order import POSITIONS
+from safemerge.methods.common.method import Method, Selection, Site, Span, State
+from safemerge.methods.common.params import Params, Scaled
 from safemerge.methods.common.ranks import bytes_held
+from safemerge.methods.common.weighted_sum import add_deltas
 
 
 def prepare(base: Tensor, deltas: Tensor, params: Params, site: Site) -> State:
@@ -44,20 +45,20 @@ def prepare(base: Tensor, deltas: Tensor, params: Params, site: Site) -> State:
     return {"deltas": deltas, "position": site.importance}
 
 
-def select(state: State, choice: Choice, params: Params) -> State:
+def select(state: State, selection: Selection, params: Params) -> State:
     """Find what each source alone has located.
 
     Args:
         state: what `prepare` returned.
-        choice: `rate` of every source, the share of a tensor's entries that are important to it, in
-            [0, 1].
+        selection: `rate` of every source, in [0, 1]: the share of a tensor's entries that are
+            important to it.
         params: unused.
 
     Returns:
         `deltas` and `mask`, both (n_sources, *base.shape).
     """
     # A position below rate * POSITIONS; as whole numbers, since mixed types would be copied first.
-    last = [math.ceil(rate * POSITIONS) - 1 for rate in choice.per_source["rate"]]
+    last = [math.ceil(rate * POSITIONS) - 1 for rate in selection.per_source["rate"]]
     located = torch.stack([part <= end for part, end in zip(state["position"], last, strict=True)])
     claims = located.sum(dim=0, dtype=torch.uint8)
     return {"deltas": state["deltas"], "mask": located.logical_and_(claims == 1)}
@@ -78,7 +79,6 @@ def combine(base: Tensor, state: State, coefficients: Tensor, params: Params) ->
 
 METHOD = Method(
     name="led",
-    source="2502.16770; methods.md 4.17",
     params=Scaled,
     prepare=prepare,
     select=select,

@@ -9,7 +9,7 @@ from torch import Tensor
 from safemerge import ModelRef, Recipe, merge
 from safemerge.errors import RecipeError
 from safemerge.factors import factorise
-from safemerge.methods import METHODS, Choice, Site
+from safemerge.methods import METHODS, Selection, Site
 
 SHAPES = [(8, 12), (12, 8), (1, 6), (6, 1)]
 SITE = Site("model.layers.0.mlp.up_proj.weight", ("skill", "other", "guard"), factorise)
@@ -46,7 +46,7 @@ def guard(
     base = torch.zeros_like(deltas[0])
     assert method.select is not None
     state = method.prepare(base, deltas, params, SITE)
-    state = method.select(state, Choice(rank_ratio, None, {"rho": rho}), params)
+    state = method.select(state, Selection(rank_ratio, None, {"rho": rho}), params)
     return method.merged(base, state, torch.tensor(weights), params)
 
 

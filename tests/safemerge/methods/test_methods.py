@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from safemerge.methods import METHODS, Choice
+from safemerge.methods import METHODS, Selection
 from safemerge.methods.resm import outlier_weights, winsorise
 
 GOLDENS = Path(__file__).parents[2] / "data" / "goldens"
@@ -30,7 +30,7 @@ def test_tsvm_directions_of_different_sources_are_orthogonal() -> None:
     params = method.parse({})
     state = method.prepare(base, deltas, params, site("abc"))
     assert method.select is not None
-    chosen = method.select(state, Choice(), params)
+    chosen = method.select(state, Selection(), params)
     for side in ("left", "right"):
         gram = chosen[side].T @ chosen[side]
         torch.testing.assert_close(gram, torch.eye(24), atol=1e-4, rtol=0)
@@ -62,9 +62,9 @@ def test_resm_rank_follows_density() -> None:
     assert method.select is not None
     density = method.density(deltas, params)
     state = method.prepare(base, deltas, params, site("ab"))
-    assert method.select(state, Choice(None, density), params)["s"].shape == (2, 12)
-    assert method.select(state, Choice(None, 2 * density), params)["s"].shape == (2, 6)
-    assert method.select(state, Choice(0.25, 2 * density), params)["s"].shape == (2, 6)
+    assert method.select(state, Selection(None, density), params)["s"].shape == (2, 12)
+    assert method.select(state, Selection(None, 2 * density), params)["s"].shape == (2, 6)
+    assert method.select(state, Selection(0.25, 2 * density), params)["s"].shape == (2, 6)
 
 
 def test_resm_outlier_weights_favour_or_suppress_the_source_with_outliers() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from examples import choice
+from examples import selection
 from torch import Tensor
 
 from safemerge import ModelRef, Recipe
@@ -21,7 +21,7 @@ def merged(name: str, deltas: Tensor, rank_ratio: float | None = None, **params:
     base = torch.zeros_like(deltas[0])
     assert method.select is not None
     state = method.prepare(base, deltas, parsed, SITE)
-    state = method.select(state, choice(method, 2, rank_ratio), parsed)
+    state = method.select(state, selection(method, 2, rank_ratio), parsed)
     return method.merged(base, state, torch.tensor([1.0, 0.7]), parsed)
 
 
