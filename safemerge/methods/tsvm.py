@@ -23,16 +23,15 @@ from torch import Tensor
 from safemerge.methods import task_arithmetic
 from safemerge.methods.common.method import Method, Selection, Site, State
 from safemerge.methods.common.params import Scaled
-from safemerge.methods.common.polar import polar
 from safemerge.methods.common.ranks import RankLimited, bytes_held, kept_rank
 
+# Singular values of U below 1e-5 of the largest count as zero: float32 vectors are orthonormal to
+# about 1e-6, and the eigenvalues of U'U are the squares.
+_EIGENVALUE_FLOOR = 1e-10
 # Where the least eigenvalue of U'U is above this share of the largest, float32 gives U_perp with a
 # relative error of at most 5e-5, in half the time of float64.
 _SINGLE_FLOOR = 1e-3
 _SINGLE_FILL = 0.9  # up to this ratio of the sides trying float32 pays
-# Singular values of U below this share of the largest count as zero: float32 vectors are
-# orthonormal to about 1e-6.
-_FLOOR = 1e-5
 
 
 def prepare(base: Tensor, deltas: Tensor, params: RankLimited, site: Site) -> State:
@@ -80,14 +79,12 @@ def decorrelate(state: State, kept: int) -> State:
     Returns:
         `left` (out, T k) = U_perp, `right` (in, T k) = V_perp, `s` (T, k).
     """
-
-    def side_by_side(parts: Tensor) -> Tensor:  # (T, side, c) -> (side, T k)
-        return parts[:, :, :kept].permute(1, 0, 2).flatten(1)
-
+    kept = min(kept, state["s"].shape[1])
+    s = state["s"][:, :kept]
     return {
-        "left": _decorrelated(side_by_side(state["u"])),
-        "right": _decorrelated(side_by_side(state["v"])),
-        "s": state["s"][:, :kept],
+        "left": _polar(state["u"][:, :, :kept], s > 0),
+        "right": _polar(state["v"][:, :, :kept], s > 0),
+        "s": s,
     }
 
 
@@ -105,16 +102,52 @@ def combine(base: Tensor, state: State, weights: Tensor, params: Scaled) -> Tens
     return torch.addmm(base.to(left.dtype), left * middle, right.T)
 
 
-def _decorrelated(vectors: Tensor) -> Tensor:
-    """U_perp = U (U'U)^(-1/2), from U (side, K), float32; that of U' is its transpose."""
-    side, K = vectors.shape
-    rows = vectors if side < K else vectors.T  # the shorter side first
-    if 0 < len(rows) <= _SINGLE_FILL * rows.shape[1]:
-        values, basis = torch.linalg.eigh(rows @ rows.T)
-        if values[0] > _SINGLE_FLOOR * values[-1]:
-            root = (basis * values.rsqrt()) @ basis.T
-            return root @ vectors if side < K else vectors @ root
-    return polar(vectors, _FLOOR)
+def _polar(parts: Tensor, present: Tensor) -> Tensor:
+    """Polar factor of the vectors of all sources side by side, (side, K), in float32.
+
+    That of X' is the transpose, so the eigendecomposition is taken on the smaller side.
+
+    Args:
+        parts: (n_sources, side, k), orthonormal for each source where there are vectors, else zero.
+        present: (n_sources, k), whether there is a vector.
+    """
+    vectors = parts.permute(1, 0, 2).flatten(1)  # (side, K)
+    side, kept = vectors.shape
+    wide = kept > side
+    if min(side, kept) <= _SINGLE_FILL * max(side, kept):
+        root, least = _inverse_root(vectors @ vectors.T if wide else _gram(parts, present))
+        if least > _SINGLE_FLOOR:
+            return root @ vectors if wide else vectors @ root
+    exact = vectors.double()
+    if wide:
+        return (_inverse_root(exact @ exact.T)[0] @ exact).float()
+    return (exact @ _inverse_root(exact.T @ exact)[0]).float()
+
+
+def _gram(parts: Tensor, present: Tensor) -> Tensor:
+    """U'U (K, K), a third of the work of the product: of one source it is known, to float32."""
+    n_sources, _, kept = parts.shape
+    blocks = parts.new_zeros(n_sources, kept, n_sources, kept)
+    for i, part in enumerate(parts):
+        blocks[i, :, i] = torch.diag(present[i].to(parts.dtype))
+        for j in range(i):
+            blocks[i, :, j] = part.T @ parts[j]
+            blocks[j, :, i] = blocks[i, :, j].T
+    return blocks.reshape(n_sources * kept, n_sources * kept)
+
+
+def _inverse_root(gram: Tensor) -> tuple[Tensor, float]:
+    """Pseudo-inverse square root of a symmetric positive semidefinite matrix (K, K).
+
+    Also its least eigenvalue over the largest. Of near duplicates the entries of the root are large
+    and cancel in the product: too much for float32.
+    """
+    if gram.numel() == 0:
+        return gram, 1.0
+    values, vectors = torch.linalg.eigh(gram)
+    keep = values > _EIGENVALUE_FLOOR * values[-1]
+    roots = torch.where(keep, values, 1.0).rsqrt() * keep
+    return (vectors * roots) @ vectors.T, (values[0] / values[-1]).item()
 
 
 METHOD = Method(

@@ -22,21 +22,21 @@ FLOOR = 3e-6
 """Singular values below this share of the largest one count as zero."""
 
 
-def polar(matrix: Tensor, floor: float = FLOOR) -> Tensor:
+def polar(matrix: Tensor) -> Tensor:
     """U V' of matrix = U S V'.
 
     Args:
         matrix: (out, in), float32 or float64; a zero matrix has the polar factor zero.
-        floor: share of the largest singular value below which one counts as zero.
 
     Returns:
-        (out, in), same dtype, with singular values 1 and 0.
+        (out, in), same dtype; singular values 1, or 0 where the matrix has less than `FLOOR` of its
+        largest one.
     """
     if matrix.shape[0] > matrix.shape[1]:
-        return polar(matrix.T, floor).T
+        return polar(matrix.T).T
     if matrix.numel() == 0:
         return matrix.clone()
-    factor: Tensor = _Polar.apply(matrix, floor)  # type: ignore[no-untyped-call]  # torch has no types for it
+    factor: Tensor = _Polar.apply(matrix)  # type: ignore[no-untyped-call]  # torch has no types for it
     return factor
 
 
@@ -44,10 +44,10 @@ class _Polar(torch.autograd.Function):
     """For matrices (m, n) with m <= n."""
 
     @staticmethod
-    def forward(ctx: Any, matrix: Tensor, floor: float) -> Tensor:
+    def forward(ctx: Any, matrix: Tensor) -> Tensor:
         exact = matrix.double()
         values, u = torch.linalg.eigh(exact @ exact.T)
-        kept = values > floor**2 * values[-1]
+        kept = values > FLOOR**2 * values[-1]
         s = torch.where(kept, values, 0.0).sqrt()
         inverse = torch.where(kept, values, 1.0).rsqrt() * kept
         vh = inverse[:, None] * (u.T @ exact)
@@ -56,7 +56,7 @@ class _Polar(torch.autograd.Function):
         return factor
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         """The adjoint of d(U V') = U [K o (U'dA V - V'dA'U)] V' + U S^(-1) U'dA (I - V V').
 
         K_ij = 1 / (s_i + s_j); the map is its own adjoint.
@@ -69,4 +69,4 @@ class _Polar(torch.autograd.Function):
         inside = torch.where(kept, (inner - inner.T) / torch.where(kept, sums, 1.0), 0.0)
         outside = inverse[:, None] * (rotated - inner @ vh)
         gradient: Tensor = (u @ (inside @ vh + outside)).to(grad.dtype)
-        return gradient, None
+        return gradient
