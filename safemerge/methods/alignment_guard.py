@@ -42,12 +42,6 @@ class AlignmentGuardParams(Aligned, RankLimited):
 def prepare(base: Tensor, deltas: Tensor, params: AlignmentGuardParams, site: Site) -> State:
     """Factorise the aligned source's delta and turn the others into its basis.
 
-    Args:
-        base: (out, in); unused.
-        deltas: (n_sources, out, in), float32.
-        params: `aligned`, `rank_limit`.
-        site: its `svd` gives the factors.
-
     Returns:
         `deltas` (n_sources, out, in); `u` (out, c), `v` (in, c), the triplets that were computed;
         `core` (n_sources, c, c) = U'D_i V, zero for the aligned source.
@@ -63,9 +57,7 @@ def select(state: State, selection: Selection, params: AlignmentGuardParams) -> 
     """Cut to the leading directions and damp by source.
 
     Args:
-        state: what `prepare` returned.
         selection: `rank_ratio`, the share k / min(out, in), a tenth by default; `rho` by source.
-        params: unused.
 
     Returns:
         `deltas`; `u` (out, k), `v` (in, k); `core` (n_sources, k, k) = rho_i C_i.
@@ -79,14 +71,7 @@ def select(state: State, selection: Selection, params: AlignmentGuardParams) -> 
 
 
 def combine(base: Tensor, state: State, weights: Tensor, params: AlignmentGuardParams) -> Tensor:
-    """Task arithmetic less the damped part.
-
-    Args:
-        base: (out, in).
-        state: what `select` returned.
-        weights: (n_sources,), any finite value.
-        params: `scale`.
-    """
+    """Task arithmetic less the damped part."""
     added = add_deltas(base, state, task_arithmetic.weigh(state, weights, params), params)
     core = torch.tensordot(params.scale * weights, state["core"], dims=1)
     guarded: Tensor = added - state["u"] @ core @ state["v"].T

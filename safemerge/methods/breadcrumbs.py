@@ -27,9 +27,7 @@ def select(state: State, selection: Selection, params: TrimParams) -> State:
     """Find the magnitudes between which entries are kept.
 
     Args:
-        state: `deltas` (n_sources, *shape).
         selection: `density`, in [0, 1], and `gamma`, in [0, 1], of every source.
-        params: `rescale`.
 
     Returns:
         The state with `low` and `high`, each (n_sources,), and `sizes` (2, n_sources).

@@ -22,12 +22,6 @@ from safemerge.methods.common.sparse import DENSITY, DropParams, add_kept, weigh
 def prepare(base: Tensor, deltas: Tensor, params: DropParams, site: Site) -> State:
     """Keep the deltas, a seed for each, and where they begin. Masks would take more memory.
 
-    Args:
-        base: unused.
-        deltas: (n_sources, *base.shape), float32.
-        params: `seed`.
-        site: names of tensor and sources.
-
     Returns:
         `deltas`; `seeds` (n_sources,) and `begin` (), int64.
     """
@@ -39,9 +33,7 @@ def select(state: State, selection: Selection, params: DropParams) -> State:
     """Draw what is kept.
 
     Args:
-        state: what `prepare` returned.
         selection: `density` of every source, in [0, 1].
-        params: `rescale`.
 
     Returns:
         `deltas`; `keep` = K (n_sources, *base.shape), uint8; `sizes` (2, n_sources).

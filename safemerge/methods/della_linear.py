@@ -27,9 +27,7 @@ def select(state: State, selection: Selection, params: DropParams) -> State:
     """Draw what is kept.
 
     Args:
-        state: what `dare_linear.prepare` returned.
         selection: `density`, in [0, 1], and `epsilon`, in [0, 0.5], of every source.
-        params: `rescale`.
 
     Returns:
         `deltas`; `keep` = K (n_sources, *base.shape), uint8; `sizes` (2, n_sources).

@@ -24,14 +24,7 @@ from safemerge.methods.common.span import keep_in_span, out_of_span
 
 
 def combine(base: Tensor, state: State, weights: Tensor, params: Scaled) -> Tensor:
-    """Flatten the spectrum of the weighted sum.
-
-    Args:
-        base: (out, in).
-        state: what `keep_in_span` returned.
-        weights: (n_sources,), any finite value.
-        params: `scale`.
-    """
+    """Flatten the spectrum of the weighted sum."""
     total = torch.tensordot(weights, state["deltas"], dims=1)
     directions = polar(total)
     # <U V', D> is the sum of the singular values. Its derivative by D is U V' itself, so the

@@ -45,14 +45,7 @@ class IsoCtsParams(Scaled):
 
 @torch.no_grad()
 def combine(base: Tensor, state: State, weights: Tensor, params: IsoCtsParams) -> Tensor:
-    """Find the directions and make them equally strong.
-
-    Args:
-        base: (out, in).
-        state: what `keep_in_span` returned.
-        weights: (n_sources,), any finite value.
-        params: `scale`, `common`.
-    """
+    """Find the directions and make them equally strong."""
     rank = min(base.shape)
     each = own_rank(rank, len(weights), params.common)
     total = torch.tensordot(weights, state["deltas"], dims=1).double()

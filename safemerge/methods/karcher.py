@@ -51,7 +51,6 @@ def weigh(state: State, weights: Tensor, params: KarcherParams) -> Tensor:
     Args:
         state: `gram` (n_sources, n_sources) of the sources.
         weights: (n_sources,); their sum must be positive.
-        params: `max_iter`, `tol`.
 
     Raises:
         RecipeError: where the weights sum to 0 or less.

@@ -34,9 +34,7 @@ def weigh(state: State, weights: Tensor, params: LinearParams) -> Tensor:
     """Coefficients of base and deltas.
 
     Args:
-        state: unused.
         weights: (n_sources,); their sum must be positive.
-        params: `normalize`.
 
     Raises:
         RecipeError: where the weights sum to 0 or less.

@@ -31,13 +31,7 @@ def prepare(base: Tensor, deltas: Tensor, params: Scaled, site: Site) -> State:
 
 
 def weigh(state: State, weights: Tensor, params: Scaled) -> Tensor:
-    """Coefficients of base and deltas.
-
-    Args:
-        state: `gram`.
-        weights: (T,), any finite value.
-        params: `scale`.
-    """
+    """Coefficients of base and deltas."""
     t = interpolation_ratio(state["gram"]).item()
     return beside_base(params.scale * t / weights.numel() * weights)
 

@@ -53,14 +53,7 @@ class ResmParams(RankLimited):
 
 
 def prepare(base: Tensor, deltas: Tensor, params: ResmParams, site: Site) -> State:
-    """TSV-M's state, the share of outlier mass `outlier` (T,), and `density` (a number).
-
-    Args:
-        base: (out, in); unused.
-        deltas: (n_sources, out, in), float32.
-        params: `outliers` (clip or not), `kappa`, `tau`.
-        site: its `svd` gives `Factors` of a delta.
-    """
+    """TSV-M's state, the share of outlier mass `outlier` (T,), and `density` (a number)."""
     share = torch.stack([outlier_share(delta, params.kappa) for delta in deltas])
     clipped = params.outliers == "clip"
     kept = torch.stack([winsorise(d, params.kappa) for d in deltas]) if clipped else deltas
@@ -110,10 +103,8 @@ def select(state: State, selection: Selection, params: ResmParams) -> State:
     """Decorrelate at the given rank ratio, or at the sparsity-aware rank.
 
     Args:
-        state: what `prepare` returned.
         selection: `rank_ratio`, where None is the sparsity-aware rank; `peak_density`, without
             which the rank is TSV-M's.
-        params: unused.
     """
     n_sources, rank = len(state["s"]), tsvm.rank_of(state)
     if selection.rank_ratio is None and selection.peak_density:
@@ -140,14 +131,7 @@ def density_rank(rank: int, n_sources: int, relative_density: float) -> int:
 
 
 def combine(base: Tensor, state: State, weights: Tensor, params: ResmParams) -> Tensor:
-    """TSV-M's product with outlier weights on the sources.
-
-    Args:
-        base: (out, in).
-        state: what `select` returned.
-        weights: (n_sources,), any finite value.
-        params: `scale`, `outliers`.
-    """
+    """TSV-M's product with outlier weights on the sources."""
     factor = outlier_weights(state["outlier"], params.outliers)
     return tsvm.combine(base, state, weights * factor, params)
 

@@ -41,9 +41,6 @@ def prepare(base: Tensor, deltas: Tensor, params: Params, site: Site) -> State:
     """Split off the heads and take the Gram matrices.
 
     Args:
-        base: (out, in); unused.
-        deltas: (n_sources, out, in), float32.
-        params: unused.
         site: its `svd` gives one triplet of a delta; its tensor name says whose matrix this is.
 
     Returns:
@@ -81,9 +78,7 @@ def weigh(state: State, weights: Tensor, params: Scaled) -> Tensor:
     """Factors with which residuals (row 0) and heads (row 1) enter, (2, n_sources).
 
     Args:
-        state: what `prepare` returned.
         weights: (n_sources,), any finite value; a negative one turns its source around.
-        params: `scale`.
     """
     T, size, cosine, head = weights.numel(), state["size"], state["cosine"], state["head"]
     W = weights.abs().sum().clamp_min(_TINY)
@@ -111,10 +106,7 @@ def combine(base: Tensor, state: State, coefficients: Tensor, params: Scaled) ->
     """Add residuals and heads.
 
     Args:
-        base: (out, in).
-        state: what `prepare` returned.
         coefficients: (2, n_sources), of residuals and heads.
-        params: unused.
     """
     residual = torch.tensordot(coefficients[0], state["residual"], dims=1)
     head = (state["left"] * coefficients[1]) @ state["right"].T

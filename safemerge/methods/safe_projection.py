@@ -44,12 +44,6 @@ class SafeProjectionParams(Aligned):
 def prepare(base: Tensor, deltas: Tensor, params: SafeProjectionParams, site: Site) -> State:
     """Project what strays: no number of a trial takes part in that.
 
-    Args:
-        base: (out, in); unused.
-        deltas: (n_sources, out, in), float32.
-        params: `aligned`, `tau`.
-        site: says which delta is the aligned source's.
-
     Returns:
         `deltas` (n_sources, out, in).
     """

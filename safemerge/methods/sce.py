@@ -31,14 +31,7 @@ _LEAST_DIVISOR = 1e-6  # mergekit's
 
 
 def prepare(base: Tensor, deltas: Tensor, params: Scaled, site: Site) -> State:
-    """Keep the deltas, and their `variance` over the sources, (1, *base.shape), float32.
-
-    Args:
-        base: any shape.
-        deltas: (n_sources, *base.shape), float32.
-        params: unused.
-        site: unused.
-    """
+    """Keep the deltas, and their `variance` over the sources, (1, *base.shape), float32."""
     variance = torch.empty_like(base, dtype=torch.float32)
     flat, into = deltas.reshape(len(deltas), -1), variance.view(-1)
     for entries in blocks(base.numel(), base.device):
@@ -51,9 +44,7 @@ def select(state: State, selection: Selection, params: Scaled) -> State:
     """Find the variances from which on entries are selected, and weight the sources.
 
     Args:
-        state: what `prepare` returned.
         selection: `density` of every source, in [0, 1].
-        params: unused.
 
     Returns:
         The state with `least` and `share` = e, each (n_sources,).
@@ -92,14 +83,7 @@ def _selected(deltas: Tensor, variance: Tensor, least: Tensor) -> Tensor:
 
 
 def combine(base: Tensor, state: State, weights: Tensor, params: Scaled) -> Tensor:
-    """Merge what is selected and agrees.
-
-    Args:
-        base: any shape.
-        state: what `select` returned.
-        weights: (n_sources,), any finite value.
-        params: `scale`.
-    """
+    """Merge what is selected and agrees."""
     m, agreeing = elect(_selected(state["deltas"], state["variance"], state["least"]), weights)
     e = state["share"].to(weights)
     divisor = torch.tensordot(e, agreeing.sign(), dims=1).clamp_min(_LEAST_DIVISOR)

@@ -32,7 +32,6 @@ def weigh(state: State, weights: Tensor, params: Params) -> Tensor:
     Args:
         state: `gram` (2, 2) of the sources.
         weights: (2,); their sum must be positive, and t may lie outside of [0, 1].
-        params: none.
 
     Raises:
         RecipeError: where the weights sum to 0 or less.

@@ -43,9 +43,7 @@ def select(state: State, selection: Selection, params: TrimParams) -> State:
     """Trim: find the magnitudes from which on entries are kept.
 
     Args:
-        state: `deltas` (n_sources, *shape).
         selection: `density` of every source, in [0, 1]; 0 keeps nothing.
-        params: `rescale`.
 
     Returns:
         The state with `low` and `high`, each (n_sources,), and `sizes` (2, n_sources).
@@ -66,27 +64,14 @@ def _least_kept(delta: Tensor, density: float) -> float:
 
 
 def weigh(state: State, weights: Tensor, params: TrimParams | DropParams) -> Tensor:
-    """Coefficients (2, n_sources): of what is kept, rescaled, and of the divisor.
-
-    Args:
-        state: `sizes`.
-        weights: (n_sources,), any finite.
-        params: `scale`.
-    """
+    """Coefficients (2, n_sources): of what is kept, rescaled, and of the divisor."""
     return torch.stack([params.scale * weights * rescaling(state).to(weights), weights])
 
 
 def combine(
     base: Tensor, state: State, coefficients: Tensor, params: TrimParams | DropParams
 ) -> Tensor:
-    """Elect and merge.
-
-    Args:
-        base: any shape.
-        state: what `select` returned.
-        coefficients: what `weigh` returned.
-        params: `normalize`.
-    """
+    """Elect and merge."""
     trimmed = kept(state)
     if not params.normalize:
         # sum_{agree} x = (sum x + m sum |x|) / 2, with x = w_i D'_i: no mask.

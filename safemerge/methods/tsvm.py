@@ -37,12 +37,6 @@ _SINGLE_FILL = 0.9  # up to this ratio of the sides trying float32 pays
 def prepare(base: Tensor, deltas: Tensor, params: RankLimited, site: Site) -> State:
     """Factorise every delta.
 
-    Args:
-        base: (out, in); unused.
-        deltas: (n_sources, out, in), float32.
-        params: `rank_limit`.
-        site: its `svd` gives `Factors` of a delta.
-
     Returns:
         With c triplets computed of the source that has most: `u` (n_sources, out, c),
         `s` (n_sources, c), `v` (n_sources, in, c), float32, zero where a source has fewer.
@@ -73,7 +67,6 @@ def decorrelate(state: State, kept: int) -> State:
     """Keep the leading triplets of each source and decorrelate them across sources.
 
     Args:
-        state: what `prepare` returned.
         kept: k, triplets of each source; the state may have fewer.
 
     Returns:
@@ -82,8 +75,8 @@ def decorrelate(state: State, kept: int) -> State:
     kept = min(kept, state["s"].shape[1])
     s = state["s"][:, :kept]
     return {
-        "left": _polar(state["u"][:, :, :kept], s > 0),
-        "right": _polar(state["v"][:, :, :kept], s > 0),
+        "left": _decorrelated(state["u"][:, :, :kept], s > 0),
+        "right": _decorrelated(state["v"][:, :, :kept], s > 0),
         "s": s,
     }
 
@@ -92,20 +85,17 @@ def combine(base: Tensor, state: State, weights: Tensor, params: Scaled) -> Tens
     """One product: base + scale * U_perp diag(w_i S_i) V_perp'.
 
     Args:
-        base: (out, in).
-        state: what `select` returned.
         weights: (n_sources,), any finite value; scales the singular values of its source.
-        params: `scale`.
     """
     middle = (params.scale * weights[:, None] * state["s"]).reshape(-1)  # (T k,)
     left, right = state["left"], state["right"]
     return torch.addmm(base.to(left.dtype), left * middle, right.T)
 
 
-def _polar(parts: Tensor, present: Tensor) -> Tensor:
-    """Polar factor of the vectors of all sources side by side, (side, K), in float32.
+def _decorrelated(parts: Tensor, present: Tensor) -> Tensor:
+    """U_perp (side, K), float32: the polar factor of the vectors of all sources side by side.
 
-    That of X' is the transpose, so the eigendecomposition is taken on the smaller side.
+    That of U' is its transpose, so the eigendecomposition is taken on the smaller side.
 
     Args:
         parts: (n_sources, side, k), orthonormal for each source where there are vectors, else zero.
@@ -125,7 +115,7 @@ def _polar(parts: Tensor, present: Tensor) -> Tensor:
 
 
 def _gram(parts: Tensor, present: Tensor) -> Tensor:
-    """U'U (K, K), a third of the work of the product: of one source it is known, to float32."""
+    """U'U (K, K); the block of one source is known, to float32."""
     n_sources, _, kept = parts.shape
     blocks = parts.new_zeros(n_sources, kept, n_sources, kept)
     for i, part in enumerate(parts):

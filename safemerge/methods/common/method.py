@@ -6,7 +6,8 @@
     combine(base, state, coefficients, params) -> tensor    every trial
 
 All compute in float32 and return float32. They read no files and change no inputs; a state may hold
-the tensors that came in, so a caller must not write into them afterwards.
+the tensors that came in, so a caller must not write into them afterwards. Their arguments are
+described at `Method`; the methods' own docstrings say what is special there.
 """
 
 from __future__ import annotations

@@ -18,12 +18,6 @@ from safemerge.methods.common.params import Params
 def keep_in_span(base: Tensor, deltas: Tensor, params: Params, site: Site) -> State:
     """Keep the deltas as they are, or in their common span where that is small.
 
-    Args:
-        base: (out, in); unused.
-        deltas: (n_sources, out, in), float32.
-        params: unused.
-        site: unused.
-
     Returns:
         `deltas` (n_sources, out, in); or `deltas` (n_sources, K, K), with `left` (out, K) and
         `right` (in, K), orthonormal, so that each delta is left @ delta @ right'.
