@@ -94,6 +94,21 @@ def test_no_alignment_delta_is_no_evidence(shape: tuple[int, int]) -> None:
 
 
 @each_shape
+@pytest.mark.parametrize("ratio", [0.25, 0.5, 1.0])
+def test_the_guard_is_its_formula(shape: tuple[int, int], ratio: float) -> None:
+    """sum_i w_i (D_i - rho_i U_k U_k' D_i V_k V_k'), with rho = 0 for the aligned source."""
+    deltas = draw(shape).double()
+    k, rho = max(1, int(ratio * min(shape))), (0.7, 0.3, 0.0)
+    u, _, vh = torch.linalg.svd(deltas[2], full_matrices=False)
+    left, right = u[:, :k] @ u[:, :k].T, vh[:k].T @ vh[:k]
+    damped = [
+        delta - share * left @ delta @ right for delta, share in zip(deltas, rho, strict=True)
+    ]
+    found = guard(draw(shape), (0.7, 0.3, 1.0), ratio)
+    torch.testing.assert_close(found, weighted(torch.stack(damped).float()), atol=1e-5, rtol=0)
+
+
+@each_shape
 def test_the_guard_at_rho_0_is_task_arithmetic(shape: tuple[int, int]) -> None:
     deltas = draw(shape)
     torch.testing.assert_close(guard(deltas, (0.0, 0.0, 1.0), 1.0), weighted(deltas))
