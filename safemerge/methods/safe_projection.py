@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
@@ -56,17 +57,11 @@ def prepare(base: Tensor, deltas: Tensor, params: SafeProjectionParams, site: Si
     for i, delta in enumerate(deltas):
         if i == aligned or not delta.any():
             continue
-        projected = _product(v / size, v, delta)
+        projected = torch.linalg.multi_dot([v / size, v.T, delta])
         cosine = cosine_similarity(projected.flatten(), delta.flatten(), dim=0).item()
         if min(cosine, 1.0) <= params.tau:
             kept[i] = projected
     return {"deltas": kept}
-
-
-def _product(scaled: Tensor, v: Tensor, delta: Tensor) -> Tensor:
-    """scaled @ v' @ delta, in the order that has the smaller matrix between."""
-    out, into = v.shape
-    return (scaled @ v.T) @ delta if out <= into else scaled @ (v.T @ delta)
 
 
 METHOD = replace(
