@@ -30,13 +30,7 @@ _RANK_RATIO = 0.1
 
 
 class AlignmentGuardParams(Aligned, RankLimited):
-    """Parameters of the alignment guard.
-
-    Args:
-        scale: alpha, in [0, 10].
-        aligned: name of the aligned source.
-        rank_limit: share of the rank for which directions are computed, in (0, 1].
-    """
+    """Parameters of the alignment guard; see `Aligned` and `RankLimited`."""
 
 
 def prepare(base: Tensor, deltas: Tensor, params: AlignmentGuardParams, site: Site) -> State:

@@ -34,10 +34,9 @@ from safemerge.methods.common.span import out_of_span
 
 
 class IsoCtsParams(Scaled):
-    """Parameters of Iso-CTS.
+    """Parameters of Iso-CTS, beside `scale`.
 
     Args:
-        scale: alpha, in [0, 10].
         common: share of the rank that is common, in [0, 1]; 1 is Iso-C.
     """
 

@@ -33,9 +33,6 @@ class LinearParams(Params):
 def weigh(state: State, weights: Tensor, params: LinearParams) -> Tensor:
     """Coefficients of base and deltas.
 
-    Args:
-        weights: (n_sources,); their sum must be positive.
-
     Raises:
         RecipeError: where the weights sum to 0 or less.
     """

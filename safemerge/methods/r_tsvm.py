@@ -1,8 +1,8 @@
 """R-TSVM: RESM's name in versions 1 and 2 of its paper, Yang et al. 2025 (2502.06876).
 
 Their abstracts describe TSV-M with outlier-aware weights and sparsity-adaptive ranks, and count
-outliers as something to mitigate. Of resm.py that is the mode "suppress", which weights sources by
-their outliers and gives less to those with more. The paper's formula was not available to us.
+outliers as something to mitigate. In resm.py that is the mode "suppress", which gives less weight
+to sources with more outliers. It is a reading of the abstracts, not the paper's formula.
 """
 
 from __future__ import annotations

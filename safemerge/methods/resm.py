@@ -36,11 +36,9 @@ _LEAST_RANK_FRAC = 0.01
 
 
 class ResmParams(RankLimited):
-    """Parameters of RESM.
+    """Parameters of RESM, beside those of `RankLimited`.
 
     Args:
-        scale: alpha, in [0, 10].
-        rank_limit: share of the rank for which triplets are computed, in (0, 1].
         outliers: how outlier columns change a source's weight; see the top of this file.
         kappa: standard deviations above the mean at which a column is an outlier, in (0, 100].
         tau: an entry counts as present where |D| exceeds tau times the root mean square over all

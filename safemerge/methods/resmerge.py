@@ -103,11 +103,7 @@ def weigh(state: State, weights: Tensor, params: Scaled) -> Tensor:
 
 
 def combine(base: Tensor, state: State, coefficients: Tensor, params: Scaled) -> Tensor:
-    """Add residuals and heads.
-
-    Args:
-        coefficients: (2, n_sources), of residuals and heads.
-    """
+    """Add residuals and heads; coefficients (2, n_sources) are as `weigh` returns."""
     residual = torch.tensordot(coefficients[0], state["residual"], dims=1)
     head = (state["left"] * coefficients[1]) @ state["right"].T
     merged: Tensor = base.float() + residual + head

@@ -30,11 +30,9 @@ from safemerge.methods.common.ranks import bytes_held
 
 
 class SafeProjectionParams(Aligned):
-    """Parameters of safe projection.
+    """Parameters of safe projection, beside those of `Aligned`.
 
     Args:
-        scale: alpha, in [0, 10].
-        aligned: name of the aligned source.
         tau: a delta is projected where its cosine is at most this, in [-1, 1]. 0.5 is Safe LoRA's,
             SafeMERGE's is 0.35; -1 leaves all but opposite deltas, 1 projects all.
     """

@@ -23,7 +23,7 @@ from torch import Tensor
 from safemerge.methods.common.method import Method, Selection, State
 from safemerge.methods.common.sparse import (
     DENSITY,
-    DropParams,
+    SparseParams,
     TrimParams,
     kept,
     rescaling,
@@ -63,14 +63,12 @@ def _least_kept(delta: Tensor, density: float) -> float:
     return magnitude_at(delta, [delta.numel() - k])[0]
 
 
-def weigh(state: State, weights: Tensor, params: TrimParams | DropParams) -> Tensor:
+def weigh(state: State, weights: Tensor, params: SparseParams) -> Tensor:
     """Coefficients (2, n_sources): of what is kept, rescaled, and of the divisor."""
     return torch.stack([params.scale * weights * rescaling(state).to(weights), weights])
 
 
-def combine(
-    base: Tensor, state: State, coefficients: Tensor, params: TrimParams | DropParams
-) -> Tensor:
+def combine(base: Tensor, state: State, coefficients: Tensor, params: SparseParams) -> Tensor:
     """Elect and merge."""
     trimmed = kept(state)
     if not params.normalize:

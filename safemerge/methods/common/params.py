@@ -30,10 +30,9 @@ class Scaled(Params):
 
 
 class Aligned(Scaled):
-    """Parameters of methods that measure every source against an aligned one.
+    """Parameters of methods that measure every source against an aligned one, beside `scale`.
 
     Args:
-        scale: alpha, in [0, 10].
         aligned: name of the source whose delta (aligned minus base) holds the alignment. There is
             no default: a guess would protect the wrong thing.
     """

@@ -52,10 +52,9 @@ def bytes_held(
 
 
 class RankLimited(Scaled):
-    """Parameters of methods that keep leading triplets.
+    """Parameters of methods that keep leading triplets, beside `scale`.
 
     Args:
-        scale: alpha, in [0, 10].
         rank_limit: share of the rank for which triplets are computed, in (0, 1]. A search that
             never keeps more than a tenth needs no more; up to an eighth this saves the full SVD of
             every large delta, and memory grows with it. No rank goes above it.

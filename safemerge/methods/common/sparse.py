@@ -27,10 +27,9 @@ _LEAST_NORM = 1e-7  # mergekit's guard: below it nothing is rescaled
 
 
 class TrimParams(Scaled):
-    """Parameters of methods that keep entries by magnitude.
+    """Parameters of methods that keep entries by magnitude, beside `scale`.
 
     Args:
-        scale: factor on the merged delta, in [0, 10].
         normalize: divide by the sum of the weights; under a sign consensus, entry by entry by the
             sum of those that agree.
         rescale: "l1" gives what is kept of a delta the L1 norm of the whole delta.
@@ -41,10 +40,9 @@ class TrimParams(Scaled):
 
 
 class DropParams(Scaled):
-    """Parameters of methods that keep entries at random.
+    """Parameters of methods that keep entries at random, beside `scale`.
 
     Args:
-        scale: factor on the merged delta, in [0, 10].
         normalize: as in `TrimParams`.
         rescale: "inverse_density" divides an entry by the probability of keeping it, so that the
             expected delta is the delta, as DARE does; "l1" gives what is kept of a delta the L1
@@ -57,6 +55,9 @@ class DropParams(Scaled):
     seed: int = Field(default=0, ge=0, lt=2**63)
 
 
+SparseParams = TrimParams | DropParams
+
+
 def kept(state: State) -> Tensor:
     """What is kept of the deltas, (n_sources, ...); the rest is 0."""
     if "keep" in state:
@@ -64,9 +65,7 @@ def kept(state: State) -> Tensor:
     return keep_window(state["deltas"], state["low"], state["high"])
 
 
-def with_sizes(
-    state: State, params: TrimParams | DropParams, densities: Sequence[float] = ()
-) -> State:
+def with_sizes(state: State, params: SparseParams, densities: Sequence[float] = ()) -> State:
     """The state with `sizes` (2, n_sources), float64: of each delta, and of what is kept of it.
 
     Args:
@@ -101,7 +100,7 @@ def rescaling(state: State) -> Tensor:
     return torch.where(rescaled, whole / rest, 1.0).float()
 
 
-def weigh(state: State, weights: Tensor, params: TrimParams | DropParams) -> Tensor:
+def weigh(state: State, weights: Tensor, params: SparseParams) -> Tensor:
     """Coefficients (1 + n_sources,) of `add_kept`: w_i f_i, by the sum of w with `normalize`.
 
     Args:
@@ -115,8 +114,6 @@ def weigh(state: State, weights: Tensor, params: TrimParams | DropParams) -> Ten
     return beside_base(params.scale * weights * rescaling(state).to(weights) / total)
 
 
-def add_kept(
-    base: Tensor, state: State, coefficients: Tensor, params: TrimParams | DropParams
-) -> Tensor:
+def add_kept(base: Tensor, state: State, coefficients: Tensor, params: SparseParams) -> Tensor:
     """The base and the sum of what is kept; coefficients as `weigh` returns."""
     return add_deltas(base, {"deltas": kept(state)}, coefficients, params)
