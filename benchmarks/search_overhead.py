@@ -109,7 +109,7 @@ def overhead(config: SearchConfig, home: RunDir, measured: int, profile: Path | 
     end = time.process_time() - evaluator.seconds
     marks = [*evaluator.starts, end]
     own = [after - before for before, after in itertools.pairwise(marks)]
-    return own, evaluator.scored, len(bench.space.dimensions)
+    return own, evaluator.scored, len(bench.space.parameters)
 
 
 def warm_start_overhead(config: SearchConfig, home: RunDir) -> dict[str, float]:

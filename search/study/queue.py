@@ -17,7 +17,7 @@ from search.metrics import probe_axes
 from search.progress import Report
 from search.runs.rundir import RunDir
 from search.runs.workbench import Workbench
-from search.space.dimensions import Point
+from search.space.parameter import Point
 from search.space.space import Space
 from search.study.interrupts import uninterrupted
 from search.study.storage import quiet_optuna
@@ -119,7 +119,7 @@ def _otherwise(point: Point, space: Space) -> list[Point]:
     """A point with every other option of its choices, of which gradients know the first alone."""
     return [
         {**point, name: option}
-        for name, dimension in space.dimensions.items()
-        for option in dimension.options
+        for name, parameter in space.parameters.items()
+        for option in parameter.options
         if option != point[name]
     ]
