@@ -1,0 +1,177 @@
+"""merge_tensor: one tensor of a recipe, for streamed and for resident merges.
+
+    prepare -> PreparedTensor    from the checkpoints; all that no number of a trial changes
+    select  -> State             the rank ratio and the per-source numbers
+    merge_tensor                 the weights
+
+A streamed merge (`merging.py`) runs the three in a row; a resident one (`resident.py`) keeps what
+the first two return. `merge_pieces` is the streamed form of methods that can go through a tensor
+piece by piece: the same bytes, without ever holding the tensor's deltas as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from safemerge.factors import Factoriser
+from safemerge.inputs import Inputs
+from safemerge.methods import Method, Params, Site, State
+from safemerge.methods.common.adapt_layout import laid_out
+from safemerge.names import place_of
+from safemerge.recipe import Recipe
+
+# Entries of a piece: 2 MiB of float32 for each source, so that what one operation writes the next
+# one finds in the cache. On other devices pieces only limit memory, and each costs launches.
+PIECE_ENTRIES = 2**19
+DEVICE_PIECE_ENTRIES = 2**26
+# Working memory up to which the pieces of a tensor are kept where they are gone through twice, so
+# that it is read and its deltas are formed once. Three such tensors are in progress at once.
+KEPT_PIECES_BYTES = 512 * 2**20 // 3
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedTensor:
+    """One tensor on the device, ready for any weights and numbers.
+
+    Args:
+        base: in its own dtype.
+        state: what the method has prepared.
+        method: for the tensor's role and layout.
+        group: its place group.
+        module: its module type, such as `q_proj`.
+    """
+
+    base: Tensor
+    state: State
+    method: Method
+    group: str
+    module: str
+
+
+@dataclass(frozen=True, slots=True)
+class MergeJob:
+    """The fixed part of a merge: open inputs, the method, and where tensors go.
+
+    Args:
+        recipe: fixes inputs, method and what the method prepares.
+        inputs: its checkpoints.
+        method: its method, for tensors of no special role or layout.
+        params: of the method.
+        svd: gives factors of deltas.
+        device: where the arithmetic is done.
+    """
+
+    recipe: Recipe
+    inputs: Inputs
+    method: Method
+    params: Params
+    svd: Factoriser
+    device: torch.device | str
+
+    def method_of(self, name: str) -> Method:
+        """The method for a tensor's role and layout."""
+        return laid_out(self.method.for_role(self.inputs.role(name)), self.inputs.layout(name))
+
+    def site(self, name: str, importance: Tensor | None = None) -> Site:
+        """What the preparation of a tensor depends on beside its numbers."""
+        sources = tuple(source.name for source in self.recipe.sources)
+        return Site(name, sources, self.svd, importance)
+
+    def prepare(self, name: str, group: str) -> PreparedTensor:
+        """Read one tensor from all checkpoints and prepare it.
+
+        Raises:
+            CheckpointError: where a value is NaN or infinite.
+        """
+        method = self.method_of(name)
+        base, deltas = self.inputs.load(name, self.device)
+        important = self.inputs.positions(name, self.device) if method.needs_importance else None
+        state = method.prepare(base, deltas, self.params, self.site(name, important))
+        return PreparedTensor(base, state, method, group, place_of(name).module)
+
+
+def select(
+    tensor: PreparedTensor, recipe: Recipe, params: Params, peak: Mapping[str, float]
+) -> State:
+    """The state at a recipe's rank ratio and per-source numbers.
+
+    Args:
+        tensor: prepared for this recipe's inputs and method.
+        recipe: whose numbers are chosen.
+        params: of the method, from the recipe.
+        peak: `{module: highest density}`, of methods with a density.
+    """
+    method = tensor.method
+    if method.select is None:
+        return tensor.state
+    choice = method.choice(recipe, tensor.group, peak.get(tensor.module))
+    return method.select(tensor.state, choice, params)
+
+
+def weights_at(tensor: PreparedTensor, recipe: Recipe) -> Tensor:
+    """A recipe's weights at a tensor, (n_sources,), on its device."""
+    return torch.tensor(recipe.weights_at(tensor.group), device=tensor.base.device)
+
+
+def merge_tensor(
+    out: Tensor, tensor: PreparedTensor, state: State, recipe: Recipe, params: Params
+) -> None:
+    """Write the merged tensor.
+
+    Args:
+        out: of the base's shape, any floating dtype and device.
+        tensor: prepared for this recipe's inputs and method.
+        state: of `select`.
+        recipe: whose weights count.
+        params: of the method, from the recipe.
+    """
+    weights = weights_at(tensor, recipe)
+    tensor.method.merge_into(out, tensor.base, state, weights, params)
+
+
+def keeps_pieces(job: MergeJob, name: str) -> bool:
+    """Whether `merge_pieces` goes through a tensor twice and holds its pieces in between."""
+    method, shape = job.method_of(name), job.inputs.base.tensors[name].shape
+    small = method.footprint(shape, len(job.inputs.sources)) <= KEPT_PIECES_BYTES
+    return method.gather is not None and small
+
+
+def merge_pieces(out: Tensor, job: MergeJob, name: str, group: str) -> None:
+    """Read one tensor and write it merged, piece by piece, to the bytes of `merge_tensor`.
+
+    Args:
+        out: contiguous, of the base's shape, any floating dtype.
+        job: with a method that has `in_pieces`.
+        name: of the tensor.
+        group: its place group.
+    """
+    recipe, params, device = job.recipe, job.params, torch.device(job.device)
+    method = job.method_of(name)
+    choice, site = method.choice(recipe, group), job.site(name)
+
+    def pieces() -> Iterator[tuple[slice, Tensor, State]]:
+        entries = PIECE_ENTRIES if device.type == "cpu" else DEVICE_PIECE_ENTRIES
+        for piece, base, deltas in job.inputs.pieces(name, entries, device):
+            assert method.in_pieces is not None
+            yield piece, base, method.in_pieces(deltas, piece.start, choice, params, site)
+
+    sums: dict[str, Tensor] = {}
+    kept: list[tuple[slice, Tensor, State]] = []
+    if method.gather is not None:
+        keeps = keeps_pieces(job, name)
+        for piece in pieces():
+            _, base, state = piece
+            terms = method.gather(base, state, params)
+            if not terms:  # nothing, with these parameters
+                break
+            for key, term in terms.items():
+                sums[key] = sums[key] + term if key in sums else term
+            if keeps:
+                kept.append(piece)
+    weights, flat = torch.tensor(recipe.weights_at(group), device=device), out.view(-1)
+    for entries, base, state in kept or pieces():
+        method.merge_into(flat[entries], base, {**state, **sums}, weights, params)
