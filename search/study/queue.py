@@ -23,7 +23,7 @@ from search.study.interrupts import uninterrupted
 from search.study.storage import quiet_optuna
 from search.study.transfer import Start
 from search.warmstart.descent import LINEARISATIONS
-from search.warmstart.warmstart import STEP_COST, warm_start
+from search.warmstart.warmstart import STEP_COST, WarmStart, warm_start
 
 
 def enqueue_first(
@@ -87,7 +87,7 @@ def _enqueue_warm_start(
         return
     record = home.read("warmstart.json")
     if record is None:
-        recipes, steps = warm_start(
+        start = WarmStart(
             bench.engine,
             bench.resident(begin),
             bench.space,
@@ -96,10 +96,13 @@ def _enqueue_warm_start(
             bench.probes.split("validation").probes,
             objectives=config.objective_axes,
             limited=probe_axes(config.limits),
-            config=config.search.warm_start,
-            whole=config.probes.likelihood == "answer",
+            sum_over_tokens=config.probes.likelihood == "answer",
             seed=config.seed,
-            home=home,
+        )
+        recipes, steps = warm_start(
+            start,
+            config.search.warm_start,
+            home,
             progress=lambda done, total: report("warm start", done, total, ""),
         )
         points = [bench.space.coordinates(recipe) for recipe in recipes]
