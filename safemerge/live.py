@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from safemerge.recipe import Recipe
     from safemerge.resident import ResidentMerge
 
-_RECOMPUTED_FROM = 2**28  # parameters; below, keeping the activations costs little and is faster
-# Entries of all d W / d w, up to which they are kept: a gigabyte. Where gradients are taken for a
-# few probes at a time, as on the small world, projecting them would take half the time otherwise.
-_SLOPES_KEPT = 2**28
+RECOMPUTE_FROM_PARAMETERS = (
+    2**28
+)  # parameters; below, keeping the activations costs little and is faster
+# Entries of all d W / d w, up to which they are kept from one backward pass to the next: a gigabyte.
+KEPT_SLOPES_ENTRIES = 2**28
 
 
 class _View(Tensor):
@@ -118,7 +119,7 @@ class LiveGradient:
         shape = (len(self._resident.groups), len(self._resident.source_names))
         found = torch.zeros(shape, device=self._parts[0][0].device)
         entries = shape[1] * sum(view.numel() for view in self._views.values())
-        kept: dict[str, tuple[int, Tensor]] | None = {} if entries <= _SLOPES_KEPT else None
+        kept: dict[str, tuple[int, Tensor]] | None = {} if entries <= KEPT_SLOPES_ENTRIES else None
         hooks = []
         needed = {parameter: parameter.requires_grad for parameter in self._model.parameters()}
         self._model.requires_grad_(False)
@@ -175,7 +176,9 @@ def _recomputed(model: Any) -> Iterator[None]:
     """
     layers = [module for module in model.modules() if hasattr(module, "gradient_checkpointing")]
     size = sum(parameter.numel() for parameter in model.parameters())
-    if size < _RECOMPUTED_FROM or not getattr(model, "supports_gradient_checkpointing", False):
+    if size < RECOMPUTE_FROM_PARAMETERS or not getattr(
+        model, "supports_gradient_checkpointing", False
+    ):
         yield
         return
     # Its name before transformers 5.23, and the one since.

@@ -14,7 +14,7 @@ from safemerge.mergekit.settings import Scalar
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
+class MergekitMethod:
     """A merge method of mergekit.
 
     Args:
@@ -32,17 +32,17 @@ class Reference:
     per_source: frozenset[str] = frozenset()
 
 
-def _sparse(normalize: bool, rescale: bool, **per_model: float) -> Reference:
+def _sparse(normalize: bool, rescale: bool, **per_model: float) -> MergekitMethod:
     shared = {"normalize": normalize, "rescale": rescale, "lambda": 1.0, "int8_mask": False}
-    return Reference({"weight": None, "density": 1.0, **per_model}, shared)
+    return MergekitMethod({"weight": None, "density": 1.0, **per_model}, shared)
 
 
-REFERENCE: dict[str, Reference] = {
-    "linear": Reference({"weight": None}, {"normalize": True}, merges="models"),
-    "karcher": Reference({}, {"max_iter": 10, "tol": 1e-5}, merges="models"),
-    "slerp": Reference({}, {"t": None}, merges="two", per_source=frozenset({"t"})),
+MERGEKIT_METHODS: dict[str, MergekitMethod] = {
+    "linear": MergekitMethod({"weight": None}, {"normalize": True}, merges="models"),
+    "karcher": MergekitMethod({}, {"max_iter": 10, "tol": 1e-5}, merges="models"),
+    "slerp": MergekitMethod({}, {"t": None}, merges="two", per_source=frozenset({"t"})),
     # density and rescale are accepted there too, and change nothing.
-    "task_arithmetic": Reference(
+    "task_arithmetic": MergekitMethod(
         {"weight": None},
         {"normalize": False, "lambda": 1.0, "int8_mask": False},
         per_source=frozenset({"normalize"}),
@@ -54,8 +54,8 @@ REFERENCE: dict[str, Reference] = {
     "breadcrumbs_ties": _sparse(normalize=False, rescale=False, gamma=0.01),
     "della": _sparse(normalize=True, rescale=True, epsilon=0.15),
     "della_linear": _sparse(normalize=False, rescale=True, epsilon=0.15),
-    "model_stock": Reference({}, {"filter_wise": False}),
-    "sce": Reference(
+    "model_stock": MergekitMethod({}, {"filter_wise": False}),
+    "sce": MergekitMethod(
         {}, {"int8_mask": False, "select_topk": 1.0}, per_source=frozenset({"select_topk"})
     ),
 }
@@ -77,5 +77,5 @@ ABSENT = (
 
 # Every parameter that one of these methods reads.
 PARAMETERS = frozenset(
-    name for known in REFERENCE.values() for name in (*known.per_model, *known.shared)
+    name for known in MERGEKIT_METHODS.values() for name in (*known.per_model, *known.shared)
 )

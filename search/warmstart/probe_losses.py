@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -138,7 +138,8 @@ class ProbeLosses:
     def by_axis(self, measured: GroupLosses) -> dict[str, float]:
         """The mean loss of each axis over search and validation probes."""
         groups = [*self.groups.search, *self.groups.validation]
-        totals, sizes = Counter[str](), Counter[str]()
+        totals: dict[str, float] = defaultdict(float)
+        sizes = Counter[str]()
         for group, loss in zip(groups, measured.losses + measured.validation, strict=True):
             totals[group.axis] += loss * group.size
             sizes[group.axis] += group.size
