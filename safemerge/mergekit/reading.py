@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from safemerge.errors import RecipeError, near_names
-from safemerge.inputs import Inputs
+from safemerge.inputs import merged_names
 from safemerge.io import open_checkpoint
 from safemerge.mergekit.casting import Cast, cast_of, named
 from safemerge.mergekit.config import MergekitConfig
@@ -55,8 +55,7 @@ def from_mergekit(path: str | Path, *, allow_pickle: bool = False) -> Recipe:
         base = relative_to(ModelRef(name="base", path=cast_of(config).base), folder).path
         names: Sequence[str] = ()
         if not config.is_uniform:
-            opened = open_checkpoint(base, allow_pickle=allow_pickle)
-            names = Inputs(opened, (), (), ()).merged_names
+            names = merged_names(open_checkpoint(base, allow_pickle=allow_pickle))
         recipe = to_recipe(config, names)
     except RecipeError as error:
         raise RecipeError(f"{path}: {error}") from error

@@ -32,8 +32,7 @@ def to_mergekit(recipe: Recipe, inputs: Inputs) -> str:
         RecipeError: mergekit cannot express it; with the reason.
     """
     tensors = {name: inputs.base.tensors[name].dtype for name in inputs.merged_names}
-    opened = zip(recipe.sources, inputs.sources, strict=True)
-    adapters = {ref.path for ref, source in opened if isinstance(source, Adapter)}
+    adapters = {s.ref.path for s in inputs.sources if isinstance(s.stored, Adapter)}
     return to_yaml(recipe, tensors, adapters)
 
 

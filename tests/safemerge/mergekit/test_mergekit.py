@@ -93,7 +93,7 @@ def test_the_model_that_stands_in_for_a_base_is_read_once(monkeypatch: pytest.Mo
     )
     assert not any(deltas[0].any() for _, _, deltas in inputs.pieces(name, 8))
     assert [info.file.parent for info in opened] == [
-        *(checkpoint.folder for checkpoint in (inputs.base, inputs.sources[1]))
+        *(checkpoint.folder for checkpoint in (inputs.base, inputs.sources[1].stored))
     ]
     assert not inputs.load(name)[1][0].any()
 
