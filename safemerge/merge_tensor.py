@@ -54,10 +54,10 @@ class PreparedTensor:
 
 @dataclass(frozen=True, slots=True)
 class MergeJob:
-    """The fixed part of a merge: open inputs, the method, and where tensors go.
+    """A recipe with its inputs open: all that preparing a tensor needs.
 
     Args:
-        recipe: fixes inputs, method and what the method prepares.
+        recipe: whose inputs and method these are.
         inputs: its checkpoints.
         method: its method, for tensors of no special role or layout.
         params: of the method.
@@ -101,8 +101,7 @@ def select(
 
     Args:
         tensor: prepared for this recipe's inputs and method.
-        recipe: whose numbers are chosen.
-        params: of the method, from the recipe.
+        recipe, params: whose numbers are chosen.
         peak: `{module: highest density}`, of methods with a density.
     """
     method = tensor.method
@@ -120,14 +119,13 @@ def weights_at(tensor: PreparedTensor, recipe: Recipe) -> Tensor:
 def merge_tensor(
     out: Tensor, tensor: PreparedTensor, state: State, recipe: Recipe, params: Params
 ) -> None:
-    """Write the merged tensor.
+    """Write the merged tensor into `out`, of the base's shape and any floating dtype.
 
     Args:
-        out: of the base's shape, any floating dtype and device.
+        out: written.
         tensor: prepared for this recipe's inputs and method.
         state: of `select`.
-        recipe: whose weights count.
-        params: of the method, from the recipe.
+        recipe, params: whose weights count.
     """
     weights = weights_at(tensor, recipe)
     tensor.method.merge_into(out, tensor.base, state, weights, params)
@@ -141,13 +139,9 @@ def keeps_pieces(job: MergeJob, name: str) -> bool:
 
 
 def merge_pieces(out: Tensor, job: MergeJob, name: str, group: str) -> None:
-    """Read one tensor and write it merged, piece by piece, to the bytes of `merge_tensor`.
+    """Read one tensor of a method with `in_pieces` and write it merged, piece by piece.
 
-    Args:
-        out: contiguous, of the base's shape, any floating dtype.
-        job: with a method that has `in_pieces`.
-        name: of the tensor.
-        group: its place group.
+    `out` is contiguous, of the base's shape and any floating dtype.
     """
     recipe, params, device = job.recipe, job.params, torch.device(job.device)
     method = job.method_of(name)

@@ -119,7 +119,7 @@ def merge(
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a merge would do. Times are not guessed: they depend on disk and processor.
+    """What a merge would do.
 
     Args:
         tensors: how many are written.

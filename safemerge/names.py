@@ -117,8 +117,8 @@ def layout_of(name: str, shape: tuple[int, ...], model_type: str) -> Layout:
 def role_of(name: str, shape: tuple[int, ...]) -> Role:
     """How spectral methods treat a tensor: as a matrix, as an embedding table, or entry-wise.
 
-    Embeddings and heads are two-dimensional, but their rows are tokens; methods.md section 7
-    (item 8) keeps them out of singular-vector methods. A stack of experts is matrices.
+    Embeddings and heads are two-dimensional, but their rows are tokens. A stack of experts is
+    matrices.
     """
     if _is_stack(name, shape):
         return "matrix"

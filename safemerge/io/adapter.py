@@ -1,8 +1,8 @@
 """PEFT LoRA folders as sources: deltas of the base, one tensor at a time, from A and B alone.
 
-A low-rank delta is scaling * B @ A (`lora_config.py`); nothing of the base's size is written or
-held, and nothing is rounded to the base's dtype. A tensor that was trained whole (modules_to_save)
-counts as itself minus the base's. This file opens an adapter and fits it to its base.
+A low-rank delta is scaling * B @ A (Hu et al. 2021, 2106.09685; `lora_config.py`), computed when it
+is asked for and not rounded to the base's dtype. A tensor that was trained whole (modules_to_save)
+counts as itself minus the base's.
 """
 
 from __future__ import annotations
@@ -92,13 +92,13 @@ class Adapter:
         delta = torch.zeros(base.shape, device=base.device)
         mapped = tokens if is_vocabulary(name) else None
         if name in self.whole:
-            own, before = self._load(self.whole[name], base.device), base.float()
-            delta += (own if mapped is None else mapped.to_base(own, before)) - before
+            trained, before = self._load(self.whole[name], base.device), base.float()
+            delta += (trained if mapped is None else mapped.to_base(trained, before)) - before
         if name in self.pairs:
             pair = self.pairs[name]
             product = self._load(pair.b, base.device) @ self._load(pair.a, base.device)
-            own = pair.scaling * (product.T if pair.transposed else product)
-            delta += own if mapped is None else mapped.to_base(own, torch.zeros_like(delta))
+            change = pair.scaling * (product.T if pair.transposed else product)
+            delta += change if mapped is None else mapped.to_base(change, torch.zeros_like(delta))
         return delta
 
     def _load(self, name: str, device: torch.device) -> Tensor:

@@ -111,20 +111,21 @@ def _refuse_bare_beside_wrapped(base: Checkpoint, source: Checkpoint) -> None:
 
 
 def _differences(base: Checkpoint, source: Checkpoint, any_vocabulary: bool) -> list[str]:
-    found = []
+    differences = []
     names = (base.tensors.keys() | source.tensors.keys()) - base.tied
     for name in sorted(name for name in names if not is_constant(name)):
         ours, theirs = base.tensors.get(name), source.tensors.get(name)
         if ours is None:
-            found.append(f"{name} is only in the source")
+            differences.append(f"{name} is only in the source")
         elif theirs is None:
-            found.append(f"{name} is only in the base")
+            differences.append(f"{name} is only in the base")
         elif not same_shape(name, ours.shape, theirs.shape, any_vocabulary=any_vocabulary):
-            found.append(f"{name} is {list(ours.shape)} in the base, {list(theirs.shape)} here")
+            shapes = [list(info.shape) for info in (ours, theirs)]
+            differences.append(f"{name} is {shapes[0]} in the base, {shapes[1]} here")
         elif ours.is_float != theirs.is_float:
             kinds = [str(info.dtype)[6:] for info in (ours, theirs)]
-            found.append(f"{name} is {kinds[0]} in the base, {kinds[1]} here")
-    return found
+            differences.append(f"{name} is {kinds[0]} in the base, {kinds[1]} here")
+    return differences
 
 
 def _vocab_size(config: Any) -> int | None:

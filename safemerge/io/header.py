@@ -1,9 +1,8 @@
 """What a safetensors file holds, read from its header; and one tensor, read into owned memory.
 
 The format (https://huggingface.co/docs/safetensors): 8 bytes little-endian header length, a JSON
-header, then the data. The library's own parser judges a file first (lengths, overlaps, holes);
-only a header it accepts is read here for its offsets. The data is read with `readinto`, never
-mapped: mapped pages count as resident memory until the kernel takes them back.
+header, then the data. Offsets are read only from a header that the library's own parser accepts.
+Data is never mapped: mapped pages count as resident memory until the kernel takes them back.
 """
 
 from __future__ import annotations
@@ -106,17 +105,6 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
         begin, _ = entry["data_offsets"]
         infos[name] = TensorInfo(name, tuple(entry["shape"]), dtype, path, 8 + length + begin)
     return infos
-
-
-def read_tensor(info: TensorInfo) -> torch.Tensor:
-    """One tensor, in memory of its own.
-
-    Raises:
-        CheckpointError: the file changed or vanished since its header was read.
-    """
-    for flat in read_pieces(info, max(math.prod(info.shape), 1)):
-        return flat.reshape(info.shape)
-    return torch.empty(info.shape, dtype=info.dtype)  # no entries, no pieces
 
 
 def read_pieces(info: TensorInfo, entries: int) -> Iterator[torch.Tensor]:

@@ -37,12 +37,12 @@ def open_importance(path: str | Path, base: Checkpoint, names: Sequence[str]) ->
     path = Path(path)
     tensors = read_header(path)
     for name in names:
-        found, shape = tensors.get(name), base.tensors[name].shape
-        if found is None:
+        info, shape = tensors.get(name), base.tensors[name].shape
+        if info is None:
             raise CheckpointError(f"{path} says nothing of the tensor {name!r}; {_REMEDY}")
-        if found.shape != shape or found.dtype != torch.int16:
+        if info.shape != shape or info.dtype != torch.int16:
             raise CheckpointError(
-                f"{path} has {name!r} as {found.dtype} {list(found.shape)}, where int16 "
+                f"{path} has {name!r} as {info.dtype} {list(info.shape)}, where int16 "
                 f"{list(shape)} is needed; {_REMEDY}"
             )
     return Checkpoint(path.parent, str(path), {}, tensors, frozenset())

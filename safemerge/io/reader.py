@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ import torch
 from safemerge.errors import CheckpointError, near_names
 from safemerge.io.digests import FileState, recall, remember
 from safemerge.io.files import inside, read_json
-from safemerge.io.header import TensorInfo, read_header, read_pieces, read_tensor
+from safemerge.io.header import TensorInfo, read_header, read_pieces
 from safemerge.io.hub import local_folder
 from safemerge.io.pickles import read_pickle
 from safemerge.io.tied_weights import find_tied
@@ -67,10 +68,9 @@ class Checkpoint:
             CheckpointError: there is no such tensor, or its file changed since it was opened.
         """
         info = self._info(name)
-        tensor = self._pickled[name].clone() if info.offset is None else read_tensor(info)
-        if name not in self._digests:
-            self._digests[name] = hashlib.sha256(_bytes(tensor)).hexdigest()
-        return tensor
+        whole = list(self.pieces(name, max(math.prod(info.shape), 1)))
+        # Without entries there are no pieces.
+        return whole[0].reshape(info.shape) if whole else torch.empty(info.shape, dtype=info.dtype)
 
     def pieces(self, name: str, entries: int) -> Iterator[torch.Tensor]:
         """The same tensor as flat pieces of entries, in order, each in memory of its own.
@@ -209,9 +209,9 @@ def read_weights(
             "convert it with save_pretrained(..., safe_serialization=True), or pass "
             "--allow-pickle if you trust where it comes from"
         )
-    found = read_pickle(file)
-    infos = {k: TensorInfo(k, tuple(v.shape), v.dtype, file, None) for k, v in found.items()}
-    return infos, found
+    unpickled = read_pickle(file)
+    infos = {k: TensorInfo(k, tuple(v.shape), v.dtype, file, None) for k, v in unpickled.items()}
+    return infos, unpickled
 
 
 def holds_model(folder: Path) -> bool:

@@ -81,12 +81,12 @@ def _copy(source: Path, target: Path, dtype: str | None) -> None:
     """Copy one file: verbatim unless it names code to run, or its dtype has to change."""
     if source.suffix == ".json" and source.name not in ("tokenizer.json", "vocab.json"):
         content = read_json(source)
-        kept = {key: value for key, value in content.items() if key not in _CODE_KEYS}
+        safe = {key: value for key, value in content.items() if key not in _CODE_KEYS}
         if dtype is not None:
-            kept.pop("torch_dtype", None)  # the name before transformers 4.56
-            kept["dtype"] = dtype
-        if kept != content:
-            target.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+            safe.pop("torch_dtype", None)  # the name before transformers 4.56
+            safe["dtype"] = dtype
+        if safe != content:
+            target.write_text(json.dumps(safe, indent=2, sort_keys=True) + "\n", encoding="utf-8")
             return
     try:
         # Content only: a link becomes a file, and a read-only source gives a writable copy.

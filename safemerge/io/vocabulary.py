@@ -1,9 +1,8 @@
 """Rows of embeddings and heads, mapped by token from a source's tokenizer to the base's.
 
-What is matched is the token's text, as tokenizer.json writes it. That means the same in both only
-where both spell alike, so a source of another spelling is refused: `Ġhouse` of a byte-level BPE and
-`▁house` of a sentence-piece model match nothing, and what matches by accident (`s`) would be wrong.
-Ours.
+What is matched is the token's text, as tokenizer.json writes it. A source of another spelling is
+refused: `Ġhouse` of a byte-level BPE and `▁house` of a sentence-piece model match nothing, and what
+matches by accident (`s`) would be wrong.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 The layout is declared first, so every tensor goes straight to its place in its shard and memory
 holds one tensor. Any exception inside the `with`, an interrupt included, leaves nothing under the
-final name (mergekit's writer finalises after an exception; see README.md). What it does not do:
-choose values, copy tokenizers (`sidecars.py`), or write the card (`card.py`).
+final name. Tokenizers (`sidecars.py`) and the card (`card.py`) are written by the caller.
 """
 
 from __future__ import annotations

@@ -91,8 +91,8 @@ def to_recipe(config: MergekitConfig, names: Sequence[str]) -> Recipe:
         by_group = {"default": by_group["all"]}
     weights: dict[str, dict[str, float]] = {}
     per_source: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
-    for group, found in by_group.items():
-        for parameter, values in found.items():
+    for group, numbers_there in by_group.items():
+        for parameter, values in numbers_there.items():
             by_source = dict(zip(labels, values, strict=True))
             if parameter == "weight":
                 weights[group] = by_source
@@ -143,19 +143,19 @@ def _numbers(config: MergekitConfig, cast: Cast, place: Position, tensor: str) -
     """The numbers of every source at a tensor."""
     wider = (place.part.parameters, config.parameters)
     own = {entry.model: entry.parameters for entry in place.part.inputs}
-    found = {}
+    numbers = {}
     for parameter, default in cast.facts.per_model.items():
         values = []
         for model in cast.sources:
             scopes, what = (own.get(model, {}), *wider), f"{parameter} of model {model!r}"
             values.append(_number(_resolve(parameter, scopes, tensor, place, default, what), what))
-        found[parameter] = tuple(values)
-    found.setdefault("weight", (1.0,) * len(cast.sources))
+        numbers[parameter] = tuple(values)
+    numbers.setdefault("weight", (1.0,) * len(cast.sources))
     for parameter in cast.facts.per_source:
         wide = cast.facts.shared[parameter]
         value = _resolve(parameter, wider, tensor, place, wide, parameter)
-        found |= _of_sources(parameter, value, found["weight"])
-    return found
+        numbers |= _of_sources(parameter, value, numbers["weight"])
+    return numbers
 
 
 def _of_sources(parameter: str, value: Scalar, weights: tuple[float, ...]) -> Numbers:

@@ -168,10 +168,10 @@ def _shared(method: str, facts: MergekitMethod, params: Params) -> dict[str, obj
 
 
 def _one_dtype(tensors: Mapping[str, torch.dtype]) -> str:
-    found = sorted({str(dtype).removeprefix("torch.") for dtype in tensors.values()})
-    if len(found) != 1:
+    dtypes = sorted({str(dtype).removeprefix("torch.") for dtype in tensors.values()})
+    if len(dtypes) != 1:
         raise RecipeError(
-            f"the base stores its tensors in {' and '.join(found)}, and mergekit writes one type; "
+            f"the base stores its tensors in {' and '.join(dtypes)}, and mergekit writes one type; "
             "give the recipe a dtype"
         )
-    return found[0]
+    return dtypes[0]

@@ -7,9 +7,8 @@
 | kernel             | peak, floor, position and width: a triangle over the layers, on a floor   |
 
 `+kind` and `+module` give `points(k)` and `kernel` parameters of their own to each kind or module.
-What lies outside the stack has one parameter for each place group. The kernel derives from
-heretic's (github.com/p-e-w/heretic). Its position and width count layers: between two layers
-nothing would change.
+What lies outside the stack has one parameter for each place group. The kernel, whose position and
+width count layers, derives from heretic's (github.com/p-e-w/heretic).
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _ROUNDING = 1e-9  # of a fit, as a share of the range: what is nearer to 0 is 0
 
 @dataclass(frozen=True, slots=True)
 class Knots:
-    """Place groups whose values are a product of one basis with the same few parameters, its knots.
+    """Place groups whose values are a basis times a few parameters, the knots.
 
     Args:
         groups: by depth.
@@ -68,11 +67,9 @@ class Knots:
         return dict(zip(self.groups, map(self.parameter.nearest, values), strict=True))
 
     def fit(self, values: Mapping[str, float]) -> dict[str, float]:
-        """The point, as far as it is of these parameters, whose `expand` is nearest to values.
+        """The part of a point whose `expand` is nearest to values, in least squares, then clamped.
 
-        Nearest in least squares before knots are clamped to their range; what `expand` has made
-        comes back to rounding. A knot at 0 is put in the middle of the tail that stands for 0, so
-        that what is drawn near it is 0 as well.
+        A knot at 0 is put in the middle of the tail that stands for 0: what is drawn near it is 0.
         """
         low, high = self.parameter.least, self.parameter.high
         wanted = np.array([values[group] for group in self.groups])
@@ -132,7 +129,7 @@ def knots(
         profile: of the space.
         name: of a parameter, with `{}` for its knot, such as `{}:medic`.
         parameter: range of every knot.
-        within: place groups that have the quantity; the others are left out.
+        within: place groups that have the quantity.
         tensors: all merged tensors.
         places: profile of the recipe's place groups.
 

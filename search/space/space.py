@@ -42,8 +42,7 @@ BySource = Mapping[str, Sequence[Knots]]
 class Space:
     """Parameters of a search.
 
-    Ranges are checked when the space is made. A recipe of a point stays within them by
-    construction, so it is a changed copy of the template, not validated again.
+    A recipe of a point lies within the ranges by construction, so it is not validated again.
 
     Attributes:
         template: recipe whose inputs, places and dtype every trial shares.
@@ -69,8 +68,8 @@ class Space:
             tensors: `{name: role}` of every merged tensor.
 
         Raises:
-            ConfigError: a number or parameter that no method has, a range beyond the method's, a
-                profile finer than the places, or nothing to search.
+            ConfigError: what no method has, a range beyond the method's, a profile finer than the
+                places, or nothing to search.
         """
         self.template, self.ranges = template, ranges
         self._params = {name: dict(params) for name, params in methods.items()}
@@ -113,17 +112,17 @@ class Space:
             )
 
     def _parameters(self) -> dict[str, Parameter]:
-        found = _side_by_side(self._weights.values())
-        found.update(_side_by_side([self._ranks]))
+        laid_out = _side_by_side(self._weights.values())
+        laid_out.update(_side_by_side([self._ranks]))
         for by_source in self._numbers.values():
-            found.update(_side_by_side(by_source.values()))
+            laid_out.update(_side_by_side(by_source.values()))
         if any("scale" in method.params.model_fields for method in self._methods.values()):
-            found["scale"] = Parameter(*self.ranges.scale)
+            laid_out["scale"] = Parameter(*self.ranges.scale)
         if self.ranges.outliers:
-            found["outliers"] = Parameter(options=self.ranges.outliers)
+            laid_out["outliers"] = Parameter(options=self.ranges.outliers)
         if len(self._methods) > 1:
-            found["method"] = Parameter(options=tuple(self._methods))
-        return found
+            laid_out["method"] = Parameter(options=tuple(self._methods))
+        return laid_out
 
     def suggest(self, trial: optuna.Trial) -> Recipe:
         """Ask Optuna for every parameter."""
@@ -146,10 +145,8 @@ class Space:
         )
 
     def beginning(self) -> Recipe:
-        """Where a search begins: of the first method, with the first options.
-
-        Its weights are `start`, its rank ratios in the middle of their range on a log scale, its
-        other numbers where they begin (`Span.start`).
+        """Where a search begins: `start`, the first method and options, the middle rank ratio on a
+        log scale, and other numbers at their `Span.start`.
         """
         name = next(iter(self._methods))
         method = self._methods[name]
@@ -204,9 +201,7 @@ class Space:
             rank_ratios: `{group: ratio}` for all groups that have one, each moved to the nearest
                 one that is searched; None leaves them.
         """
-        changes: dict[str, object] = {}
-        if weights is not None:
-            changes["weights"] = {group: dict(by_source) for group, by_source in weights.items()}
+        changes: dict[str, object] = {} if weights is None else {"weights": weights}
         if rank_ratios is not None:
             changes["rank_ratio"] = {g: self._rank.nearest(r) for g, r in rank_ratios.items()}
         return recipe.model_copy(update=changes)
@@ -214,14 +209,12 @@ class Space:
     def coordinates(self, recipe: Recipe) -> dict[str, float | str]:
         """The point of a recipe, so that good recipes can be enqueued.
 
-        Numbers are projected: place groups of another profile are averaged, curves over depth are
-        fitted by least squares, and all is clamped into the ranges. A group without a rank ratio is
-        placed at TSV-M's own share, 1 / number of sources, and what the recipe's method does not
-        have at its default.
+        Place groups of another profile are averaged, knots are fitted by least squares, and all is
+        clamped into the ranges. A group without a rank ratio is placed at TSV-M's own share,
+        1 / number of sources, and what the recipe's method does not have at its default.
 
         Raises:
-            RecipeError: where the recipe has other sources, or a method, parameter or option that
-                is not searched here: no point is near it.
+            RecipeError: other sources, or a method, parameter or option that is not searched here.
         """
         sources = tuple(source.name for source in recipe.sources)
         if sources != self._sources:
@@ -264,19 +257,16 @@ class Space:
         return {name: point[name] for name in self.parameters}
 
     def knots(self, recipe: Recipe) -> list[list[float]]:
-        """The weights' knots, (n_knots, n_sources), whose product with `basis` is nearest to a
-        recipe of this space, in least squares and then in the range.
-        """
+        """Least-squares knots (n_knots, n_sources) of a recipe's weights in `basis`, clamped."""
         weights = np.array([recipe.weights_at(group) for group in self.groups])
         fitted, *_ = np.linalg.lstsq(np.array(self.basis()), weights, rcond=None)
         clamped: list[list[float]] = np.clip(fitted, *self.ranges.weight).tolist()
         return clamped
 
     def basis(self) -> list[list[float]]:
-        """Shares of the weights' knots in every place group, (n_groups, n_knots).
+        """(n_groups, n_knots), whose product with the knots of one source is its weights.
 
-        The weights of one source are basis @ knots, at the middle position and full width of
-        kernels; of place groups that have numbers of their own it is the identity.
+        Of kernels it is the basis at the middle position and the full width.
         """
         blocks = next(iter(self._weights.values()))
         basis = np.zeros((len(self.groups), sum(len(block.names) for block in blocks)))

@@ -103,7 +103,7 @@ class ProbeLosses:
 
         Args:
             engine: whose model gives the loss; merges are written into it.
-            resident: the merge, over the same groups as `space`.
+            resident: the merge, over the same place groups as the space.
             space: whose recipes are measured.
             begin: a recipe of the space, whose weights are the prior.
             groups: of tokenised probes.

@@ -31,12 +31,10 @@ _LEAST_RADIUS = 0.05  # of what is solved for at the end, as a share of the rang
 
 @dataclass(frozen=True, slots=True)
 class WarmStart:
-    """What a warm start works on and by.
+    """What a warm start works on.
 
     Args:
-        engine: whose model gives the loss; merges are written into it.
-        resident: the merge, over the same groups as `space`.
-        space: ranges to stay in.
+        engine, resident, space: as of `ProbeLosses`.
         begin: a recipe of the space: its weights are the prior, all else is as in it.
         probes: search probes; every axis named below must have some.
         validation: probes that help to say when to stop, of these axes or not; may be empty.

@@ -26,7 +26,7 @@ def forbid_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     def forbidden(*args: object) -> NoReturn:
         raise AssertionError("a tensor was read")
 
-    monkeypatch.setattr("safemerge.io.reader.read_tensor", forbidden)
+    monkeypatch.setattr("safemerge.io.reader.read_pieces", forbidden)
 
 
 def test_a_model_that_was_hashed_before_is_not_read_again(

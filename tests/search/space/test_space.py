@@ -105,6 +105,20 @@ def test_every_recipe_of_a_space_maps_back_to_a_point_that_gives_it(
     assert (again.method, again.params) == (recipe.method, recipe.params)
 
 
+@pytest.mark.parametrize("profile", PROFILES)
+@settings(max_examples=4)
+@given(data=st.data())
+def test_a_recipe_that_is_not_validated_is_what_validation_makes_of_it(
+    profile: str, data: st.DataObject
+) -> None:
+    searched = space(("breadcrumbs", "resm"), places=profile, **FULL)
+    point = data.draw(points(searched))
+    for recipe in (searched.recipe(point), searched.beginning()):
+        checked = Recipe.model_validate(recipe.model_dump())
+        assert checked == recipe
+        assert checked.canonical_json() == recipe.canonical_json()
+
+
 @pytest.mark.parametrize("profile", ["modules", "layers+kind", "blocks(2)", "global"])
 def test_with_a_number_for_each_place_group_the_way_back_is_exact(profile: str) -> None:
     searched = space(places=profile)
