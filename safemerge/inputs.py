@@ -29,17 +29,11 @@ _PIECE = 2**18  # entries; 1 MiB of float32
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Base and sources of a recipe.
-
-    Args:
-        base: the base checkpoint.
-        base_ref: the recipe's reference to it.
-        sources: in the recipe's order.
-    """
+    """Base and sources of a recipe."""
 
     base: Checkpoint
     base_ref: ModelRef
-    sources: tuple[Source, ...]
+    sources: tuple[Source, ...]  # in the recipe's order
 
     @property
     def refs(self) -> tuple[ModelRef, ...]:
@@ -85,8 +79,7 @@ class Inputs:
     def load(self, name: str, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
         """One tensor of the base in its own dtype, and its deltas, both on `device`.
 
-        Sources are read one after another and in pieces, so that the deltas take little more memory
-        than they have themselves.
+        Sources are read one after another and in pieces, with little memory beside the deltas.
 
         Returns:
             The base, and the deltas (n_sources, *base.shape) in float32.
@@ -109,15 +102,10 @@ class Inputs:
     def pieces(
         self, name: str, entries: int, device: torch.device | str = "cpu"
     ) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """The same in flat pieces: where each lies, base (n,), deltas (n_sources, n).
+        """The same in flat pieces of entries: where each lies, base (n,), deltas (n_sources, n).
 
         Neither the base nor its deltas are ever held as a whole, unless a source is an adapter or
         has another vocabulary.
-
-        Args:
-            name: a merged tensor.
-            entries: n of all pieces but the last.
-            device: where the pieces are wanted.
 
         Raises:
             CheckpointError: as for `load`.
@@ -160,15 +148,7 @@ class Inputs:
         return whole + sum(held), base + max(held)
 
     def source_tensor(self, index: int, name: str) -> Tensor:
-        """One tensor of a source as a whole model in the base's vocabulary.
-
-        Args:
-            index: of the source.
-            name: a merged tensor.
-
-        Returns:
-            As stored, or base + delta in the base's dtype.
-        """
+        """One tensor of a source, by index, as a whole model in the base's vocabulary."""
         return self.sources[index].model_tensor(name, load_finite(self.base, name))
 
     def contents(self) -> dict[str, str]:

@@ -43,12 +43,11 @@ def stored_views(model: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
         names: tensors of the checkpoint.
 
     Returns:
-        `{name: view}` in the order of `names`, each of the shape in which it is stored. They stay
-        valid until the model's parameters are replaced or moved.
+        `{name: view}` in the order of `names`, of the stored shapes. They stay valid until the
+        model's parameters are replaced or moved.
 
     Raises:
-        CheckpointError: where a tensor is not a part of any parameter, so that it cannot be
-            written in place.
+        CheckpointError: where a tensor is no part of any parameter and cannot be written in place.
     """
     state = model.state_dict()
     owners = {tensor.untyped_storage().data_ptr() for tensor in state.values()}

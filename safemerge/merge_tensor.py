@@ -35,42 +35,25 @@ KEPT_PIECES_BYTES = 512 * 2**20 // 3
 
 @dataclass(frozen=True, slots=True)
 class PreparedTensor:
-    """One tensor on the device, ready for any weights and numbers.
+    """One tensor on the device, ready for any weights and numbers."""
 
-    Args:
-        base: in its own dtype.
-        state: what the method has prepared.
-        method: for the tensor's role and layout.
-        group: its place group.
-        module: its module type, such as `q_proj`.
-    """
-
-    base: Tensor
-    state: State
-    method: Method
-    group: str
-    module: str
+    base: Tensor  # in its own dtype
+    state: State  # what the method has prepared
+    method: Method  # for the tensor's role and layout
+    group: str  # its place group
+    module: str  # its module type, such as `q_proj`
 
 
 @dataclass(frozen=True, slots=True)
 class MergeJob:
-    """A recipe with its inputs open: all that preparing a tensor needs.
+    """A recipe with its inputs open: all that preparing a tensor needs."""
 
-    Args:
-        recipe: whose inputs and method these are.
-        inputs: its checkpoints.
-        method: its method, for tensors of no special role or layout.
-        params: of the method.
-        svd: gives factors of deltas.
-        device: where the arithmetic is done.
-    """
-
-    recipe: Recipe
-    inputs: Inputs
-    method: Method
-    params: Params
-    svd: Factoriser
-    device: torch.device | str
+    recipe: Recipe  # whose inputs and method these are
+    inputs: Inputs  # its checkpoints
+    method: Method  # its method, for tensors of no special role or layout
+    params: Params  # of the method
+    svd: Factoriser  # gives factors of deltas
+    device: torch.device | str  # where the arithmetic is done
 
     def method_of(self, name: str) -> Method:
         """The method for a tensor's role and layout."""
@@ -99,10 +82,7 @@ def select(
 ) -> State:
     """The state at a recipe's rank ratio and per-source numbers.
 
-    Args:
-        tensor: prepared for this recipe's inputs and method.
-        recipe, params: whose numbers are chosen.
-        peak: `{module: highest density}`, of methods with a density.
+    `peak` is `{module: highest density}`, of methods with a density.
     """
     method = tensor.method
     if method.select is None:
@@ -119,14 +99,7 @@ def weights_at(tensor: PreparedTensor, recipe: Recipe) -> Tensor:
 def merge_tensor(
     out: Tensor, tensor: PreparedTensor, state: State, recipe: Recipe, params: Params
 ) -> None:
-    """Write the merged tensor into `out`, of the base's shape and any floating dtype.
-
-    Args:
-        out: written.
-        tensor: prepared for this recipe's inputs and method.
-        state: of `select`.
-        recipe, params: whose weights count.
-    """
+    """Write the tensor, merged by a recipe's weights, into `out`: its shape, any floating dtype."""
     weights = weights_at(tensor, recipe)
     tensor.method.merge_into(out, tensor.base, state, weights, params)
 

@@ -164,10 +164,6 @@ class ResidentMerge:
     def weight_slopes(self, name: str, recipe: Recipe) -> tuple[int, Tensor]:
         """What each weight at its place does to a merged tensor, for many gradients at one recipe.
 
-        Args:
-            name: of the tensor.
-            recipe: at whose weights; over the same inputs, method and profile.
-
         Returns:
             The index of its place group in `groups`, and d merged tensor / d weights,
             (n_sources, *shape) float32: `weight_gradient` is its product with a gradient.
@@ -219,9 +215,8 @@ class ResidentMerge:
     def _selection(self, name: str, recipe: Recipe, params: Params) -> State:
         """The state at a recipe's choice.
 
-        The last one of each tensor is remembered, since a gradient descent changes weights at one
-        choice many times. Where `select` is slow, all are kept in the store: a search draws its
-        rank ratios from a few, and comes back to each.
+        The last one of each tensor is remembered, since a gradient descent stays at one choice.
+        Where `select` is slow, all are kept in the store: a search draws rank ratios from a few.
         """
         tensor = self._tensors[name]
         method = tensor.method

@@ -19,21 +19,15 @@ from safemerge.recipe import ModelRef
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A model or adapter that fits its base.
-
-    Args:
-        ref: the recipe's reference.
-        stored: its files; the base's own where it is the base, as where models are averaged.
-        base: the base.
-        tokens: how its vocabulary maps to the base's; None where it is the same.
-        importance: its importance file; None where the recipe names none.
-    """
+    """A model or adapter that fits its base."""
 
     ref: ModelRef
+    # its files; the base's own where it is the base, as where models are averaged
     stored: Checkpoint | Adapter
     base: Checkpoint
+    # how its vocabulary maps to the base's; None where it is the same
     tokens: TokenMap | None = None
-    importance: Checkpoint | None = None
+    importance: Checkpoint | None = None  # its importance file; None where the recipe names none
 
     @property
     def is_base(self) -> bool:
@@ -81,13 +75,7 @@ class Source:
         return finite_pieces(self.stored, name, entries)
 
     def write_delta(self, delta: Tensor, read: Tensor, base: Tensor) -> None:
-        """Put the delta of a piece into memory.
-
-        Args:
-            delta: (n,) float32, to be filled.
-            read: (n,), of `pieces`.
-            base: (n,) float32, the base there.
-        """
+        """Put the delta (n,) of what `pieces` read into float32 memory; `base` is float32, too."""
         delta.copy_(read.to(delta.device))  # moved in the stored dtype: less
         if not isinstance(self.stored, Adapter):
             delta.sub_(base)

@@ -72,12 +72,7 @@ def work_through(
 def spread(items: Iterable[Item], work: Callable[[Item], None]) -> None:
     """Call `work` on every item, several at once, where nothing waits for a disk or for memory.
 
-    All are queued at once: handed out one by one, as a budget needs it, they would leave threads
-    idle in between.
-
-    Raises:
-        BaseException: the first error of `work`, or an interrupt. No thread is at work any more
-            when it arrives.
+    All are queued at once, so that no thread is idle in between. Errors are as of `work_through`.
     """
     with _shared_out() as workers:
         pool = ThreadPoolExecutor(workers)

@@ -23,9 +23,8 @@ _SHOWN = 3  # differences listed before "and n more"
 def check_compatible(base: Checkpoint, source: Checkpoint, *, any_vocabulary: bool = False) -> None:
     """Refuse a source whose tensors do not line up with the base's.
 
-    Stored copies of tied tensors and computed constants are left out; dtypes may differ (bfloat16
-    and float32 sources merge into the base's dtype), but a tensor must be floating point in all or
-    in none.
+    Stored copies of tied tensors and computed constants are left out. Dtypes may differ, but a
+    tensor must be floating point in all or in none.
 
     Args:
         base: what the source must fit.
@@ -78,12 +77,7 @@ def is_finite(tensor: torch.Tensor) -> bool:
 
 
 def check_finite(name: str, tensor: torch.Tensor, where: str | Path) -> None:
-    """Refuse a source tensor that holds NaN or infinity.
-
-    Args:
-        name: the tensor's name.
-        tensor: any shape; floating point, other types are always finite.
-        where: the file or folder it came from.
+    """Refuse a tensor of a file or folder (`where`) that holds NaN or infinity.
 
     Raises:
         CheckpointError: with the tensor, the file and how many values are bad.

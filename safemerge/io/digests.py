@@ -28,19 +28,13 @@ TIME_RESOLUTION_S = 2.0  # file systems have stored times to the second or, FAT,
 
 @dataclass(frozen=True, slots=True)
 class FileState:
-    """A file at one moment.
+    """A file at one moment."""
 
-    Args:
-        file: as it was named.
-        path: with links followed.
-        stamp: device, inode, size, and times of modification and change in nanoseconds.
-        settled: whether the last change was long enough ago to show in the times.
-    """
-
-    file: Path
-    path: Path
+    file: Path  # as it was named
+    path: Path  # with links followed
+    # device, inode, size, and times of modification and change in nanoseconds
     stamp: tuple[int, ...]
-    settled: bool
+    settled: bool  # whether the last change was long enough ago to show in the times
 
     @classmethod
     def of(cls, file: Path) -> FileState:

@@ -21,17 +21,12 @@ _own = threading.local()
 
 
 def write_at(path: Path, data: NDArray[np.uint8], offset: int) -> None:
-    """Write all of `data` at `offset` of a file that exists; from any thread.
+    """Write all of `data` (1-D) at a byte offset of a file that exists; from any thread.
 
     A checkpoint is flushed to disk before it gets its name, so its pages gain nothing from the
     cache. The whole blocks of a large tensor go to the disk directly. What is before and after goes
     through the cache; it shares no block with those, so neither way of writing meets the other's
     bytes. Where there are no direct writes all goes through the cache, and is flushed at once.
-
-    Args:
-        path: of the file.
-        data: one-dimensional.
-        offset: in bytes; whatever lies there is overwritten, a file that is too short grows.
 
     Raises:
         OSError: from the system, such as a full disk.

@@ -45,20 +45,13 @@ FLOATS = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64}
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """One tensor of a checkpoint, known without reading its data.
-
-    Attributes:
-        name: the parameter's name.
-        shape: as stored; `()` for a scalar.
-        dtype: as stored.
-        file: the file that holds it.
-        offset: where its data begins, in bytes from the start of the file; None in a pickle.
-    """
+    """One tensor of a checkpoint, known without reading its data."""
 
     name: str
-    shape: tuple[int, ...]
+    shape: tuple[int, ...]  # as stored; `()` for a scalar
     dtype: torch.dtype
     file: Path
+    # where its data begins, in bytes from the start of the file; None in a pickle
     offset: int | None
 
     @property
@@ -108,11 +101,7 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
 
 
 def read_pieces(info: TensorInfo, entries: int) -> Iterator[torch.Tensor]:
-    """One tensor as flat pieces of entries, in order, each in memory of its own.
-
-    Args:
-        info: of a safetensors file.
-        entries: of a piece, at least 1; the last piece may be shorter.
+    """One tensor of a safetensors file as flat pieces of entries, each in memory of its own.
 
     Raises:
         CheckpointError: the file changed or vanished since its header was read.

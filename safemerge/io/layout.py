@@ -38,19 +38,12 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One file of the output.
+    """One file of the output."""
 
-    Attributes:
-        file: its name in the folder.
-        header: the bytes before the data, length prefix included.
-        offsets: where each tensor begins, in bytes from the start of the file.
-        nbytes: size of the whole file.
-    """
-
-    file: str
-    header: bytes
-    offsets: Mapping[str, int]
-    nbytes: int
+    file: str  # its name in the folder
+    header: bytes  # the bytes before the data, length prefix included
+    offsets: Mapping[str, int]  # where each tensor begins, in bytes from the start of the file
+    nbytes: int  # size of the whole file
 
 
 def plan_shards(

@@ -39,20 +39,13 @@ _WHOLE = frozenset({torch.bool, torch.int16, torch.int32, torch.int64})
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """An open checkpoint. Holds no weights and no open files.
+    """An open checkpoint. Holds no weights and no open files."""
 
-    Attributes:
-        folder: where it lies.
-        source: what the user called it, a path or a Hub id; for messages and the card.
-        config: the content of config.json.
-        tensors: every stored tensor by name, in sorted order.
-        tied: names that are aliases of the embedding, stored or not; never merge or write them.
-    """
-
-    folder: Path
-    source: str
-    config: Mapping[str, Any]
-    tensors: Mapping[str, TensorInfo]
+    folder: Path  # where it lies
+    source: str  # what the user called it, a path or a Hub id; for messages and the card
+    config: Mapping[str, Any]  # the content of config.json
+    tensors: Mapping[str, TensorInfo]  # every stored tensor by name, in sorted order
+    # names that are aliases of the embedding, stored or not; never merge or write them
     tied: frozenset[str]
     _pickled: Mapping[str, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
     _digests: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
@@ -74,10 +67,6 @@ class Checkpoint:
 
     def pieces(self, name: str, entries: int) -> Iterator[torch.Tensor]:
         """The same tensor as flat pieces of entries, in order, each in memory of its own.
-
-        Args:
-            name: a stored tensor.
-            entries: of a piece, at least 1; the last piece may be shorter.
 
         Raises:
             CheckpointError: as for `load`.
@@ -111,8 +100,7 @@ class Checkpoint:
 
         Covers name, dtype, shape and bytes of every tensor and the keys of config.json that
         describe the architecture. Sharding, file format, header order and stored copies of tied
-        tensors make no difference. Digests are remembered while a file stays as it is
-        (`digests.py`), so that a model is hashed once and not in every merge.
+        tensors make no difference.
         """
         config = {key: self.config[key] for key in self.config if key not in _INCIDENTAL}
         digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())

@@ -25,19 +25,13 @@ _SLOW = ("tokenizer.model", "vocab.json", "merges.txt", "vocab.txt")
 
 @dataclass(frozen=True, slots=True)
 class Tokenizer:
-    """What the files of a tokenizer say.
+    """What the files of a tokenizer say."""
 
-    Attributes:
-        tokens: id -> token.
-        merges: of a BPE, in order.
-        slow: `{file: sha256}` of the formats from before tokenizer.json; empty where there is one.
-        spelling: how tokens are written, such as "bytes".
-    """
-
-    tokens: dict[int, str]
-    merges: tuple[str, ...]
+    tokens: dict[int, str]  # id -> token
+    merges: tuple[str, ...]  # of a BPE, in order
+    # `{file: sha256}` of the formats from before tokenizer.json; empty where there is one
     slow: dict[str, str]
-    spelling: str
+    spelling: str  # how tokens are written, such as "bytes"
 
 
 def check_tokenizers(base: Path, sources: Sequence[Path]) -> None:

@@ -91,11 +91,7 @@ class CheckpointWriter:
         return self
 
     def add(self, name: str, tensor: torch.Tensor) -> None:
-        """Write one tensor to its place; any order, each name once, from any thread.
-
-        Args:
-            name: a name of the layout.
-            tensor: its declared shape and dtype; any device; left unchanged.
+        """Write one tensor to its place; any order, each name once, any device, from any thread.
 
         Raises:
             OutputError: it is not what the layout declares, or the disk is full.

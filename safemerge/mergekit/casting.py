@@ -15,17 +15,11 @@ from safemerge.recipe import ModelRef
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """Who plays what.
+    """Who plays what."""
 
-    Args:
-        facts: mergekit's facts about the method.
-        base: the model that deltas are taken from; where the method merges models, any will do.
-        sources: the models that are merged, in order, as the file names them.
-    """
-
-    facts: MergekitMethod
-    base: str
-    sources: tuple[str, ...]
+    facts: MergekitMethod  # mergekit's facts about the method
+    base: str  # the model that deltas are taken from; where the method merges models, any will do
+    sources: tuple[str, ...]  # the models that are merged, in order, as the file names them
 
 
 def cast_of(config: MergekitConfig) -> Cast:

@@ -11,51 +11,31 @@ from safemerge.recipe import DType
 
 @dataclass(frozen=True, slots=True)
 class ModelEntry:
-    """A model that takes part, with the parameters given for it.
+    """A model that takes part, with the parameters given for it."""
 
-    Args:
-        model: folder or hub id, as written; `MODEL+ADAPTER` is a model with a LoRA adapter.
-        parameters: settings by name.
-    """
-
-    model: str
-    parameters: Settings
+    model: str  # folder or hub id, as written; `MODEL+ADAPTER` is a model with a LoRA adapter
+    parameters: Settings  # settings by name
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Layers that are merged alike.
+    """Layers that are merged alike."""
 
-    Args:
-        layers: first and one past the last, or None for the whole stack.
-        inputs: the models, in order.
-        parameters: settings for all of them.
-    """
-
-    layers: tuple[int, int] | None
-    inputs: tuple[ModelEntry, ...]
-    parameters: Settings
+    layers: tuple[int, int] | None  # first and one past the last, or None for the whole stack
+    inputs: tuple[ModelEntry, ...]  # the models, in order
+    parameters: Settings  # settings for all of them
 
 
 @dataclass(frozen=True, slots=True)
 class MergekitConfig:
-    """What a mergekit YAML file says.
+    """What a mergekit YAML file says."""
 
-    Args:
-        method: its `merge_method`.
-        base: its `base_model`.
-        slices: at least one; all have the same models in the same order.
-        parameters: settings for the whole merge.
-        dtype: of the written tensors (`out_dtype`, else `dtype`); None keeps the base's.
-        tokenizer: "base" where `tokenizer_source` says so.
-    """
-
-    method: str
-    base: str | None
-    slices: tuple[Slice, ...]
-    parameters: Settings
-    dtype: DType | None
-    tokenizer: Literal["base"] | None
+    method: str  # its `merge_method`
+    base: str | None  # its `base_model`
+    slices: tuple[Slice, ...]  # at least one; all have the same models in the same order
+    parameters: Settings  # settings for the whole merge
+    dtype: DType | None  # of the written tensors (`out_dtype`, else `dtype`); None keeps the base's
+    tokenizer: Literal["base"] | None  # "base" where `tokenizer_source` says so
 
     @property
     def models(self) -> tuple[str, ...]:

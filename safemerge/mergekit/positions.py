@@ -12,15 +12,10 @@ from safemerge.names import place_of
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a tensor's parameters come from.
-
-    Args:
-        part: the slice.
-        depth: in [0, 1], what gradients are interpolated over.
-    """
+    """Where a tensor's parameters come from."""
 
     part: Slice
-    depth: float
+    depth: float  # in [0, 1], what gradients are interpolated over
 
 
 def positions(config: MergekitConfig, names: Sequence[str]) -> dict[str, Position]:

@@ -70,9 +70,7 @@ def from_mergekit(path: str | Path, *, allow_pickle: bool = False) -> Recipe:
 def to_recipe(config: MergekitConfig, names: Sequence[str]) -> Recipe:
     """The recipe of a checked file.
 
-    Args:
-        config: what the file says.
-        names: of the base's merged tensors; may be empty where `config.is_uniform`.
+    `names` are the base's merged tensors; there may be none where `config.is_uniform`.
 
     Raises:
         RecipeError: a parameter that is unknown, missing or out of range, or that differs where a

@@ -26,15 +26,10 @@ Scalar = bool | int | float | str
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One line of a setting.
+    """One line of a setting."""
 
-    Args:
-        filter: part of the names of the tensors it is for; None for all.
-        values: one value, or a gradient over depth.
-    """
-
-    filter: str | None
-    values: tuple[Scalar, ...]
+    filter: str | None  # part of the names of the tensors it is for; None for all
+    values: tuple[Scalar, ...]  # one value, or a gradient over depth
 
     def matches(self, tensor: str) -> bool:
         """Whether the tensor is one of those meant."""

@@ -24,10 +24,6 @@ from safemerge.recipe import Recipe
 def to_mergekit(recipe: Recipe, inputs: Inputs) -> str:
     """The text of a mergekit YAML file for the same merge.
 
-    Args:
-        recipe: what to express.
-        inputs: its checkpoints, from `open_inputs`.
-
     Raises:
         RecipeError: mergekit cannot express it; with the reason.
     """
@@ -39,13 +35,7 @@ def to_mergekit(recipe: Recipe, inputs: Inputs) -> str:
 def to_yaml(
     recipe: Recipe, tensors: Mapping[str, torch.dtype], adapters: Container[str] = ()
 ) -> str:
-    """`to_mergekit` for what it reads from the checkpoints.
-
-    Args:
-        recipe: what to express.
-        tensors: names of the base's merged tensors, with the types they are stored in.
-        adapters: paths of sources that are LoRA adapters.
-    """
+    """`to_mergekit`, by merged tensors' stored types and the paths of sources that are adapters."""
     method = get_method(recipe.method)
     params = method.check(recipe)
     facts = MERGEKIT_METHODS.get(recipe.method)

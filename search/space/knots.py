@@ -33,21 +33,15 @@ _ROUNDING = 1e-9  # of a fit, as a share of the range: what is nearer to 0 is 0
 
 @dataclass(frozen=True, slots=True)
 class Knots:
-    """Place groups whose values are a basis times a few parameters, the knots.
+    """Place groups whose values are a basis times a few parameters, the knots."""
 
-    Args:
-        groups: by depth.
-        names: of the knots, as parameters of the space.
-        basis: (n_groups, n_knots), shares of the knots in each group, rows of sum 1; before these,
-            one axis for each entry of `integers`.
-        parameter: the range of every knot.
-        integers: parameters that choose along the first axes of `basis`.
-    """
-
-    groups: tuple[str, ...]
-    names: tuple[str, ...]
+    groups: tuple[str, ...]  # by depth
+    names: tuple[str, ...]  # of the knots, as parameters of the space
+    # (n_groups, n_knots), shares of the knots in each group, rows of sum 1; before these, one axis
+    # for each entry of `integers`
     basis: Matrix
-    parameter: Parameter
+    parameter: Parameter  # the range of every knot
+    # parameters that choose along the first axes of `basis`
     integers: Mapping[str, Parameter] = field(default_factory=dict)
 
     @property

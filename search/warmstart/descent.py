@@ -33,17 +33,12 @@ _LAST_NOISE = 0.5  # of the noise of the steps, in what a descent ends with
 
 @dataclass(frozen=True, slots=True)
 class Iterate:
-    """Where a descent is: the best linearised point so far, and how far the surrogate is trusted.
+    """The best linearised point so far, and how far the surrogate is trusted around it."""
 
-    Args:
-        point: at the knots of the weights, flattened.
-        losses: `{axis: mean over all its probes}` there, of the search and for validation.
-        radius: most that a step may change a knot, in weight units.
-    """
-
-    point: Linearisation
+    point: Linearisation  # at the knots of the weights, flattened
+    # `{axis: mean over all its probes}` there, of the search and for validation
     losses: Mapping[str, float]
-    radius: float
+    radius: float  # most that a step may change a knot, in weight units
 
 
 class Descent:
@@ -124,9 +119,8 @@ class Descent:
     def solution(self, end: Iterate, axis_weights: Mapping[str, float], stream: int) -> Tensor:
         """Knots to end with, (n_knots * n_sources,): of low loss within the radius, near the prior.
 
-        Steps are taken under all of the noise and without the prior's penalty, so that they lead to
-        where a recipe is good with its neighbours. A solution has half of the noise, and the
-        penalty keeps what no probe asks about near the prior.
+        Steps are taken under all of the noise and without the prior's penalty; a solution has half
+        of the noise, and the penalty keeps what no probe asks about near the prior.
         """
         noise, prior_l2 = _LAST_NOISE * self._config.noise, self._config.pull
         return self._minimise(end, axis_weights, stream, noise=noise, prior_l2=prior_l2)
@@ -148,8 +142,7 @@ class Descent:
         """Take losses and gradients at some knots into the surrogate.
 
         Returns:
-            The iterate there, with the radius of a first step; None, and nothing is taken in,
-            where they are not finite.
+            The iterate there, with the radius of a first step; None where they are not finite.
         """
         measured = self._measured(knots)
         if measured is None:

@@ -34,17 +34,11 @@ _FLAT = 1e-12  # added to a gradient's length, which may be 0
 
 @dataclass(frozen=True, slots=True)
 class Linearisation:
-    """Margins of groups of probes at a point, and their gradients there.
+    """Margins of groups of probes at a point, and their gradients there."""
 
-    Args:
-        at: (d,), merge weights.
-        margins: (n_groups,).
-        slopes: (n_groups, d), gradients of the margins.
-    """
-
-    at: Tensor
-    margins: Tensor
-    slopes: Tensor
+    at: Tensor  # (d,), merge weights
+    margins: Tensor  # (n_groups,)
+    slopes: Tensor  # (n_groups, d), gradients of the margins
 
     @classmethod
     def of_losses(cls, at: Tensor, losses: Tensor, gradients: Tensor) -> Linearisation:
@@ -64,46 +58,30 @@ class Linearisation:
 
 @dataclass(frozen=True, slots=True)
 class TrustRegion:
-    """A box around a point, in which the surrogate is believed.
+    """A box around a point, in which the surrogate is believed."""
 
-    Args:
-        centre: (d,), where a solution sets out.
-        radius: most that a weight may change, above 0.
-        bounds: every weight stays within these too.
-    """
-
-    centre: Tensor
-    radius: float
-    bounds: tuple[float, float]
+    centre: Tensor  # (d,), where a solution sets out
+    radius: float  # most that a weight may change, above 0
+    bounds: tuple[float, float]  # every weight stays within these too
 
 
 @dataclass(frozen=True, slots=True)
 class Regularisation:
-    """What a solution needs besides a low loss.
+    """What a solution needs besides a low loss."""
 
-    Args:
-        prior: (d,).
-        prior_l2: factor on the mean squared distance to the prior, at least 0.
-        weight_noise_std: the loss is the mean over factors 1 + std * N(0, 1) on the weights, so
-            that a solution is good with its neighbours; at least 0.
-        seed: of the noise.
-    """
-
-    prior: Tensor
-    prior_l2: float
+    prior: Tensor  # (d,)
+    prior_l2: float  # factor on the mean squared distance to the prior, at least 0
+    # the loss is the mean over factors 1 + std * N(0, 1) on the weights, so that a solution is good
+    # with its neighbours; at least 0
     weight_noise_std: float
-    seed: int
+    seed: int  # of the noise
 
 
 class LinearisedLosses:
     """The surrogate; see the top of this file."""
 
     def __init__(self, axes: Sequence[str]) -> None:
-        """Begin with no points.
-
-        Args:
-            axes: probe axis of each group, (n_groups,).
-        """
+        """Begin with no points; `axes` is the probe axis of each group, (n_groups,)."""
         names = tuple(dict.fromkeys(axes))
         owner = torch.tensor([names.index(axis) for axis in axes])
         self._rows = {axis: torch.nonzero(owner == i).flatten() for i, axis in enumerate(names)}
@@ -127,14 +105,11 @@ class LinearisedLosses:
         return margins
 
     def loss(self, margins: Tensor, axis_weights: Mapping[str, float]) -> Tensor:
-        """A scalarization: the sum over axes of a weight times the axis' mean loss, at T.
+        """A scalarization, (...): the sum over axes of a weight times the axis' mean loss, at T.
 
         Args:
             margins: (..., n_groups).
             axis_weights: `{axis: weight}`, at least 0.
-
-        Returns:
-            (...).
         """
         losses = _TEMPERATURE * softplus(-margins / _TEMPERATURE)
         parts = [

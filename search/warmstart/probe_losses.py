@@ -54,32 +54,20 @@ def grouped(
 
 @dataclass(frozen=True, slots=True)
 class LossGroups:
-    """What a loss is taken of.
+    """What a loss is taken of."""
 
-    Args:
-        search: groups of search probes, of which gradients are taken too.
-        validation: groups of validation probes; may be empty.
-        sum_over_tokens: the loss is of the whole answer, not the mean over its tokens.
-    """
-
-    search: tuple[ProbeGroup, ...]
-    validation: tuple[ProbeGroup, ...]
-    sum_over_tokens: bool
+    search: tuple[ProbeGroup, ...]  # groups of search probes, of which gradients are taken too
+    validation: tuple[ProbeGroup, ...]  # groups of validation probes; may be empty
+    sum_over_tokens: bool  # the loss is of the whole answer, not the mean over its tokens
 
 
 @dataclass(frozen=True, slots=True)
 class GroupLosses:
-    """Mean losses of groups at some knots.
+    """Mean losses of groups at some knots."""
 
-    Args:
-        losses: (n_search_groups,).
-        gradients: (n_search_groups, n_knots * n_sources), of `losses`.
-        validation: (n_validation_groups,).
-    """
-
-    losses: list[float]
-    gradients: list[list[float]]
-    validation: list[float]
+    losses: list[float]  # (n_search_groups,)
+    gradients: list[list[float]]  # (n_search_groups, n_knots * n_sources), of `losses`
+    validation: list[float]  # (n_validation_groups,)
 
 
 class ProbeLosses:
