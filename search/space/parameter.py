@@ -17,24 +17,16 @@ Point = Mapping[str, float | str]
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A number in a range, or a choice where there are `options`.
+    """A number in a range, or a choice where there are `options`."""
 
-    Args:
-        low, high: the range that is drawn from, both ends included.
-        log: drawn, interpolated and fitted on a log scale.
-        integer: whole numbers only.
-        zero_tail: `low` is below 0, and what is drawn there stands for 0, so that a drawn number
-            has a positive probability of being exactly 0.
-        levels: how many values it takes, evenly on a log scale, at least 2; None is any between.
-        options: of a choice, in order.
-    """
-
-    low: float = 0.0
+    low: float = 0.0  # of the range that is drawn from, both ends included
     high: float = 0.0
-    log: bool = False
+    log: bool = False  # drawn, interpolated and fitted on a log scale
     integer: bool = False
+    # `low` is below 0, and what is drawn there stands for 0, so that a drawn number has a positive
+    # probability of being exactly 0
     zero_tail: bool = False
-    levels: int | None = None
+    levels: int | None = None  # how many values it takes, evenly on a log scale; None: any between
     options: tuple[str, ...] = ()
 
     @property

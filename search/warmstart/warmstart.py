@@ -31,29 +31,18 @@ _LEAST_RADIUS = 0.05  # of what is solved for at the end, as a share of the rang
 
 @dataclass(frozen=True, slots=True)
 class WarmStart:
-    """What a warm start works on.
-
-    Args:
-        engine, resident, space: as of `ProbeLosses`.
-        begin: a recipe of the space: its weights are the prior, all else is as in it.
-        probes: search probes; every axis named below must have some.
-        validation: probes that help to say when to stop, of these axes or not; may be empty.
-        objectives: probe axes of the objectives, which the scalarizations trade.
-        limited: probe axes under a limit, each with weight 1 in every loss.
-        sum_over_tokens: the loss is of the whole answer, not the mean over its tokens.
-        seed: of the grouping of the probes, and of the noise.
-    """
+    """What a warm start works on."""
 
     engine: TransformersEngine
     resident: ResidentMerge
     space: Space
-    begin: Recipe
-    probes: Sequence[Probe]
-    validation: Sequence[Probe]
-    objectives: Sequence[str]
-    limited: Sequence[str]
-    sum_over_tokens: bool
-    seed: int
+    begin: Recipe  # of the space: its weights are the prior, all else is as in it
+    probes: Sequence[Probe]  # search probes; every axis named below must have some
+    validation: Sequence[Probe]  # they help to say when to stop, of these axes or not; may be empty
+    objectives: Sequence[str]  # probe axes, which the scalarizations trade
+    limited: Sequence[str]  # probe axes under a limit, each with weight 1 in every loss
+    sum_over_tokens: bool  # the loss is of the whole answer, not the mean over its tokens
+    seed: int  # of the grouping of the probes, and of the noise
 
     def losses(self, axes: Sequence[str], config: WarmStartConfig) -> ProbeLosses:
         """The losses of these axes, at the rank ratio of the config where it has one."""
