@@ -44,7 +44,7 @@ from search.scoring.racing import Race
 from search.study.queue import enqueue_first
 from search.study.storage import open_study, quiet_optuna
 from search.study.trials import run_trials
-from search.warmstart.descent import Descent
+from search.warmstart.probe_losses import GroupLosses, ProbeLosses
 from search.warmstart.warmstart import STEP_COST
 from synth.probes.probe import ProbeSet
 from synth.zoo import World, ZooSpec, build_zoo, probes
@@ -109,22 +109,22 @@ def overhead(config: SearchConfig, home: RunDir, measured: int, profile: Path | 
     end = time.process_time() - evaluator.seconds
     marks = [*evaluator.starts, end]
     own = [after - before for before, after in itertools.pairwise(marks)]
-    return own, evaluator.scored, len(bench.space.dimensions)
+    return own, evaluator.scored, len(bench.space.parameters)
 
 
 def warm_start_overhead(config: SearchConfig, home: RunDir) -> dict[str, float]:
     """CPU seconds of a warm start, records and all, and of what in it is no linearisation."""
     passes = 0.0
-    real = Descent._measure
+    real = ProbeLosses.measure
 
-    def measured(self: Descent, knots: torch.Tensor) -> dict[str, Any]:
+    def measured(self: ProbeLosses, knots: torch.Tensor) -> GroupLosses | None:
         nonlocal passes
         start = time.process_time()
         found = real(self, knots)
         passes += time.process_time() - start
         return found
 
-    with begun(config, home) as (bench, study), patch.object(Descent, "_measure", measured):
+    with begun(config, home) as (bench, study), patch.object(ProbeLosses, "measure", measured):
         start = time.process_time()
         enqueue_first(home, study, config, bench, None, None, silent)
         took = time.process_time() - start

@@ -185,7 +185,7 @@ def work(job: Job) -> dict[str, Any]:
         )
     pick = run.pick()
     bench.resident(pick.recipe).apply(pick.recipe, bench.live)
-    numbers = sum(not d.fixed for d in bench.space.dimensions.values())
+    numbers = sum(not d.fixed for d in bench.space.parameters.values())
     result = {
         "numbers": None if job.sampler in BASELINES else numbers,  # it has a space of its own
         "cpu_s": seconds,

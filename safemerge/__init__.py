@@ -6,40 +6,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from safemerge.errors import BadInput, SafemergeError
-    from safemerge.live import stored_views
-    from safemerge.mergekit import from_mergekit, to_mergekit
-    from safemerge.merging import merge
-    from safemerge.recipe import ModelRef, Recipe
-    from safemerge.resident import ResidentMerge
+    from safemerge.errors import BadInput as BadInput
+    from safemerge.errors import SafemergeError as SafemergeError
+    from safemerge.live import stored_views as stored_views
+    from safemerge.mergekit import from_mergekit as from_mergekit
+    from safemerge.mergekit import to_mergekit as to_mergekit
+    from safemerge.merging import MergeOptions as MergeOptions
+    from safemerge.merging import merge as merge
+    from safemerge.recipe import ModelRef as ModelRef
+    from safemerge.recipe import Recipe as Recipe
+    from safemerge.resident import ResidentMerge as ResidentMerge
 
-__all__ = [
-    "BadInput",
-    "ModelRef",
-    "Recipe",
-    "ResidentMerge",
-    "SafemergeError",
-    "from_mergekit",
-    "merge",
-    "stored_views",
-    "to_mergekit",
-]
 __version__ = "0.1.0"
 
 _HOME = {
-    "BadInput": "safemerge.errors",
-    "ModelRef": "safemerge.recipe",
-    "Recipe": "safemerge.recipe",
-    "ResidentMerge": "safemerge.resident",
-    "SafemergeError": "safemerge.errors",
-    "from_mergekit": "safemerge.mergekit",
-    "merge": "safemerge.merging",
-    "stored_views": "safemerge.live",
-    "to_mergekit": "safemerge.mergekit",
+    "BadInput": "errors",
+    "MergeOptions": "merging",
+    "ModelRef": "recipe",
+    "Recipe": "recipe",
+    "ResidentMerge": "resident",
+    "SafemergeError": "errors",
+    "from_mergekit": "mergekit",
+    "merge": "merging",
+    "stored_views": "live",
+    "to_mergekit": "mergekit",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+    return getattr(import_module(f"safemerge.{_HOME[name]}"), name)

@@ -65,11 +65,7 @@ class RunError(SafemergeError):
 
 
 def require(module: str, *, extra: str) -> ModuleType:
-    """Import an optional module, or say which extra installs it.
-
-    Args:
-        module: import name, such as "plotly".
-        extra: name of the extra in pyproject.toml that provides it.
+    """Import an optional module, or say which extra of pyproject.toml installs it.
 
     Raises:
         MissingDependency: with the exact install line.

@@ -1,9 +1,8 @@
 """A live transformers model, seen through the names and shapes in which its checkpoint is stored.
 
-transformers 5 may hold what a checkpoint stores apart as one parameter: the experts of a mixture
-are separate matrices on disk and one (experts, out, in) tensor in memory. It can undo that when it
-saves; here the same undoing runs on views, so that writing to a stored name writes to the model.
-Ours.
+transformers 5 may hold as one parameter what a checkpoint stores apart: the experts of a mixture
+are one (experts, out, in) tensor in memory. It undoes that when it saves. Here the same undoing
+runs on views, so that writing to a stored name writes to the model.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from safemerge.recipe import Recipe
     from safemerge.resident import ResidentMerge
 
-_RECOMPUTED_FROM = 2**28  # parameters; below, keeping the activations costs little and is faster
-# Entries of all d W / d w, up to which they are kept: a gigabyte. Where gradients are taken for a
-# few probes at a time, as on the small world, projecting them would take half the time otherwise.
-_SLOPES_KEPT = 2**28
+# Below this size, keeping the activations costs little memory and is faster.
+RECOMPUTE_FROM_PARAMETERS = 2**28
+# Entries of all d W / d w up to which they are kept from one backward pass to the next: a gigabyte.
+KEPT_SLOPES_ENTRIES = 2**28
 
 
 class _View(Tensor):
@@ -43,12 +43,11 @@ def stored_views(model: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
         names: tensors of the checkpoint.
 
     Returns:
-        `{name: view}` in the order of `names`, each of the shape in which it is stored. They stay
-        valid until the model's parameters are replaced or moved.
+        `{name: view}` in the order of `names`, of the stored shapes. They stay valid until the
+        model's parameters are replaced or moved.
 
     Raises:
-        CheckpointError: where a tensor is not a part of any parameter, so that it cannot be
-            written in place.
+        CheckpointError: where a tensor is no part of any parameter and cannot be written in place.
     """
     state = model.state_dict()
     owners = {tensor.untyped_storage().data_ptr() for tensor in state.values()}
@@ -72,14 +71,14 @@ def stored_views(model: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
 class LiveGradient:
     """Gradient of a live model's loss with respect to the merge weights that made it.
 
-    The merged tensors are written into the model, as for any trial. While the backward pass runs,
-    each parameter's gradient is projected onto the weights and dropped as soon as it is there,
+    While the backward pass runs, each parameter's gradient is projected onto the weights and
+    dropped as soon as it is there (the chain rule, parameter by parameter),
 
         d loss / d w[g, s] = sum over tensors of group g of <d loss / d W, d W / d w[s]>,
 
     so beside the model, the merge and the activations no more than one parameter's gradient and
     one tensor's delta are in memory at a time. Of small models d W / d w is kept from one backward
-    pass to the next. Ours.
+    pass to the next.
     """
 
     def __init__(self, model: Any, resident: ResidentMerge) -> None:
@@ -95,13 +94,13 @@ class LiveGradient:
         self._model = model
         self._resident = resident
         self._views = stored_views(model, resident.names)
-        owners: dict[int, list[str]] = defaultdict(list)
+        stored: dict[int, list[str]] = defaultdict(list)
         for name, view in self._views.items():
-            owners[view.untyped_storage().data_ptr()].append(name)
-        self._parts = [
+            stored[view.untyped_storage().data_ptr()].append(name)
+        self._merged = [
             (parameter, names)
             for parameter in (*model.parameters(), *model.buffers())
-            if (names := owners.get(parameter.untyped_storage().data_ptr()))
+            if (names := stored.get(parameter.untyped_storage().data_ptr()))
         ]
 
     @contextmanager
@@ -116,54 +115,53 @@ class LiveGradient:
         """
         self._resident.apply(recipe, self._views)
         shape = (len(self._resident.groups), len(self._resident.source_names))
-        found = torch.zeros(shape, device=self._parts[0][0].device)
-        entries = shape[1] * sum(view.numel() for view in self._views.values())
-        kept: dict[str, tuple[int, Tensor]] | None = {} if entries <= _SLOPES_KEPT else None
-        hooks = []
+        gradient = torch.zeros(shape, device=self._merged[0][0].device)
+        project = self._projection(recipe)
         needed = {parameter: parameter.requires_grad for parameter in self._model.parameters()}
         self._model.requires_grad_(False)
-        for parameter, names in self._parts:
+        hooks = []
+        for parameter, names in self._merged:
             parameter.requires_grad_()
-            hook = self._projection(recipe, names, found, kept)
-            hooks.append(parameter.register_post_accumulate_grad_hook(hook))
+            take = partial(self._take, gradient, project, names)
+            hooks.append(parameter.register_post_accumulate_grad_hook(take))
         try:
             with _recomputed(self._model):
-                yield found
+                yield gradient
         finally:
             for hook in hooks:
                 hook.remove()
-            for parameter, _ in self._parts:
+            for parameter, _ in self._merged:
                 parameter.requires_grad_(False)
             for parameter, before in needed.items():
                 parameter.requires_grad_(before)
 
-    def _projection(
-        self,
-        recipe: Recipe,
-        names: list[str],
-        found: Tensor,
-        kept: dict[str, tuple[int, Tensor]] | None,
-    ) -> Callable[[Tensor], None]:
-        """What to do with a parameter's gradient: add its share to `found`, and drop it."""
+    def _projection(self, recipe: Recipe) -> Callable[[str, Tensor], tuple[int, Tensor]]:
+        """(tensor's name, its gradient) -> place group's row, (n_sources,)."""
+        entries = len(self._resident.source_names) * sum(v.numel() for v in self._views.values())
+        if entries > KEPT_SLOPES_ENTRIES:
+            return lambda name, tensor: self._resident.weight_gradient(name, recipe, tensor)
+        slopes_of = lru_cache(None)(partial(self._resident.weight_slopes, recipe=recipe))
 
-        def share(name: str, gradient: Tensor) -> tuple[int, Tensor]:
-            if kept is None:
-                return self._resident.weight_gradient(name, recipe, gradient)
-            if name not in kept:
-                kept[name] = self._resident.weight_slopes(name, recipe)
-            row, slopes = kept[name]
-            return row, slopes.flatten(1) @ gradient.flatten().to(slopes.dtype)
-
-        def project(parameter: Tensor) -> None:
-            assert parameter.grad is not None  # that is when it is called
-            gradient = parameter.grad.contiguous()
-            parameter.grad = None
-            for name in names:
-                part = gradient.as_strided(*_place(self._views[name], parameter))
-                row, projected = share(name, part)
-                found[row] += projected
+        def project(name: str, tensor: Tensor) -> tuple[int, Tensor]:
+            row, slopes = slopes_of(name)
+            return row, slopes.flatten(1) @ tensor.flatten().to(slopes.dtype)
 
         return project
+
+    def _take(
+        self,
+        gradient: Tensor,
+        project: Callable[[str, Tensor], tuple[int, Tensor]],
+        names: list[str],
+        parameter: Tensor,
+    ) -> None:
+        """Add a parameter's share to the gradient, and drop its own."""
+        assert parameter.grad is not None  # that is when it is called
+        own = parameter.grad.contiguous()
+        parameter.grad = None
+        for name in names:
+            row, share = project(name, own.as_strided(*_place(self._views[name], parameter)))
+            gradient[row] += share
 
 
 @contextmanager
@@ -175,7 +173,8 @@ def _recomputed(model: Any) -> Iterator[None]:
     """
     layers = [module for module in model.modules() if hasattr(module, "gradient_checkpointing")]
     size = sum(parameter.numel() for parameter in model.parameters())
-    if size < _RECOMPUTED_FROM or not getattr(model, "supports_gradient_checkpointing", False):
+    able = getattr(model, "supports_gradient_checkpointing", False)
+    if size < RECOMPUTE_FROM_PARAMETERS or not able:
         yield
         return
     # Its name before transformers 5.23, and the one since.
@@ -203,9 +202,7 @@ def _as_stored(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.as_subclass(Tensor) for name, tensor in stored.items()}
 
 
-_Place = tuple[torch.Size, tuple[int, ...], int]  # size, stride, offset within the parameter
-
-
-def _place(view: Tensor, parameter: Tensor) -> _Place:
+def _place(view: Tensor, parameter: Tensor) -> tuple[torch.Size, tuple[int, ...], int]:
+    """Size, stride, and offset of a view within its parameter."""
     offset = int(view.storage_offset()) - int(parameter.storage_offset())
     return view.size(), view.stride(), offset

@@ -1,7 +1,6 @@
 """merge(recipe, out): checkpoint to checkpoint, a few tensors at a time.
 
-For each tensor of the base: load it and its deltas, prepare, select, combine, write. The numbers
-are those of `ResidentMerge.apply`: both call the same three functions of the method. Tensors are
+Each tensor of the base is read with its deltas, merged (`merge_tensor.py`) and written. Several are
 worked on in parallel within a budget of bytes (`streaming.py`), so that memory depends on the
 largest tensor and not on the model; `plan` says beforehand how much that is.
 """
@@ -11,14 +10,14 @@ from __future__ import annotations
 import math
 import resource
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from safemerge.factors import Factoriser, factoriser
+from safemerge.factors import factoriser
 from safemerge.inputs import Inputs, open_inputs
 from safemerge.io import (
     CardRecord,
@@ -30,8 +29,15 @@ from safemerge.io import (
     free_bytes,
     write_card,
 )
-from safemerge.methods import Method, Params, Site, State, get_method
-from safemerge.methods.common.adapt_layout import laid_out
+from safemerge.merge_tensor import (
+    PIECE_ENTRIES,
+    MergeJob,
+    keeps_pieces,
+    merge_pieces,
+    merge_tensor,
+    select,
+)
+from safemerge.methods import get_method
 from safemerge.names import place_of
 from safemerge.recipe import Recipe
 from safemerge.store import TensorStore
@@ -41,32 +47,31 @@ from safemerge.streaming import kept_heap, most_held, work_through
 # million entries and three sources fit, and a larger tensor than the budget goes alone.
 _BUDGET = 512 * 2**20
 # Beside the tensors: pages of libraries that are touched for the first time, stacks of threads, and
-# freed memory that malloc keeps. Measured: up to 36 MiB.
+# freed memory that malloc keeps.
 _SLACK = 64 * 2**20
-# Entries of a piece of a tensor, where a method takes pieces: 2 MiB of float32 for each source, so
-# that what one operation writes the next one finds in the cache.
-_PIECE = 2**19
-_DEVICE_PIECE = 2**26  # elsewhere: pieces only limit memory there, and each costs a few launches
-# Working memory up to which the pieces of a tensor are kept where they are gone through twice, so
-# that it is read and its deltas are formed once: a quarter of the CPU time of model_stock and of
-# dare_ties (measured). Three tensors of that size are in progress at once.
-_KEPT_PIECES = _BUDGET // 3
 
-_DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
+
+@dataclass(frozen=True, slots=True)
+class MergeOptions:
+    """How a merge is done; none of it changes the result beyond rounding.
+
+    Args:
+        allow_pickle: read `.bin` inputs through torch's weights-only unpickler.
+        store: keeps the factors of deltas.
+        device: where the arithmetic is done.
+    """
+
+    allow_pickle: bool = False
+    store: TensorStore | None = None
+    device: torch.device | str = "cpu"
 
 
 def merge(
     recipe: Recipe,
     out: str | Path,
     *,
+    options: MergeOptions = MergeOptions(),
     card: CardRecord | None = None,
-    allow_pickle: bool = False,
-    store: TensorStore | None = None,
-    device: torch.device | str = "cpu",
     progress: Callable[[str, int, int], None] | None = None,
 ) -> str:
     """Write the merged checkpoint of a recipe, with its sidecars, model card and recipe.json.
@@ -74,10 +79,8 @@ def merge(
     Args:
         recipe: what to merge.
         out: folder to create; an empty one may exist.
+        options: how.
         card: measured numbers for the model card; None writes sources and recipe alone.
-        allow_pickle: read `.bin` inputs through torch's weights-only unpickler.
-        store: keeps the factors of deltas.
-        device: where the arithmetic is done.
         progress: called with (tensor name, tensors done, tensors in all).
 
     Returns:
@@ -87,35 +90,36 @@ def merge(
         BadInput: checkpoints that do not fit, a recipe out of range, an output folder that is not
             empty, a full disk. Nothing is left behind.
     """
-    job = _Job.open(recipe, allow_pickle=allow_pickle, store=store, device=device)
-    layout = job.layout()
+    merging = _StreamedMerge.open(recipe, options)
+    layout = merging.layout()
     finished = 0
 
-    def one_more(spec: TensorSpec) -> None:
+    def count(spec: TensorSpec) -> None:
         nonlocal finished
         finished += 1
         if progress is not None:
             progress(spec.name, finished, len(layout))
 
     with CheckpointWriter(Path(out), layout=layout) as writer, kept_heap():
-        peak = job.peak_density()
+        peak = merging.peak_density()
         work_through(
             layout,
-            lambda spec: writer.add(spec.name, job.merged(spec, peak)),
-            cost=lambda spec: job.cost(spec.name),
+            lambda spec: writer.add(spec.name, merging.merged(spec, peak)),
+            cost=lambda spec: merging.cost(spec.name),
             budget=_BUDGET,
-            done=one_more,
+            done=count,
         )
-        digest = recipe.hash(job.inputs.contents())
-        copy_sidecars(job.inputs.base, writer.folder, dtype=recipe.dtype)
+        inputs = merging.job.inputs
+        digest = recipe.hash(inputs.contents())
+        copy_sidecars(inputs.base, writer.folder, dtype=recipe.dtype)
         recipe.save(writer.folder / "recipe.json")
-        write_card(writer.folder, card or plain_card(recipe, job.inputs, Path(out).name))
+        write_card(writer.folder, card or plain_card(recipe, inputs, Path(out).name))
     return digest
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a merge would do. Times are not guessed: they depend on disk and processor.
+    """What a merge would do.
 
     Args:
         tensors: how many are written.
@@ -135,31 +139,30 @@ class Plan:
     peak_bytes: int
 
 
-def plan(recipe: Recipe, out: str | Path, *, allow_pickle: bool = False) -> Plan:
-    """What `merge` would do with this recipe, after all its checks; nothing is written.
-
-    Args:
-        recipe: as for `merge`.
-        out: as for `merge`.
-        allow_pickle: as for `merge`.
+def plan(
+    recipe: Recipe,
+    out: str | Path,
+    options: MergeOptions = MergeOptions(),
+) -> Plan:
+    """What `merge` would do with these arguments, after all its checks; nothing is written.
 
     Raises:
         BadInput: as for `merge`, a disk that is too small included.
     """
-    job = _Job.open(recipe, allow_pickle=allow_pickle, store=None, device="cpu")
-    layout = job.layout()
+    merging = _StreamedMerge.open(recipe, options)
+    inputs, groups, layout = merging.job.inputs, merging.groups, merging.layout()
     written = sum(spec.nbytes for spec in layout)
     check_output(Path(out), written)
-    costs = {spec.name: job.cost(spec.name) for spec in layout}
-    merged = sum(map(job.inputs.stored_bytes, [*job.groups, *job.measured()]))
-    passed = sum(job.inputs.base.tensors[name].nbytes for name in costs.keys() - job.groups.keys())
+    costs = {spec.name: merging.cost(spec.name) for spec in layout}
+    read = sum(map(inputs.stored_bytes, [*groups, *merging.measured()]))
+    copied = sum(inputs.base.tensors[name].nbytes for name in costs.keys() - groups.keys())
     return Plan(
         tensors=len(layout),
         largest=max(costs, key=costs.__getitem__),
-        read_bytes=merged + passed,
+        read_bytes=read + copied,
         written_bytes=written,
         free_bytes=free_bytes(Path(out)),
-        peak_bytes=_held_now() + _SLACK + most_held(list(costs.values()), _BUDGET),
+        peak_bytes=_resident_bytes() + _SLACK + most_held(list(costs.values()), _BUDGET),
     )
 
 
@@ -179,164 +182,95 @@ def plain_card(recipe: Recipe, inputs: Inputs, title: str) -> CardRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
+class _StreamedMerge:
     """A recipe with its inputs open and everything checked."""
 
-    recipe: Recipe
-    inputs: Inputs
-    method: Method
-    params: Params
+    job: MergeJob
     groups: Mapping[str, str]
-    svd: Factoriser
-    device: torch.device | str
 
     @classmethod
-    def open(
-        cls,
-        recipe: Recipe,
-        *,
-        allow_pickle: bool,
-        store: TensorStore | None,
-        device: torch.device | str,
-    ) -> _Job:
+    def open(cls, recipe: Recipe, options: MergeOptions) -> _StreamedMerge:
         method = get_method(recipe.method)
         params = method.check(recipe)
         method.check_weights(recipe)
-        inputs = open_inputs(recipe, allow_pickle=allow_pickle)
+        inputs = open_inputs(recipe, allow_pickle=options.allow_pickle)
         groups = inputs.checked_groups(recipe)
-        return cls(recipe, inputs, method, params, groups, factoriser(store), device)
+        svd = factoriser(options.store)
+        return cls(MergeJob(recipe, inputs, method, params, svd, options.device), groups)
 
     def layout(self) -> list[TensorSpec]:
         """What is written: every stored tensor but aliases of tied ones."""
+        base = self.job.inputs.base
         return [
-            TensorSpec(name, info.shape, _out_dtype(self.recipe, info.dtype, info.is_float))
-            for name, info in self.inputs.base.tensors.items()
-            if name not in self.inputs.base.tied
+            TensorSpec(name, info.shape, self._out_dtype(name))
+            for name, info in base.tensors.items()
+            if name not in base.tied
         ]
+
+    def _out_dtype(self, name: str) -> torch.dtype:
+        info, wanted = self.job.inputs.base.tensors[name], self.job.recipe.dtype
+        if wanted is None or not info.is_float:
+            return info.dtype
+        dtype: torch.dtype = getattr(torch, wanted)
+        return dtype
 
     def cost(self, name: str) -> int:
         """Bytes held while one tensor is merged: as read, merged, and what the method needs."""
-        info = self.inputs.base.tensors[name]
+        inputs = self.job.inputs
+        info = inputs.base.tensors[name]
         if name not in self.groups:
             return info.nbytes
-        part = self._part(name)
-        together, one_by_one = self.inputs.held_bytes(name)
-        written = math.prod(info.shape) * _out_dtype(self.recipe, info.dtype, True).itemsize
-        count = len(self.inputs.sources)
-        if part.in_pieces is None:
-            return one_by_one + written + part.footprint(info.shape, count)
-        if self._keeps_pieces(part, info.shape):
-            return together + written + info.nbytes + part.footprint(info.shape, count)
-        return together + written + part.footprint((_PIECE,), count)
+        method, count = self.job.method_of(name), len(inputs.sources)
+        together, one_by_one = inputs.held_bytes(name)
+        written = math.prod(info.shape) * self._out_dtype(name).itemsize
+        if not method.piecewise:
+            return one_by_one + written + method.footprint(info.shape, count)
+        if keeps_pieces(self.job, name):
+            return together + written + info.nbytes + method.footprint(info.shape, count)
+        return together + written + method.footprint((PIECE_ENTRIES,), count)
 
     def merged(self, spec: TensorSpec, peak: Mapping[str, float]) -> Tensor:
         """One tensor of the result, in the type that is written, on the CPU."""
-        name = spec.name
-        if name not in self.groups:
-            return self.inputs.base.load(name).to(spec.dtype)
-        part = self._part(name)
-        merged = torch.empty(spec.shape, dtype=spec.dtype)
-        if part.in_pieces is None:
-            base, deltas = self.inputs.load(name, self.device)
-            self._merge_into(merged, part, name, base, deltas, peak)
+        job, group = self.job, self.groups.get(spec.name)
+        if group is None:
+            return job.inputs.base.load(spec.name).to(spec.dtype)
+        out = torch.empty(spec.shape, dtype=spec.dtype)
+        if job.method_of(spec.name).piecewise:
+            merge_pieces(out, job, spec.name, group)
         else:
-            self._merge_pieces(merged, part, name)
-        return merged
-
-    def _part(self, name: str) -> Method:
-        """The method for a tensor's role and layout."""
-        return laid_out(self.method.for_role(self.inputs.role(name)), self.inputs.layout(name))
-
-    def _keeps_pieces(self, part: Method, shape: tuple[int, ...]) -> bool:
-        """Whether the pieces of a tensor are gone through twice, and small enough to keep."""
-        small = part.footprint(shape, len(self.inputs.sources)) <= _KEPT_PIECES
-        return part.gather is not None and small
-
-    def _merge_into(
-        self,
-        out: Tensor,
-        part: Method,
-        name: str,
-        base: Tensor,
-        deltas: Tensor,
-        peak: Mapping[str, float],
-    ) -> None:
-        important = self.inputs.positions(name, self.device) if part.needs_importance else None
-        state = part.prepare(base, deltas, self.params, self._site(name, important))
-        group = self.groups[name]
-        if part.select is not None:
-            choice = self.method.choice(self.recipe, group, peak.get(place_of(name).module))
-            state = part.select(state, choice, self.params)
-        weights = torch.tensor(self.recipe.weights_at(group), device=base.device)
-        part.merge_into(out, base, state, weights, self.params)
-
-    def _merge_pieces(self, out: Tensor, part: Method, name: str) -> None:
-        """`_merge_into` piece by piece: what one operation writes the next finds in the cache."""
-        device, group = torch.device(self.device), self.groups[name]
-        choice, site = self.method.choice(self.recipe, group), self._site(name)
-
-        def pieces() -> Iterator[tuple[slice, Tensor, State]]:
-            entries = _PIECE if device.type == "cpu" else _DEVICE_PIECE
-            for piece, base, deltas in self.inputs.pieces(name, entries, device):
-                assert part.in_pieces is not None
-                yield piece, base, part.in_pieces(deltas, piece.start, choice, self.params, site)
-
-        sums: dict[str, Tensor] = {}
-        kept: list[tuple[slice, Tensor, State]] = []
-        if part.gather is not None:
-            keeps = self._keeps_pieces(part, out.shape)
-            for piece in pieces():
-                _, base, state = piece
-                found = part.gather(base, state, self.params)
-                if not found:  # nothing, with these parameters
-                    break
-                for key, value in found.items():
-                    sums[key] = sums[key] + value if key in sums else value
-                if keeps:
-                    kept.append(piece)
-        weights, flat = torch.tensor(self.recipe.weights_at(group), device=device), out.view(-1)
-        for entries, base, state in kept or pieces():
-            part.merge_into(flat[entries], base, {**state, **sums}, weights, self.params)
-
-    def _site(self, name: str, importance: Tensor | None = None) -> Site:
-        sources = tuple(source.name for source in self.recipe.sources)
-        return Site(name, sources, self.svd, importance)
+            tensor = job.prepare(spec.name, group)
+            state = select(tensor, job.recipe, job.params, peak)
+            merge_tensor(out, tensor, state, job.recipe, job.params)
+        return out
 
     def measured(self) -> list[str]:
-        """Tensors whose density is taken before the merge, a reading of its own."""
-        if self.method.density is None:
+        """Tensors whose density is taken before the merge, in a reading of its own."""
+        if self.job.method.density is None:
             return []
-        return [name for name in self.groups if self.inputs.role(name) == "matrix"]
+        return [name for name in self.groups if self.job.inputs.role(name) == "matrix"]
 
     def peak_density(self) -> dict[str, float]:
-        """Highest density of each module type, a pass over the files before the merging one.
-
-        Only methods that declare a density need it.
-        """
-        peak: dict[str, float] = defaultdict(float)
-        found: dict[str, float] = {}
+        """Highest density of each module type, of methods that declare a density."""
+        densities: dict[str, float] = {}
 
         def measure(name: str) -> None:
-            density = self._part(name).density
+            density = self.job.method_of(name).density
             assert density is not None
-            _, deltas = self.inputs.load(name, self.device)
-            found[name] = density(deltas, self.params)
+            _, deltas = self.job.inputs.load(name, self.job.device)
+            densities[name] = density(deltas, self.job.params)
 
         work_through(self.measured(), measure, cost=self.cost, budget=_BUDGET)
-        for name, value in found.items():
+        peak: dict[str, float] = defaultdict(float)
+        for name, density in densities.items():
             module = place_of(name).module
-            peak[module] = max(peak[module], value)
+            peak[module] = max(peak[module], density)
         return peak
 
 
-def _held_now() -> int:
-    """Resident memory of this process in bytes: Python, torch and what the caller keeps."""
+def _resident_bytes() -> int:
+    """Resident memory of this process: Python, torch and what the caller keeps."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except OSError:  # not Linux: the most it has held so far, there in bytes
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return pages * resource.getpagesize()
-
-
-def _out_dtype(recipe: Recipe, dtype: torch.dtype, is_float: bool) -> torch.dtype:
-    return _DTYPES[recipe.dtype] if recipe.dtype is not None and is_float else dtype

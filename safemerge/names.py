@@ -59,17 +59,11 @@ _KINDS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where one parameter sits.
+    """Where one parameter sits."""
 
-    Args:
-        layer: index in the decoder stack, or None outside it.
-        kind: what sort of module holds it.
-        module: the name that tells it from its neighbours, such as `q_proj`.
-    """
-
-    layer: int | None
-    kind: Kind
-    module: str
+    layer: int | None  # index in the decoder stack, or None outside it
+    kind: Kind  # what sort of module holds it
+    module: str  # the name that tells it from its neighbours, such as `q_proj`
 
 
 def place_of(name: str) -> Place:
@@ -89,25 +83,15 @@ def place_of(name: str) -> Place:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a tensor stores its matrices (out, in); the default is one, as it is.
+    """How a tensor stores its matrices (out, in); the default is one, as it is."""
 
-    Args:
-        stacked: a stack of matrices along the first axis, such as experts held as one tensor.
-        transposed: matrices are stored as (in, out).
-    """
-
+    # a stack of matrices along the first axis, such as experts held as one tensor
     stacked: bool = False
-    transposed: bool = False
+    transposed: bool = False  # matrices are stored as (in, out)
 
 
 def layout_of(name: str, shape: tuple[int, ...], model_type: str) -> Layout:
-    """How a tensor of an architecture stores its matrices.
-
-    Args:
-        name: parameter name.
-        shape: as stored.
-        model_type: of the checkpoint's config.json.
-    """
+    """How a tensor of an architecture (`model_type` of its config.json) stores its matrices."""
     stacked = _is_stack(name, shape)
     pattern = _INPUT_FIRST.get(model_type)
     matrix = stacked or len(shape) == 2
@@ -117,8 +101,8 @@ def layout_of(name: str, shape: tuple[int, ...], model_type: str) -> Layout:
 def role_of(name: str, shape: tuple[int, ...]) -> Role:
     """How spectral methods treat a tensor: as a matrix, as an embedding table, or entry-wise.
 
-    Embeddings and heads are two-dimensional, but their rows are tokens; methods.md section 7
-    (item 8) keeps them out of singular-vector methods. A stack of experts is matrices.
+    Embeddings and heads are two-dimensional, but their rows are tokens. A stack of experts is
+    matrices.
     """
     if _is_stack(name, shape):
         return "matrix"
@@ -167,13 +151,7 @@ def valid_profile(profile: str) -> str:
 
 
 def group_of(name: str, profile: str, n_layers: int) -> str:
-    """The place group of a parameter under a profile (see the table at the top of this file).
-
-    Args:
-        name: parameter name.
-        profile: a profile that `check_profile` accepts.
-        n_layers: depth of the stack, which `blocks(k)` divides into k runs of layers.
-    """
+    """The place group of a parameter under a profile, in a stack of `n_layers`."""
     match = _PROFILE.match(check_profile(profile))
     assert match is not None  # check_profile has just accepted it
     place = place_of(name)

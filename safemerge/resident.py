@@ -1,18 +1,15 @@
 """ResidentMerge: everything a search needs to re-merge a live model, held on one device.
 
-Built once for base, sources, method and place profile; `apply(recipe)` then rewrites live
+Built once for base, sources, method and place profile. `apply(recipe)` then rewrites live
 parameters in place with no checkpoint read and no SVD, and `weight_gradient` projects a merged
-tensor's gradient onto the weights (`live.LiveGradient` does so for a whole model). With a store,
-what a rank ratio took long to compute is read where it was asked for before. Thresholds, inner
-products and masks are computed once and not kept on disk: of three deltas of 1024 x 2816 they take
-3 to 33 ms, and the hash that would find them 19 (measured).
+tensor's gradient onto the weights (`live.LiveGradient` does so for a whole model). What is slow to
+select at a rank ratio is read from a store where it was asked for before.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 
 import torch
@@ -21,28 +18,17 @@ from torch import Tensor
 from safemerge.errors import RecipeError
 from safemerge.factors import factoriser
 from safemerge.inputs import Inputs, open_inputs
-from safemerge.methods import Method, Params, Site, State, get_method
-from safemerge.methods.common.adapt_layout import laid_out
-from safemerge.names import depth_order, place_of
+from safemerge.merge_tensor import MergeJob, PreparedTensor, merge_tensor, select, weights_at
+from safemerge.methods import Method, Params, State, get_method
+from safemerge.names import depth_order
 from safemerge.recipe import Recipe
 from safemerge.store import TensorStore, content_key
 from safemerge.streaming import spread
 
-# Entries from which a CPU merges several tensors at once, each in a thread: of large tensors that
-# is nearly twice as fast as threads inside one operation; small ones are done before threads begin.
-_THREADS_FROM = 2**24
+# Entries from which a CPU merges several tensors at once, each in a thread. Small ones are done
+# before threads begin.
+THREADS_FROM_ENTRIES = 2**24
 _VERSION = 1  # of what methods select: another one leaves what was kept before unused
-
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """One tensor on the device: its base, prepared state, method and place group."""
-
-    base: Tensor
-    state: State
-    method: Method
-    group: str
-    module: str
 
 
 class ResidentMerge:
@@ -77,25 +63,21 @@ class ResidentMerge:
         self.source_names = tuple(source.name for source in recipe.sources)
         params = self.method.check(recipe)
         inputs = open_inputs(recipe) if inputs is None else inputs
-        svd = factoriser(store)
+        job = MergeJob(recipe, inputs, self.method, params, factoriser(store), device)
         self._store = store
         self._fixed = _fixed_part(recipe, self.method)
-        self._held: dict[str, _Held] = {}
-        for name, group in inputs.groups(recipe.places).items():
-            method = laid_out(self.method.for_role(inputs.role(name)), inputs.layout(name))
-            base, deltas = inputs.load(name, device)
-            important = inputs.positions(name, device) if method.needs_importance else None
-            site = Site(name, self.source_names, svd, important)
-            state = method.prepare(base, deltas, params, site)
-            self._held[name] = _Held(base, state, method, group, place_of(name).module)
-        self.names = tuple(self._held)
-        self.groups = tuple(sorted({held.group for held in self._held.values()}, key=depth_order))
+        self._tensors = {
+            name: job.prepare(name, group) for name, group in inputs.groups(recipe.places).items()
+        }
+        self.names = tuple(self._tensors)
+        placed = {tensor.group for tensor in self._tensors.values()}
+        self.groups = tuple(sorted(placed, key=depth_order))
         self._rows = {group: row for row, group in enumerate(self.groups)}
-        self._peak = _peak_density(self._held)
+        self._peak = _peak_density(self._tensors.values())
         self._selected: dict[str, tuple[object, State]] = {}
         self._contents: dict[str, str] = {}  # of prepared states, by tensor
-        size = sum(held.base.numel() for held in self._held.values())
-        self._in_threads = torch.device(device).type == "cpu" and size >= _THREADS_FROM
+        size = sum(tensor.base.numel() for tensor in self._tensors.values())
+        self._in_threads = torch.device(device).type == "cpu" and size >= THREADS_FROM_ENTRIES
 
     def serves(self, recipe: Recipe) -> bool:
         """Whether a recipe is over this object's inputs, method, profile and prepared parameters.
@@ -113,9 +95,9 @@ class ResidentMerge:
         """
         params = self._checked(recipe)
         self.method.check_weights(recipe)
-        for name, held in self._held.items():
-            merged = torch.empty_like(held.base)
-            self._merge_into(merged, name, held, recipe, params)
+        for name, tensor in self._tensors.items():
+            merged = torch.empty_like(tensor.base)
+            self._merge_into(merged, name, recipe, params)
             yield name, merged
 
     def apply(self, recipe: Recipe, live: Mapping[str, Tensor]) -> None:
@@ -129,34 +111,34 @@ class ResidentMerge:
             RecipeError: where a tensor is missing or has another shape, or the recipe is not over
                 this object's inputs; nothing is changed then.
         """
-        missing = sorted(self._held.keys() - live.keys())
+        missing = sorted(self._tensors.keys() - live.keys())
         if missing:
             raise RecipeError(
                 f"the live model has no tensor {missing[0]!r} ({len(missing)} missing in all); "
                 "pass stored_views(model, resident.names), of a model of the base's architecture"
             )
-        for name, held in self._held.items():
-            if live[name].shape != held.base.shape:
+        for name, tensor in self._tensors.items():
+            if live[name].shape != tensor.base.shape:
                 raise RecipeError(
                     f"{name!r} is {list(live[name].shape)} in the live model and "
-                    f"{list(held.base.shape)} in the base; load the model from the base's folder"
+                    f"{list(tensor.base.shape)} in the base; load the model from the base's folder"
                 )
         params = self._checked(recipe)
         self.method.check_weights(recipe)
 
         def rewrite(name: str) -> None:
-            held, out = self._held[name], live[name].detach()
-            if out.dtype == held.base.dtype:
-                self._merge_into(out, name, held, recipe, params)
+            base, out = self._tensors[name].base, live[name].detach()
+            if out.dtype == base.dtype:
+                self._merge_into(out, name, recipe, params)
             else:  # rounded to the base's dtype first, as a written checkpoint is
-                merged = torch.empty_like(held.base)
-                self._merge_into(merged, name, held, recipe, params)
+                merged = torch.empty_like(base)
+                self._merge_into(merged, name, recipe, params)
                 out.copy_(merged)
 
         if self._in_threads:
-            spread(self._held, rewrite)
+            spread(self._tensors, rewrite)
         else:
-            for name in self._held:
+            for name in self._tensors:
                 rewrite(name)
 
     def weight_gradient(self, name: str, recipe: Recipe, gradient: Tensor) -> tuple[int, Tensor]:
@@ -174,17 +156,13 @@ class ResidentMerge:
             RecipeError: where the method has no gradient, or the recipe does not fit.
         """
         row, weights, merged = self._differentiable(name, recipe)
-        (found,) = torch.autograd.grad(
+        (projected,) = torch.autograd.grad(
             merged, weights, gradient.to(merged.dtype), materialize_grads=True
         )
-        return row, found
+        return row, projected
 
     def weight_slopes(self, name: str, recipe: Recipe) -> tuple[int, Tensor]:
         """What each weight at its place does to a merged tensor, for many gradients at one recipe.
-
-        Args:
-            name: of the tensor.
-            recipe: at whose weights; over the same inputs, method and profile.
 
         Returns:
             The index of its place group in `groups`, and d merged tensor / d weights,
@@ -200,8 +178,8 @@ class ResidentMerge:
             (projected,) = torch.autograd.grad(merged, weights, gradient, create_graph=True)
             by_source = projected.unbind()
         slopes = [
-            torch.autograd.grad(one, gradient, retain_graph=True, materialize_grads=True)[0]
-            for one in by_source
+            torch.autograd.grad(product, gradient, retain_graph=True, materialize_grads=True)[0]
+            for product in by_source
         ]
         return row, torch.stack(slopes)
 
@@ -212,12 +190,12 @@ class ResidentMerge:
                 f"method {self.method.name!r} has no gradient with respect to its weights; "
                 "search without a warm start"
             )
-        params, held = self._checked(recipe), self._held[name]
-        state = self._selection(name, held, recipe, params)
-        weights = self._weights(held, recipe).requires_grad_()
+        params, tensor = self._checked(recipe), self._tensors[name]
+        state = self._selection(name, recipe, params)
+        weights = weights_at(tensor, recipe).requires_grad_()
         with torch.enable_grad():
-            merged = held.method.merged(held.base, state, weights, params)
-        return self._rows[held.group], weights, merged
+            merged = tensor.method.merged(tensor.base, state, weights, params)
+        return self._rows[tensor.group], weights, merged
 
     def _checked(self, recipe: Recipe) -> Params:
         """Parameters of a recipe over this object's inputs, method and profile."""
@@ -230,39 +208,33 @@ class ResidentMerge:
             )
         return self.method.check(recipe)
 
-    def _merge_into(
-        self, out: Tensor, name: str, held: _Held, recipe: Recipe, params: Params
-    ) -> None:
-        weights = self._weights(held, recipe)
-        state = self._selection(name, held, recipe, params)
-        held.method.merge_into(out, held.base, state, weights, params)
+    def _merge_into(self, out: Tensor, name: str, recipe: Recipe, params: Params) -> None:
+        state = self._selection(name, recipe, params)
+        merge_tensor(out, self._tensors[name], state, recipe, params)
 
-    def _weights(self, held: _Held, recipe: Recipe) -> Tensor:
-        """A recipe's weights at a tensor, (n_sources,)."""
-        return torch.tensor(recipe.weights_at(held.group), device=held.base.device)
+    def _selection(self, name: str, recipe: Recipe, params: Params) -> State:
+        """The state at a recipe's selection.
 
-    def _selection(self, name: str, held: _Held, recipe: Recipe, params: Params) -> State:
-        """The state at a recipe's choice.
-
-        The last one of each tensor is remembered, since a gradient descent changes weights at one
-        choice many times. Where `select` is slow, all are kept in the store: a search draws its
-        rank ratios from a few, and comes back to each.
+        The last one of each tensor is remembered, since a gradient descent stays at one selection.
+        Where `select` is slow, all are kept in the store: a search draws rank ratios from a few.
         """
-        if held.method.select is None:
-            return held.state
-        choice = self.method.choice(recipe, held.group, self._peak.get(held.module))
-        key = (choice, held.method.select_key(params))
+        tensor = self._tensors[name]
+        method = tensor.method
+        if method.select is None:
+            return tensor.state
+        selection = method.selection(recipe, tensor.group, self._peak.get(tensor.module))
+        key = (selection, None if method.slow_select else params)
         known = self._selected.get(name)
         if known is not None and known[0] == key:
             return known[1]
-        select = partial(held.method.select, held.state, choice, params)
-        if self._store is None or not held.method.slow_select:
-            state = select()
+        compute = partial(select, tensor, recipe, params, self._peak)
+        if self._store is None or not method.slow_select:
+            state = compute()
         else:
             if name not in self._contents:
-                self._contents[name] = content_key(held.state, (_VERSION, held.method.name))
+                self._contents[name] = content_key(tensor.state, (_VERSION, method.name))
             stored = content_key({}, (self._contents[name], key))
-            state = self._store.kept(stored, select, held.base.device)
+            state = self._store.kept(stored, compute, tensor.base.device)
         self._selected[name] = (key, state)
         return state
 
@@ -279,10 +251,10 @@ def _fixed_part(recipe: Recipe, method: Method) -> dict[str, object]:
     }
 
 
-def _peak_density(held: Mapping[str, _Held]) -> dict[str, float]:
+def _peak_density(tensors: Iterable[PreparedTensor]) -> dict[str, float]:
     """Highest density among the tensors of each module type: `{module: density}`."""
     peak: dict[str, float] = defaultdict(float)
-    for entry in held.values():
-        if "density" in entry.state:
-            peak[entry.module] = max(peak[entry.module], entry.state["density"].item())
+    for tensor in tensors:
+        if "density" in tensor.state:
+            peak[tensor.module] = max(peak[tensor.module], tensor.state["density"].item())
     return dict(peak)

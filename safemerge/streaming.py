@@ -1,4 +1,4 @@
-"""Work on many tensors at once, in threads, within a budget of bytes.
+"""Work on many items at once, in threads, within a budget of bytes.
 
 Each thread takes a tensor the whole way: read it from every model, merge it, write it. While one
 waits for the disk another computes, so reading, arithmetic and writing overlap without queues in
@@ -72,16 +72,7 @@ def work_through(
 def spread(items: Iterable[Item], work: Callable[[Item], None]) -> None:
     """Call `work` on every item, several at once, where nothing waits for a disk or for memory.
 
-    All are queued at once. Handed out one by one, as a budget needs it, they would leave threads
-    idle between them: a tenth of the time (measured, tensors that take a millisecond).
-
-    Args:
-        items: what to work on.
-        work: called in a thread.
-
-    Raises:
-        BaseException: the first error of `work`, or an interrupt. No thread is at work any more
-            when it arrives.
+    All are queued at once, so that no thread is idle in between. Errors are as of `work_through`.
     """
     with _shared_out() as workers:
         pool = ThreadPoolExecutor(workers)
@@ -127,9 +118,8 @@ def kept_heap() -> Iterator[None]:
     """Let freed blocks of up to 48 MiB serve the next tensors, until this ends.
 
     glibc gives them back to the system when they are freed, and the next ones come page by page and
-    zeroed: of a merge of 0.34 B parameters that took 1.6 of 6.3 CPU seconds. Larger blocks still
-    come and go, so that memory is not held in pieces that nothing fits. The setting is of the whole
-    process; where malloc is not glibc's, nothing is changed.
+    zeroed. Larger blocks still come and go, so that memory is not held in pieces that nothing fits.
+    The setting is of the whole process; where malloc is not glibc's, nothing is changed.
     """
     try:
         libc = ctypes.CDLL(None)

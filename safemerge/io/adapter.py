@@ -1,8 +1,8 @@
 """PEFT LoRA folders as sources: deltas of the base, one tensor at a time, from A and B alone.
 
-A low-rank delta is scaling * B @ A (`lora_config.py`); nothing of the base's size is written or
-held, and nothing is rounded to the base's dtype. A tensor that was trained whole (modules_to_save)
-counts as itself minus the base's. This file opens an adapter and fits it to its base.
+A low-rank delta is scaling * B @ A (Hu et al. 2021, 2106.09685; `lora_config.py`), computed when it
+is asked for and not rounded to the base's dtype. A tensor that was trained whole (modules_to_save)
+counts as itself minus the base's.
 """
 
 from __future__ import annotations
@@ -30,33 +30,21 @@ _FACTOR = re.compile(r"(.+)\.(?:lora_([AB])\.weight|lora_embedding_([AB]))")
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Low-rank factors of one delta.
+    """Low-rank factors of one delta."""
 
-    Attributes:
-        a: stored name of A, (r, in).
-        b: stored name of B, (out, r).
-        scaling: factor on B @ A.
-        transposed: the base's tensor is (in, out).
-    """
-
-    a: str
-    b: str
-    scaling: float
-    transposed: bool
+    a: str  # stored name of A, (r, in)
+    b: str  # stored name of B, (out, r)
+    scaling: float  # factor on B @ A
+    transposed: bool  # the base's tensor is (in, out)
 
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """An open LoRA adapter, fitted to its base. Holds no weights.
+    """An open LoRA adapter, fitted to its base. Holds no weights."""
 
-    Attributes:
-        stored: its files; the config is the part that decides the deltas.
-        pairs: low-rank deltas, by the base's tensor.
-        whole: stored names of tensors that replace the base's, by the base's tensor.
-    """
-
-    stored: Checkpoint
-    pairs: Mapping[str, Pair]
+    stored: Checkpoint  # its files; the config is the part that decides the deltas
+    pairs: Mapping[str, Pair]  # low-rank deltas, by the base's tensor
+    # stored names of tensors that replace the base's, by the base's tensor
     whole: Mapping[str, str]
 
     @property
@@ -76,15 +64,12 @@ class Adapter:
         return sum(self.stored.tensors[stored].nbytes for stored in names)
 
     def delta(self, name: str, base: Tensor, tokens: TokenMap | None = None) -> Tensor:
-        """What the adapter adds to one tensor of its base.
+        """What the adapter adds to one tensor of its base, float32, of the base's shape and device.
 
         Args:
             name: a tensor of the base.
-            base: its values, any shape, dtype and device; left unchanged.
+            base: its values, any dtype; left unchanged.
             tokens: how the adapter's vocabulary maps to the base's, where it is another.
-
-        Returns:
-            Float32, of the base's shape and device; 0 where the adapter changes nothing.
 
         Raises:
             CheckpointError: where a stored value is NaN or infinite.
@@ -92,13 +77,13 @@ class Adapter:
         delta = torch.zeros(base.shape, device=base.device)
         mapped = tokens if is_vocabulary(name) else None
         if name in self.whole:
-            own, before = self._load(self.whole[name], base.device), base.float()
-            delta += (own if mapped is None else mapped.to_base(own, before)) - before
+            trained, before = self._load(self.whole[name], base.device), base.float()
+            delta += (trained if mapped is None else mapped.to_base(trained, before)) - before
         if name in self.pairs:
             pair = self.pairs[name]
             product = self._load(pair.b, base.device) @ self._load(pair.a, base.device)
-            own = pair.scaling * (product.T if pair.transposed else product)
-            delta += own if mapped is None else mapped.to_base(own, torch.zeros_like(delta))
+            change = pair.scaling * (product.T if pair.transposed else product)
+            delta += change if mapped is None else mapped.to_base(change, torch.zeros_like(delta))
         return delta
 
     def _load(self, name: str, device: torch.device) -> Tensor:
@@ -120,8 +105,7 @@ def open_source(
     One exception: where an adapter names another folder as its base, both are compared.
 
     Args:
-        folder: of a model, or with adapter_config.json and adapter_model.safetensors. A folder
-            with both is a model.
+        folder: of a model or an adapter; one with both is a model.
         source: what the user called it.
         base: the model that it was trained from.
         any_vocabulary: embeddings and heads may have other rows, which will be mapped.

@@ -23,9 +23,8 @@ _SHOWN = 3  # differences listed before "and n more"
 def check_compatible(base: Checkpoint, source: Checkpoint, *, any_vocabulary: bool = False) -> None:
     """Refuse a source whose tensors do not line up with the base's.
 
-    Stored copies of tied tensors and computed constants are left out; dtypes may differ (bfloat16
-    and float32 sources merge into the base's dtype), but a tensor must be floating point in all or
-    in none.
+    Stored copies of tied tensors and computed constants are left out. Dtypes may differ, but a
+    tensor must be floating point in all or in none.
 
     Args:
         base: what the source must fit.
@@ -78,12 +77,7 @@ def is_finite(tensor: torch.Tensor) -> bool:
 
 
 def check_finite(name: str, tensor: torch.Tensor, where: str | Path) -> None:
-    """Refuse a source tensor that holds NaN or infinity.
-
-    Args:
-        name: the tensor's name.
-        tensor: any shape; floating point, other types are always finite.
-        where: the file or folder it came from.
+    """Refuse a tensor of a file or folder (`where`) that holds NaN or infinity.
 
     Raises:
         CheckpointError: with the tensor, the file and how many values are bad.
@@ -111,20 +105,21 @@ def _refuse_bare_beside_wrapped(base: Checkpoint, source: Checkpoint) -> None:
 
 
 def _differences(base: Checkpoint, source: Checkpoint, any_vocabulary: bool) -> list[str]:
-    found = []
+    differences = []
     names = (base.tensors.keys() | source.tensors.keys()) - base.tied
     for name in sorted(name for name in names if not is_constant(name)):
         ours, theirs = base.tensors.get(name), source.tensors.get(name)
         if ours is None:
-            found.append(f"{name} is only in the source")
+            differences.append(f"{name} is only in the source")
         elif theirs is None:
-            found.append(f"{name} is only in the base")
+            differences.append(f"{name} is only in the base")
         elif not same_shape(name, ours.shape, theirs.shape, any_vocabulary=any_vocabulary):
-            found.append(f"{name} is {list(ours.shape)} in the base, {list(theirs.shape)} here")
+            shapes = [list(info.shape) for info in (ours, theirs)]
+            differences.append(f"{name} is {shapes[0]} in the base, {shapes[1]} here")
         elif ours.is_float != theirs.is_float:
             kinds = [str(info.dtype)[6:] for info in (ours, theirs)]
-            found.append(f"{name} is {kinds[0]} in the base, {kinds[1]} here")
-    return found
+            differences.append(f"{name} is {kinds[0]} in the base, {kinds[1]} here")
+    return differences
 
 
 def _vocab_size(config: Any) -> int | None:

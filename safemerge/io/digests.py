@@ -1,11 +1,9 @@
 """Digests of tensors, remembered for as long as their file stays as it is.
 
-Hashing is the dearest part of a fast merge: 1.7 of 5 CPU seconds for task arithmetic on 0.34 B
-parameters. A file counts as unchanged while its path, device, inode, size and both of its times
-are the same. That is the rule by which git trusts its index, and it needs the time of change, which
-no program can set: a file that is rewritten, replaced, or given its old time back is hashed again.
-A file that changed shortly before it was read is not remembered, because it could have changed once
-more without the clock showing it.
+A file counts as unchanged while its path, device, inode, size and both of its times are the same,
+which is how git trusts its index. No program can set the time of change, so a file that is
+rewritten, replaced, or given its old time back is hashed again. A file that changed shortly before
+it was read is not remembered: it could have changed once more without the clock showing it.
 """
 
 from __future__ import annotations
@@ -25,24 +23,18 @@ from safemerge.errors import OutputError
 
 log = logging.getLogger(__name__)
 
-_GRAIN_S = 2.0  # file systems have stored times to the second or, FAT, to two
+TIME_RESOLUTION_S = 2.0  # file systems have stored times to the second or, FAT, to two
 
 
 @dataclass(frozen=True, slots=True)
 class FileState:
-    """A file at one moment.
+    """A file at one moment."""
 
-    Args:
-        file: as it was named.
-        path: with links followed.
-        stamp: device, inode, size, and times of modification and change in nanoseconds.
-        settled: whether the last change was long enough ago to show in the times.
-    """
-
-    file: Path
-    path: Path
+    file: Path  # as it was named
+    path: Path  # with links followed
+    # device, inode, size, and times of modification and change in nanoseconds
     stamp: tuple[int, ...]
-    settled: bool
+    settled: bool  # whether the last change was long enough ago to show in the times
 
     @classmethod
     def of(cls, file: Path) -> FileState:
@@ -51,7 +43,7 @@ class FileState:
         stat = path.stat()
         changed = max(stat.st_mtime_ns, stat.st_ctime_ns)
         stamp = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
-        return cls(file, path, stamp, time.time_ns() - changed > _GRAIN_S * 1e9)
+        return cls(file, path, stamp, time.time_ns() - changed > TIME_RESOLUTION_S * 1e9)
 
 
 def recall(state: FileState) -> dict[str, str]:

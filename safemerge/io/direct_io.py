@@ -16,25 +16,17 @@ _BLOCK = 4096
 _CHUNK = 4 * 2**20
 # Less than this goes through the cache: a wait for the disk would cost more than a copy.
 _LEAST = 2**20
-_O_DIRECT = getattr(os, "O_DIRECT", None)  # Linux and some others
 
 _own = threading.local()
 
 
 def write_at(path: Path, data: NDArray[np.uint8], offset: int) -> None:
-    """Write all of `data` at `offset` of a file that exists; from any thread.
+    """Write all of `data` (1-D) at a byte offset of a file that exists; from any thread.
 
     A checkpoint is flushed to disk before it gets its name, so its pages gain nothing from the
-    cache, and there each is allocated and filled first: half of a merge's system time (measured,
-    0.34 B parameters). So the whole blocks of a large tensor go to the disk directly. The pieces
-    before and after go through the cache, and since they share no block with those, neither way of
-    writing meets the other's bytes. Where the file system knows no direct writes everything goes
-    through the cache, and is flushed at once, while other threads compute.
-
-    Args:
-        path: of the file.
-        data: one-dimensional.
-        offset: in bytes; whatever lies there is overwritten, a file that is too short grows.
+    cache. The whole blocks of a large tensor go to the disk directly. What is before and after goes
+    through the cache; it shares no block with those, so neither way of writing meets the other's
+    bytes. Where there are no direct writes all goes through the cache, and is flushed at once.
 
     Raises:
         OSError: from the system, such as a full disk.
@@ -49,10 +41,11 @@ def write_at(path: Path, data: NDArray[np.uint8], offset: int) -> None:
 
 def _write_blocks(path: Path, data: NDArray[np.uint8], offset: int) -> bool:
     """Write whole blocks directly; False where the file system does not take them."""
-    if _O_DIRECT is None:
+    direct = getattr(os, "O_DIRECT", None)  # Linux and some others
+    if direct is None:
         return False
     try:
-        descriptor = os.open(path, os.O_WRONLY | _O_DIRECT)
+        descriptor = os.open(path, os.O_WRONLY | direct)
         try:
             aligned = _aligned()
             for begin in range(0, len(data), _CHUNK):

@@ -15,17 +15,11 @@ from safemerge.errors import CheckpointError
 
 
 def inside(folder: Path, name: str) -> Path:
-    """The file `name` of a checkpoint folder, refused if it lies anywhere else.
+    """The file `name` (a relative path, as an index writes it) of a checkpoint folder.
 
     A Hub snapshot (`models--org--name/snapshots/<revision>`) is made of links into the `blobs`
     folder of the same repository; those are the only links out of the folder that are followed.
-
-    Args:
-        folder: the checkpoint folder.
-        name: a relative path with forward slashes, as an index writes it.
-
-    Returns:
-        The path under `folder`; it need not exist.
+    The file need not exist.
 
     Raises:
         CheckpointError: the path is absolute, has a `..`, or is a link to somewhere else.

@@ -1,9 +1,8 @@
 """What a safetensors file holds, read from its header; and one tensor, read into owned memory.
 
 The format (https://huggingface.co/docs/safetensors): 8 bytes little-endian header length, a JSON
-header, then the data. The library's own parser judges a file first (lengths, overlaps, holes);
-only a header it accepts is read here for its offsets. The data is read with `readinto`, never
-mapped: mapped pages count as resident memory until the kernel takes them back.
+header, then the data. Offsets are read only from a header that the library's own parser accepts.
+Data is never mapped: mapped pages count as resident memory until the kernel takes them back.
 """
 
 from __future__ import annotations
@@ -46,20 +45,13 @@ FLOATS = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64}
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """One tensor of a checkpoint, known without reading its data.
-
-    Attributes:
-        name: the parameter's name.
-        shape: as stored; `()` for a scalar.
-        dtype: as stored.
-        file: the file that holds it.
-        offset: where its data begins, in bytes from the start of the file; None in a pickle.
-    """
+    """One tensor of a checkpoint, known without reading its data."""
 
     name: str
-    shape: tuple[int, ...]
+    shape: tuple[int, ...]  # as stored; `()` for a scalar
     dtype: torch.dtype
     file: Path
+    # where its data begins, in bytes from the start of the file; None in a pickle
     offset: int | None
 
     @property
@@ -108,23 +100,8 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
     return infos
 
 
-def read_tensor(info: TensorInfo) -> torch.Tensor:
-    """One tensor, in memory of its own.
-
-    Raises:
-        CheckpointError: the file changed or vanished since its header was read.
-    """
-    for flat in read_pieces(info, max(math.prod(info.shape), 1)):
-        return flat.reshape(info.shape)
-    return torch.empty(info.shape, dtype=info.dtype)  # no entries, no pieces
-
-
 def read_pieces(info: TensorInfo, entries: int) -> Iterator[torch.Tensor]:
-    """One tensor as flat pieces of entries, in order, each in memory of its own.
-
-    Args:
-        info: of a safetensors file.
-        entries: of a piece, at least 1; the last piece may be shorter.
+    """One tensor of a safetensors file as flat pieces of entries, each in memory of its own.
 
     Raises:
         CheckpointError: the file changed or vanished since its header was read.

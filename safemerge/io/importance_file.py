@@ -24,12 +24,7 @@ _REMEDY = "write it for this base with `safemerge importance`"
 
 
 def open_importance(path: str | Path, base: Checkpoint, names: Sequence[str]) -> Checkpoint:
-    """Open an importance file and check it against the base, from its header.
-
-    Args:
-        path: of the file.
-        base: the checkpoint whose tensors it speaks of.
-        names: the merged tensors; each has to be there.
+    """Open an importance file and check that it has the base's merged tensors, called `names`.
 
     Raises:
         CheckpointError: it is missing or damaged, or was not made for this base.
@@ -37,23 +32,19 @@ def open_importance(path: str | Path, base: Checkpoint, names: Sequence[str]) ->
     path = Path(path)
     tensors = read_header(path)
     for name in names:
-        found, shape = tensors.get(name), base.tensors[name].shape
-        if found is None:
+        info, shape = tensors.get(name), base.tensors[name].shape
+        if info is None:
             raise CheckpointError(f"{path} says nothing of the tensor {name!r}; {_REMEDY}")
-        if found.shape != shape or found.dtype != torch.int16:
+        if info.shape != shape or info.dtype != torch.int16:
             raise CheckpointError(
-                f"{path} has {name!r} as {found.dtype} {list(found.shape)}, where int16 "
+                f"{path} has {name!r} as {info.dtype} {list(info.shape)}, where int16 "
                 f"{list(shape)} is needed; {_REMEDY}"
             )
     return Checkpoint(path.parent, str(path), {}, tensors, frozenset())
 
 
 def save_importance(path: str | Path, positions: Mapping[str, Tensor]) -> None:
-    """Write an importance file, whole or not at all; an older one is replaced.
-
-    Args:
-        path: of the file; missing folders are made.
-        positions: `{name: int16 tensor}` of every merged tensor of the base.
+    """Write `{name: int16 tensor}` of every merged tensor, whole or not at all.
 
     Raises:
         OutputError: where it cannot be written.

@@ -38,30 +38,20 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One file of the output.
+    """One file of the output."""
 
-    Attributes:
-        file: its name in the folder.
-        header: the bytes before the data, length prefix included.
-        offsets: where each tensor begins, in bytes from the start of the file.
-        nbytes: size of the whole file.
-    """
-
-    file: str
-    header: bytes
-    offsets: Mapping[str, int]
-    nbytes: int
+    file: str  # its name in the folder
+    header: bytes  # the bytes before the data, length prefix included
+    offsets: Mapping[str, int]  # where each tensor begins, in bytes from the start of the file
+    nbytes: int  # size of the whole file
 
 
-def plan_shards(
-    layout: Sequence[TensorSpec], shard_bytes: int, metadata: Mapping[str, str]
-) -> list[Shard]:
+def plan_shards(layout: Sequence[TensorSpec], shard_bytes: int) -> list[Shard]:
     """Cut tensors into files, in the given order, as `save_pretrained` does.
 
     Args:
         layout: what will be written; at least one, no name twice.
         shard_bytes: most tensor data per file, > 0; a larger tensor gets a file of its own.
-        metadata: strings for every header.
 
     Raises:
         OutputError: the layout is empty, repeats a name, or has a type the format lacks.
@@ -86,10 +76,10 @@ def plan_shards(
     if not seen:
         raise OutputError("the output's layout has no tensors; there is nothing to write")
     count = len(groups)
-    if count == 1:
-        return [_shard("model.safetensors", groups[0], metadata)]
     names = [f"model-{i + 1:05d}-of-{count:05d}.safetensors" for i in range(count)]
-    return [_shard(name, group, metadata) for name, group in zip(names, groups, strict=True)]
+    if count == 1:
+        names = ["model.safetensors"]
+    return [_shard(name, group) for name, group in zip(names, groups, strict=True)]
 
 
 def index_json(layout: Sequence[TensorSpec], shards: Sequence[Shard]) -> str:
@@ -103,10 +93,10 @@ def index_json(layout: Sequence[TensorSpec], shards: Sequence[Shard]) -> str:
     return json.dumps(content, indent=2, sort_keys=True) + "\n"
 
 
-def _shard(file: str, specs: Sequence[TensorSpec], metadata: Mapping[str, str]) -> Shard:
+def _shard(file: str, specs: Sequence[TensorSpec]) -> Shard:
     # Widest type first keeps every tensor aligned; then by name, as safetensors does.
     ordered = sorted(specs, key=lambda spec: (-_RANKS[spec.dtype], spec.name))
-    header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     begins: dict[str, int] = {}
     end = 0
     for spec in ordered:

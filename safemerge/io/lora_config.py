@@ -41,17 +41,11 @@ _PLAIN_START = (True, "gaussian", "eva", "orthogonal")
 
 @dataclass(frozen=True, slots=True)
 class LoraConfig:
-    """The settings of a plain LoRA adapter.
+    """The settings of a plain LoRA adapter."""
 
-    Attributes:
-        file: where they are written.
-        decisive: those that decide the deltas.
-        base: what the adapter calls its base, if anything.
-    """
-
-    file: Path
-    decisive: Mapping[str, Any]
-    base: str | None
+    file: Path  # where they are written
+    decisive: Mapping[str, Any]  # those that decide the deltas
+    base: str | None  # what the adapter calls its base, if anything
 
     def scaling(self, module: str, rank: int) -> float:
         """The factor on B @ A of a module: alpha / r, or alpha / sqrt(r) for rank-stabilised LoRA.

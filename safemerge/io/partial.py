@@ -79,19 +79,12 @@ def _full_text(out: Path, needed: int, free: int) -> str:
 
 @dataclass(slots=True)
 class Partial:
-    """A folder being made.
+    """A folder being made."""
 
-    Attributes:
-        folder: where to put files now.
-        out: the name it will get.
-        made: parents that were created for it, outermost first.
-        lock: descriptor that holds the lock on `folder`.
-    """
-
-    folder: Path
-    out: Path
-    made: list[Path]
-    lock: int
+    folder: Path  # where to put files now
+    out: Path  # the name it will get
+    made: list[Path]  # parents that were created for it, outermost first
+    lock: int  # descriptor that holds the lock on `folder`
 
     @classmethod
     def begin(cls, out: Path) -> Partial:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ import torch
 from safemerge.errors import CheckpointError, near_names
 from safemerge.io.digests import FileState, recall, remember
 from safemerge.io.files import inside, read_json
-from safemerge.io.header import TensorInfo, read_header, read_pieces, read_tensor
+from safemerge.io.header import TensorInfo, read_header, read_pieces
 from safemerge.io.hub import local_folder
 from safemerge.io.pickles import read_pickle
 from safemerge.io.tied_weights import find_tied
@@ -38,20 +39,13 @@ _WHOLE = frozenset({torch.bool, torch.int16, torch.int32, torch.int64})
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """An open checkpoint. Holds no weights and no open files.
+    """An open checkpoint. Holds no weights and no open files."""
 
-    Attributes:
-        folder: where it lies.
-        source: what the user called it, a path or a Hub id; for messages and the card.
-        config: the content of config.json.
-        tensors: every stored tensor by name, in sorted order.
-        tied: names that are aliases of the embedding, stored or not; never merge or write them.
-    """
-
-    folder: Path
-    source: str
-    config: Mapping[str, Any]
-    tensors: Mapping[str, TensorInfo]
+    folder: Path  # where it lies
+    source: str  # what the user called it, a path or a Hub id; for messages and the card
+    config: Mapping[str, Any]  # the content of config.json
+    tensors: Mapping[str, TensorInfo]  # every stored tensor by name, in sorted order
+    # names that are aliases of the embedding, stored or not; never merge or write them
     tied: frozenset[str]
     _pickled: Mapping[str, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
     _digests: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
@@ -67,17 +61,12 @@ class Checkpoint:
             CheckpointError: there is no such tensor, or its file changed since it was opened.
         """
         info = self._info(name)
-        tensor = self._pickled[name].clone() if info.offset is None else read_tensor(info)
-        if name not in self._digests:
-            self._digests[name] = hashlib.sha256(_bytes(tensor)).hexdigest()
-        return tensor
+        whole = list(self.pieces(name, max(math.prod(info.shape), 1)))
+        # Without entries there are no pieces.
+        return whole[0].reshape(info.shape) if whole else torch.empty(info.shape, dtype=info.dtype)
 
     def pieces(self, name: str, entries: int) -> Iterator[torch.Tensor]:
         """The same tensor as flat pieces of entries, in order, each in memory of its own.
-
-        Args:
-            name: a stored tensor.
-            entries: of a piece, at least 1; the last piece may be shorter.
 
         Raises:
             CheckpointError: as for `load`.
@@ -111,8 +100,7 @@ class Checkpoint:
 
         Covers name, dtype, shape and bytes of every tensor and the keys of config.json that
         describe the architecture. Sharding, file format, header order and stored copies of tied
-        tensors make no difference. Digests are remembered while a file stays as it is
-        (`digests.py`), so that a model is hashed once and not in every merge.
+        tensors make no difference.
         """
         config = {key: self.config[key] for key in self.config if key not in _INCIDENTAL}
         digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
@@ -209,9 +197,9 @@ def read_weights(
             "convert it with save_pretrained(..., safe_serialization=True), or pass "
             "--allow-pickle if you trust where it comes from"
         )
-    found = read_pickle(file)
-    infos = {k: TensorInfo(k, tuple(v.shape), v.dtype, file, None) for k, v in found.items()}
-    return infos, found
+    unpickled = read_pickle(file)
+    infos = {k: TensorInfo(k, tuple(v.shape), v.dtype, file, None) for k, v in unpickled.items()}
+    return infos, unpickled
 
 
 def holds_model(folder: Path) -> bool:

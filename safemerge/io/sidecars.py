@@ -39,11 +39,7 @@ _CODE_KEYS = frozenset({"auto_map", "custom_pipelines"})
 
 
 def copy_sidecars(
-    checkpoint: Checkpoint,
-    out_folder: Path,
-    *,
-    dtype: str | None = None,
-    tokenizer_from: Checkpoint | None = None,
+    checkpoint: Checkpoint, out_folder: Path, *, dtype: str | None = None
 ) -> list[str]:
     """Copy config, generation settings, tokenizer and chat templates.
 
@@ -52,7 +48,6 @@ def copy_sidecars(
         out_folder: an existing folder, usually `CheckpointWriter.folder`.
         dtype: "float32", "bfloat16" or "float16", written into config.json; None keeps what it
             says.
-        tokenizer_from: another checkpoint for the tokenizer and its templates.
 
     Returns:
         Names of the files written, sorted.
@@ -60,15 +55,13 @@ def copy_sidecars(
     Raises:
         CheckpointError: a file is damaged or is a link out of its folder.
     """
-    tokenizer = tokenizer_from or checkpoint
-    names = [(checkpoint.folder, name) for name in _MODEL_FILES]
-    names += [(tokenizer.folder, name) for name in _TOKENIZER_FILES]
-    templates = tokenizer.folder / _TEMPLATES
+    names = [*_MODEL_FILES, *_TOKENIZER_FILES]
+    templates = checkpoint.folder / _TEMPLATES
     if templates.is_dir():
-        names += [(tokenizer.folder, f"{_TEMPLATES}/{p.name}") for p in templates.glob("*.jinja")]
+        names += [f"{_TEMPLATES}/{path.name}" for path in templates.glob("*.jinja")]
     written = []
-    for folder, name in names:
-        source = inside(folder, name)
+    for name in names:
+        source = inside(checkpoint.folder, name)
         if source.exists():
             target = out_folder / name
             target.parent.mkdir(exist_ok=True)
@@ -81,12 +74,12 @@ def _copy(source: Path, target: Path, dtype: str | None) -> None:
     """Copy one file: verbatim unless it names code to run, or its dtype has to change."""
     if source.suffix == ".json" and source.name not in ("tokenizer.json", "vocab.json"):
         content = read_json(source)
-        kept = {key: value for key, value in content.items() if key not in _CODE_KEYS}
+        safe = {key: value for key, value in content.items() if key not in _CODE_KEYS}
         if dtype is not None:
-            kept.pop("torch_dtype", None)  # the name before transformers 4.56
-            kept["dtype"] = dtype
-        if kept != content:
-            target.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+            safe.pop("torch_dtype", None)  # the name before transformers 4.56
+            safe["dtype"] = dtype
+        if safe != content:
+            target.write_text(json.dumps(safe, indent=2, sort_keys=True) + "\n", encoding="utf-8")
             return
     try:
         # Content only: a link becomes a file, and a read-only source gives a writable copy.

@@ -1,12 +1,9 @@
 """Whether checkpoints read text the same way.
 
 Weights that learned different meanings for one token id merge into garbage without any error
-(mergekit issues 47, 139, 169, 425), so a difference is refused. Compared: every id's token, special
-tokens included, and BPE merges. Not compared: which special token ends a turn or pads, because a
-base and its chat tunes differ there in good faith and the output follows one of them.
-
-A folder with no tokenizer file at all makes no claim and passes: training scripts often save
-weights alone, and the vocabulary's size is checked with the shapes.
+(mergekit issues 47, 139, 169, 425), so a difference in any id's token or in BPE merges is refused.
+Which special token ends a turn or pads is not compared: a base and its chat tunes differ there in
+good faith. A folder without tokenizer files passes: training scripts often save weights alone.
 """
 
 from __future__ import annotations
@@ -28,19 +25,13 @@ _SLOW = ("tokenizer.model", "vocab.json", "merges.txt", "vocab.txt")
 
 @dataclass(frozen=True, slots=True)
 class Tokenizer:
-    """What the files of a tokenizer say.
+    """What the files of a tokenizer say."""
 
-    Attributes:
-        tokens: id -> token.
-        merges: of a BPE, in order.
-        slow: `{file: sha256}` of the formats from before tokenizer.json; empty where there is one.
-        spelling: how tokens are written, such as "bytes".
-    """
-
-    tokens: dict[int, str]
-    merges: tuple[str, ...]
+    tokens: dict[int, str]  # id -> token
+    merges: tuple[str, ...]  # of a BPE, in order
+    # `{file: sha256}` of the formats from before tokenizer.json; empty where there is one
     slow: dict[str, str]
-    spelling: str
+    spelling: str  # how tokens are written, such as "bytes"
 
 
 def check_tokenizers(base: Path, sources: Sequence[Path]) -> None:

@@ -1,9 +1,8 @@
 """Rows of embeddings and heads, mapped by token from a source's tokenizer to the base's.
 
-What is matched is the token's text, as tokenizer.json writes it. That means the same in both only
-where both spell alike, so a source of another spelling is refused: `Ġhouse` of a byte-level BPE and
-`▁house` of a sentence-piece model match nothing, and what matches by accident (`s`) would be wrong.
-Ours.
+What is matched is the token's text, as tokenizer.json writes it. A source of another spelling is
+refused: `Ġhouse` of a byte-level BPE and `▁house` of a sentence-piece model match nothing, and what
+matches by accident (`s`) would be wrong.
 """
 
 from __future__ import annotations
@@ -20,28 +19,17 @@ from safemerge.io.tokens import Tokenizer, read_tokenizer
 
 @dataclass(frozen=True, slots=True)
 class TokenMap:
-    """Ids of the same tokens in two tokenizers.
+    """Ids of the same tokens in two tokenizers."""
 
-    Attributes:
-        base_ids: (n,) int64.
-        source_ids: (n,) int64, of the same tokens in the source.
-        identical: every id means the same token in both.
-    """
-
-    base_ids: Tensor
-    source_ids: Tensor
-    identical: bool
+    base_ids: Tensor  # (n,) int64
+    source_ids: Tensor  # (n,) int64, of the same tokens in the source
+    identical: bool  # every id means the same token in both
 
     def to_base(self, values: Tensor, rest: Tensor) -> Tensor:
-        """A source's rows in the order of the base.
+        """A source's rows (source rows, ...) in the order of the base.
 
-        Args:
-            values: (source rows, ...).
-            rest: (base rows, ...), of the same dtype and device; rows of tokens that the source
-                lacks, and of ids without a token, are its.
-
-        Returns:
-            Of the shape of `rest`; `values` itself where there is nothing to map.
+        `rest` (base rows, ...), of the same dtype and device, has the rows of tokens that the
+        source lacks and of ids without a token.
         """
         if self.identical and values.shape == rest.shape:
             return values
@@ -55,14 +43,7 @@ class TokenMap:
 
 
 def token_map(base: Path, source: Path) -> TokenMap | None:
-    """How the vocabulary of one folder maps to that of another.
-
-    Args:
-        base: folder of the base.
-        source: folder of a source; where it has no tokenizer, it counts as the base's.
-
-    Returns:
-        None where the source has no tokenizer.
+    """How the vocabulary of one folder maps to another's; None where `source` has no tokenizer.
 
     Raises:
         CheckpointError: there is no tokenizer.json to map by, or both write tokens differently.

@@ -2,14 +2,13 @@
 
 The layout is declared first, so every tensor goes straight to its place in its shard and memory
 holds one tensor. Any exception inside the `with`, an interrupt included, leaves nothing under the
-final name (mergekit's writer finalises after an exception; see README.md). What it does not do:
-choose values, copy tokenizers (`sidecars.py`), or write the card (`card.py`).
+final name. Tokenizers (`sidecars.py`) and the card (`card.py`) are written by the caller.
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -38,7 +37,6 @@ class CheckpointWriter:
         *,
         layout: Sequence[TensorSpec],
         shard_bytes: int = SHARD_BYTES,
-        metadata: Mapping[str, str] | None = None,
     ) -> None:
         """Plan the files; nothing is written before the `with` is entered.
 
@@ -46,7 +44,6 @@ class CheckpointWriter:
             out: folder to create, parents included; it may exist if it is empty.
             layout: every tensor that will be added. Its order decides the sharding, nothing else.
             shard_bytes: most tensor data in one file, > 0.
-            metadata: strings for the file headers, besides `format: pt`.
 
         Raises:
             OutputError: the layout cannot be written, or `shard_bytes` is not positive.
@@ -55,7 +52,7 @@ class CheckpointWriter:
             raise OutputError(f"shard_bytes is {shard_bytes}; it must be positive")
         self._out = out
         self._layout = tuple(layout)
-        self._shards = plan_shards(self._layout, shard_bytes, {"format": "pt", **(metadata or {})})
+        self._shards = plan_shards(self._layout, shard_bytes)
         self._needed = sum(shard.nbytes for shard in self._shards)
         self._places: dict[str, tuple[TensorSpec, Shard]] = {}
         specs = {spec.name: spec for spec in self._layout}
@@ -92,11 +89,7 @@ class CheckpointWriter:
         return self
 
     def add(self, name: str, tensor: torch.Tensor) -> None:
-        """Write one tensor to its place; any order, each name once, from any thread.
-
-        Args:
-            name: a name of the layout.
-            tensor: its declared shape and dtype; any device; left unchanged.
+        """Write one tensor to its place; any order, each name once, any device, from any thread.
 
         Raises:
             OutputError: it is not what the layout declares, or the disk is full.

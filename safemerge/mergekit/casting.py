@@ -7,28 +7,22 @@ from os.path import normpath
 from pathlib import PurePosixPath
 
 from safemerge.errors import RecipeError, near_names
-from safemerge.mergekit.config import MergeConfig
-from safemerge.mergekit.reference import ABSENT, REFERENCE, Reference
+from safemerge.mergekit.config import MergekitConfig
+from safemerge.mergekit.reference import ABSENT, MERGEKIT_METHODS, MergekitMethod
 from safemerge.methods import METHODS
 from safemerge.recipe import ModelRef
 
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """Who plays what.
+    """Who plays what."""
 
-    Args:
-        reference: mergekit's facts about the method.
-        base: the model that deltas are taken from; where the method merges models, any will do.
-        sources: the models that are merged, in order, as the file names them.
-    """
-
-    reference: Reference
-    base: str
-    sources: tuple[str, ...]
+    facts: MergekitMethod  # mergekit's facts about the method
+    base: str  # the model that deltas are taken from; where the method merges models, any will do
+    sources: tuple[str, ...]  # the models that are merged, in order, as the file names them
 
 
-def cast_of(config: MergeConfig) -> Cast:
+def cast_of(config: MergekitConfig) -> Cast:
     """Look the method up, and tell the base from the sources.
 
     Raises:
@@ -36,13 +30,13 @@ def cast_of(config: MergeConfig) -> Cast:
             to merge, or a LoRA adapter for another model than the base.
     """
     method, listed = config.method, config.models
-    reference = _reference(method)
+    facts = _facts(method)
     wholes = [model.partition("+")[0] for model in listed if "+" in model]
-    if reference.merges == "models":
+    if facts.merges == "models":
         # mergekit adds a base_model that is not listed to the models, and averages it with them.
         added = config.slices[0].layers is None and config.base not in (None, *listed)
         sources = (*listed, config.base) if added and config.base else listed
-        cast = Cast(reference, config.base or (wholes or listed)[0], sources)
+        cast = Cast(facts, config.base or (wholes or listed)[0], sources)
     elif config.base is None:
         raise RecipeError(
             f"merge_method {method!r} starts from a base; name it as base_model, the model that "
@@ -52,8 +46,8 @@ def cast_of(config: MergeConfig) -> Cast:
         others = tuple(model for model in listed if model != config.base)
         if not others:
             raise RecipeError(f"no model is listed besides the base_model {config.base!r}; add one")
-        both = reference.merges == "two"
-        cast = Cast(reference, config.base, (config.base, *others) if both else others)
+        both = facts.merges == "two"
+        cast = Cast(facts, config.base, (config.base, *others) if both else others)
     for whole in wholes:
         if normpath(whole) != normpath(cast.base):
             raise RecipeError(
@@ -80,12 +74,12 @@ def named(cast: Cast) -> list[ModelRef]:
     return [refs[-1], *refs[:-1]]
 
 
-def _reference(method: str) -> Reference:
-    if method in REFERENCE:
-        return REFERENCE[method]
+def _facts(method: str) -> MergekitMethod:
+    if method in MERGEKIT_METHODS:
+        return MERGEKIT_METHODS[method]
     if method in METHODS:
         raise RecipeError(f"mergekit has no merge method {method!r}; write a recipe (JSON) for it")
     if method in ABSENT:
-        known = ", ".join(sorted(REFERENCE))
+        known = ", ".join(sorted(MERGEKIT_METHODS))
         raise RecipeError(f"merge_method {method!r} of mergekit is not built; known: {known}")
-    raise RecipeError(f"unknown merge_method {method!r}; {near_names(method, REFERENCE)}")
+    raise RecipeError(f"unknown merge_method {method!r}; {near_names(method, MERGEKIT_METHODS)}")

@@ -6,24 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from safemerge.errors import RecipeError
-from safemerge.mergekit.config import MergeConfig, Slice
+from safemerge.mergekit.config import MergekitConfig, Slice
 from safemerge.names import place_of
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a tensor's parameters come from.
-
-    Args:
-        part: the slice.
-        depth: in [0, 1], what gradients are interpolated over.
-    """
+    """Where a tensor's parameters come from."""
 
     part: Slice
-    depth: float
+    depth: float  # in [0, 1], what gradients are interpolated over
 
 
-def positions(config: MergeConfig, names: Sequence[str]) -> dict[str, Position]:
+def positions(config: MergekitConfig, names: Sequence[str]) -> dict[str, Position]:
     """The position of every tensor: `{name: position}`.
 
     Raises:
@@ -37,7 +32,7 @@ def positions(config: MergeConfig, names: Sequence[str]) -> dict[str, Position]:
     return {name: _position(config, name, layer, n_layers) for name, layer in layers.items()}
 
 
-def _position(config: MergeConfig, name: str, layer: int | None, n_layers: int) -> Position:
+def _position(config: MergekitConfig, name: str, layer: int | None, n_layers: int) -> Position:
     if layer is None:
         # embed_out is the head of GPT-NeoX.
         before = place_of(name).kind == "embedding" and "embed_out" not in name
@@ -49,7 +44,7 @@ def _position(config: MergeConfig, name: str, layer: int | None, n_layers: int) 
     return Position(part, (layer - first) / (end - first - 1) if end - first > 1 else 1.0)
 
 
-def _check_stack(config: MergeConfig, layers: dict[str, int | None], n_layers: int) -> None:
+def _check_stack(config: MergekitConfig, layers: dict[str, int | None], n_layers: int) -> None:
     end = config.slices[-1].layers
     if end is not None and end[1] != n_layers:
         raise RecipeError(

@@ -15,10 +15,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from safemerge.errors import RecipeError, near_names
-from safemerge.inputs import Inputs
+from safemerge.inputs import merged_names
 from safemerge.io import open_checkpoint
 from safemerge.mergekit.casting import Cast, cast_of, named
-from safemerge.mergekit.config import MergeConfig, read_config
+from safemerge.mergekit.config import MergekitConfig
+from safemerge.mergekit.parsing import read_config
 from safemerge.mergekit.positions import Position, positions
 from safemerge.mergekit.reference import PARAMETERS, RENAMED, VALUES
 from safemerge.mergekit.settings import Scalar, Settings, evaluate
@@ -54,8 +55,7 @@ def from_mergekit(path: str | Path, *, allow_pickle: bool = False) -> Recipe:
         base = relative_to(ModelRef(name="base", path=cast_of(config).base), folder).path
         names: Sequence[str] = ()
         if not config.is_uniform:
-            opened = open_checkpoint(base, allow_pickle=allow_pickle)
-            names = Inputs(opened, (), (), ()).merged_names
+            names = merged_names(open_checkpoint(base, allow_pickle=allow_pickle))
         recipe = to_recipe(config, names)
     except RecipeError as error:
         raise RecipeError(f"{path}: {error}") from error
@@ -67,12 +67,10 @@ def from_mergekit(path: str | Path, *, allow_pickle: bool = False) -> Recipe:
     )
 
 
-def to_recipe(config: MergeConfig, names: Sequence[str]) -> Recipe:
+def to_recipe(config: MergekitConfig, names: Sequence[str]) -> Recipe:
     """The recipe of a checked file.
 
-    Args:
-        config: what the file says.
-        names: of the base's merged tensors; may be empty where `config.is_uniform`.
+    `names` are the base's merged tensors; there may be none where `config.is_uniform`.
 
     Raises:
         RecipeError: a parameter that is unknown, missing or out of range, or that differs where a
@@ -91,8 +89,8 @@ def to_recipe(config: MergeConfig, names: Sequence[str]) -> Recipe:
         by_group = {"default": by_group["all"]}
     weights: dict[str, dict[str, float]] = {}
     per_source: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
-    for group, found in by_group.items():
-        for parameter, values in found.items():
+    for group, numbers_there in by_group.items():
+        for parameter, values in numbers_there.items():
             by_source = dict(zip(labels, values, strict=True))
             if parameter == "weight":
                 weights[group] = by_source
@@ -116,10 +114,10 @@ def to_recipe(config: MergeConfig, names: Sequence[str]) -> Recipe:
     return recipe
 
 
-def _check_parameters(config: MergeConfig, cast: Cast) -> None:
+def _check_parameters(config: MergekitConfig, cast: Cast) -> None:
     """Refuse parameters that mean nothing; log those that mergekit takes and does not use."""
-    shared = cast.reference.shared.keys()
-    known = cast.reference.per_model.keys() | shared
+    shared = cast.facts.shared.keys()
+    known = cast.facts.per_model.keys() | shared
     idle = set()
     for name in sorted({name for settings in config.scopes for name in settings} - known):
         if name not in PARAMETERS:
@@ -139,23 +137,23 @@ def _check_parameters(config: MergeConfig, cast: Cast) -> None:
         log.warning("%s has no effect, in mergekit neither", what)
 
 
-def _numbers(config: MergeConfig, cast: Cast, place: Position, tensor: str) -> Numbers:
+def _numbers(config: MergekitConfig, cast: Cast, place: Position, tensor: str) -> Numbers:
     """The numbers of every source at a tensor."""
     wider = (place.part.parameters, config.parameters)
     own = {entry.model: entry.parameters for entry in place.part.inputs}
-    found = {}
-    for parameter, default in cast.reference.per_model.items():
+    numbers = {}
+    for parameter, default in cast.facts.per_model.items():
         values = []
         for model in cast.sources:
             scopes, what = (own.get(model, {}), *wider), f"{parameter} of model {model!r}"
             values.append(_number(_resolve(parameter, scopes, tensor, place, default, what), what))
-        found[parameter] = tuple(values)
-    found.setdefault("weight", (1.0,) * len(cast.sources))
-    for parameter in cast.reference.per_source:
-        wide = cast.reference.shared[parameter]
+        numbers[parameter] = tuple(values)
+    numbers.setdefault("weight", (1.0,) * len(cast.sources))
+    for parameter in cast.facts.per_source:
+        wide = cast.facts.shared[parameter]
         value = _resolve(parameter, wider, tensor, place, wide, parameter)
-        found |= _of_sources(parameter, value, found["weight"])
-    return found
+        numbers |= _of_sources(parameter, value, numbers["weight"])
+    return numbers
 
 
 def _of_sources(parameter: str, value: Scalar, weights: tuple[float, ...]) -> Numbers:
@@ -172,12 +170,12 @@ def _of_sources(parameter: str, value: Scalar, weights: tuple[float, ...]) -> Nu
 
 
 def _params(
-    config: MergeConfig, cast: Cast, places: Mapping[str, Position]
+    config: MergekitConfig, cast: Cast, places: Mapping[str, Position]
 ) -> dict[str, ParamValue]:
     """The parameters of the whole merge, under our names."""
     params: dict[str, ParamValue] = {}
-    for parameter in cast.reference.shared.keys() - cast.reference.per_source:
-        default = cast.reference.shared[parameter]
+    for parameter in cast.facts.shared.keys() - cast.facts.per_source:
+        default = cast.facts.shared[parameter]
         values: dict[Scalar, str] = {}
         for tensor, place in places.items():
             scopes = (place.part.parameters, config.parameters)

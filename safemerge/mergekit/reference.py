@@ -14,35 +14,32 @@ from safemerge.mergekit.settings import Scalar
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
-    """A merge method of mergekit.
+class MergekitMethod:
+    """A merge method of mergekit."""
 
-    Args:
-        per_model: parameters that each model has, with defaults; None is required.
-        shared: parameters of the whole merge, with defaults; None is required.
-        merges: "deltas" of the models to a base_model that has no parameters of its own; all
-            "models", a base_model among them; or "two", from the base_model to the other one.
-        per_source: those of `shared` that here are weights or numbers of the sources, so that they
-            may differ between places.
-    """
-
+    # parameters that each model has, with defaults; None is required
     per_model: Mapping[str, float | None] = field(default_factory=dict)
+    # parameters of the whole merge, with defaults; None is required
     shared: Mapping[str, Scalar | None] = field(default_factory=dict)
+    # "deltas" of the models to a base_model that has no parameters of its own; all "models", a
+    # base_model among them; or "two", from the base_model to the other one
     merges: Literal["deltas", "models", "two"] = "deltas"
+    # those of `shared` that here are weights or numbers of the sources, so that they may differ
+    # between places
     per_source: frozenset[str] = frozenset()
 
 
-def _sparse(normalize: bool, rescale: bool, **per_model: float) -> Reference:
+def _sparse(normalize: bool, rescale: bool, **per_model: float) -> MergekitMethod:
     shared = {"normalize": normalize, "rescale": rescale, "lambda": 1.0, "int8_mask": False}
-    return Reference({"weight": None, "density": 1.0, **per_model}, shared)
+    return MergekitMethod({"weight": None, "density": 1.0, **per_model}, shared)
 
 
-REFERENCE: dict[str, Reference] = {
-    "linear": Reference({"weight": None}, {"normalize": True}, merges="models"),
-    "karcher": Reference({}, {"max_iter": 10, "tol": 1e-5}, merges="models"),
-    "slerp": Reference({}, {"t": None}, merges="two", per_source=frozenset({"t"})),
+MERGEKIT_METHODS: dict[str, MergekitMethod] = {
+    "linear": MergekitMethod({"weight": None}, {"normalize": True}, merges="models"),
+    "karcher": MergekitMethod({}, {"max_iter": 10, "tol": 1e-5}, merges="models"),
+    "slerp": MergekitMethod({}, {"t": None}, merges="two", per_source=frozenset({"t"})),
     # density and rescale are accepted there too, and change nothing.
-    "task_arithmetic": Reference(
+    "task_arithmetic": MergekitMethod(
         {"weight": None},
         {"normalize": False, "lambda": 1.0, "int8_mask": False},
         per_source=frozenset({"normalize"}),
@@ -54,8 +51,8 @@ REFERENCE: dict[str, Reference] = {
     "breadcrumbs_ties": _sparse(normalize=False, rescale=False, gamma=0.01),
     "della": _sparse(normalize=True, rescale=True, epsilon=0.15),
     "della_linear": _sparse(normalize=False, rescale=True, epsilon=0.15),
-    "model_stock": Reference({}, {"filter_wise": False}),
-    "sce": Reference(
+    "model_stock": MergekitMethod({}, {"filter_wise": False}),
+    "sce": MergekitMethod(
         {}, {"int8_mask": False, "select_topk": 1.0}, per_source=frozenset({"select_topk"})
     ),
 }
@@ -77,5 +74,5 @@ ABSENT = (
 
 # Every parameter that one of these methods reads.
 PARAMETERS = frozenset(
-    name for known in REFERENCE.values() for name in (*known.per_model, *known.shared)
+    name for known in MERGEKIT_METHODS.values() for name in (*known.per_model, *known.shared)
 )

@@ -15,6 +15,8 @@ flag in a gradient is chosen, not interpolated; where no case matches, the next 
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from safemerge.errors import RecipeError
@@ -24,15 +26,10 @@ Scalar = bool | int | float | str
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One line of a setting.
+    """One line of a setting."""
 
-    Args:
-        filter: part of the names of the tensors it is for; None for all.
-        values: one value, or a gradient over depth.
-    """
-
-    filter: str | None
-    values: tuple[Scalar, ...]
+    filter: str | None  # part of the names of the tensors it is for; None for all
+    values: tuple[Scalar, ...]  # one value, or a gradient over depth
 
     def matches(self, tensor: str) -> bool:
         """Whether the tensor is one of those meant."""
@@ -100,3 +97,34 @@ def _values(value: object, where: str) -> tuple[Scalar, ...]:
         if isinstance(item, float) and not math.isfinite(item):
             raise RecipeError(f"{where} is {item}, not finite")
     return tuple(items)
+
+
+def write_setting(values: Mapping[str, float]) -> object:
+    """One number, or a list of cases, in plain values, that gives every tensor its value."""
+    common = Counter(values.values()).most_common(1)[0][0]
+    beginnings = [(start, value) for start, value in _beginnings(values) if value != common]
+    if not beginnings:
+        return common
+    # A longer filter is the narrower one where a name holds another one.
+    beginnings.sort(key=lambda case: -len(case[0]))
+    cases = [{"filter": start, "value": value} for start, value in beginnings]
+    cases.append({"value": common})
+    setting = parse_setting(cases, "cases")
+    if all(evaluate(setting, name, 0.0) == value for name, value in values.items()):
+        return cases
+    # Whole names, the longest first: the first that is part of a name is that name.
+    names = sorted(values, key=lambda name: -len(name))
+    return [{"filter": name, "value": values[name]} for name in names]
+
+
+def _beginnings(values: Mapping[str, float], start: str = "") -> Iterator[tuple[str, float]]:
+    """Shortest beginnings, at dots, whose tensors share a value: (beginning, value)."""
+    if len(set(values.values())) == 1:
+        yield start, next(iter(values.values()))
+        return
+    branches: dict[str, dict[str, float]] = {}
+    for name, value in values.items():
+        part, dot, _ = name[len(start) :].partition(".")
+        branches.setdefault(start + part + dot, {})[name] = value
+    for beginning, part_values in branches.items():
+        yield from _beginnings(part_values, beginning)

@@ -65,11 +65,7 @@ for side in (_Loader, _Dumper):
 
 
 def parse_yaml(data: bytes, where: str) -> object:
-    """Dicts, lists, text, numbers, booleans and None of one YAML document.
-
-    Args:
-        data: the file's bytes, UTF-8.
-        where: its name, for messages.
+    """Dicts, lists, text, numbers, booleans and None of one YAML document, a file called `where`.
 
     Raises:
         RecipeError: not UTF-8, not YAML, too large, too deep, or with aliases, tags or repeated

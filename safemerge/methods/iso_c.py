@@ -1,6 +1,6 @@
 """Iso-C: the sum of the deltas with all its singular values made equal.
 
-Source: 2502.04959 (methods.md 4.2). With r = min(out, in):
+Source: Marczak et al. 2025 (2502.04959). With r = min(out, in):
 
     D = sum_i w_i D_i = U S V'        theta = base + scale * mean(S) U V'
 
@@ -16,33 +16,26 @@ import torch
 from torch import Tensor
 
 from safemerge.methods import tsvm
-from safemerge.methods.common.base import Method, Scaled, State
+from safemerge.methods.common.method import Method, State
+from safemerge.methods.common.params import Scaled
 from safemerge.methods.common.polar import polar
 from safemerge.methods.common.ranks import bytes_held
 from safemerge.methods.common.span import keep_in_span, out_of_span
 
 
 def combine(base: Tensor, state: State, weights: Tensor, params: Scaled) -> Tensor:
-    """Flatten the spectrum of the weighted sum.
-
-    Args:
-        base: (out, in).
-        state: what `keep_in_span` returned.
-        weights: (n_sources,), any finite value.
-        params: `scale`.
-    """
-    total = torch.tensordot(weights, state["deltas"], dims=1)
-    directions = polar(total)
+    """Flatten the spectrum of the weighted sum."""
+    D = torch.tensordot(weights, state["deltas"], dims=1)
+    directions = polar(D)  # U V'
     # <U V', D> is the sum of the singular values. Its derivative by D is U V' itself, so the
     # directions count as fixed here.
-    mean = (directions.detach() * total).sum() / max(min(base.shape), 1)
+    mean = (directions.detach() * D).sum() / max(min(base.shape), 1)
     merged: Tensor = base.float() + out_of_span(state, params.scale * mean * directions)
     return merged
 
 
 METHOD = Method(
     name="iso_c",
-    source="2502.04959; methods.md 4.2",
     params=Scaled,
     prepare=keep_in_span,
     combine=combine,

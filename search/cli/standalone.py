@@ -32,8 +32,8 @@ def merge(
     """
     from safemerge.cache import tensor_store
     from safemerge.devices import check_device
+    from safemerge.merging import MergeOptions, plan
     from safemerge.merging import merge as write_merge
-    from safemerge.merging import plan
     from safemerge.recipe import Recipe
     from search.cli.tables import emit_json, merge_plan, progress_bar
 
@@ -44,8 +44,9 @@ def merge(
         parsed = from_mergekit(recipe, allow_pickle=allow_pickle)
     else:
         parsed = Recipe.load(recipe)
+    options = MergeOptions(allow_pickle=allow_pickle, store=tensor_store(), device=device)
     if dry_run:
-        planned = plan(parsed, out, allow_pickle=allow_pickle)
+        planned = plan(parsed, out, options)
         if json_:
             emit_json(asdict(planned))
         else:
@@ -55,9 +56,7 @@ def merge(
         digest = write_merge(
             parsed,
             out,
-            allow_pickle=allow_pickle,
-            store=tensor_store(),
-            device=device,
+            options=options,
             progress=lambda name, done, total: report("merge", done, total, name),
         )
     if json_:

@@ -93,7 +93,7 @@ def writers(config: SearchConfig) -> Mapping[str, Engine]:
     device = config.engine.device
     pool = {"base": TransformersEngine(config.models.base, device=device)}
     for index, source in enumerate(config.models.sources):
-        if isinstance(inputs.sources[index], Adapter):
+        if isinstance(inputs.sources[index].stored, Adapter):
             engine = TransformersEngine(config.models.base, device=device)
             load_live(stored_views(engine.model, inputs.merged_names), inputs, index)
         else:

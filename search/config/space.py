@@ -13,12 +13,7 @@ SpaceProfile = Annotated[str, AfterValidator(valid_space_profile)]
 
 
 class NumberConfig(Section):
-    """A number that the method has for every source, such as density, as a part of the space.
-
-    Args:
-        range: from lowest to highest; equal ends fix it.
-        places: profile, as coarse as that of the weights or coarser.
-    """
+    """A number that the method has for every source, such as density: its range and profile."""
 
     range: Range
     places: SpaceProfile = "global"

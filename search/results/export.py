@@ -11,7 +11,7 @@ from safemerge.errors import RecipeError, RunError
 from safemerge.inputs import open_inputs
 from safemerge.io import CardRecord, ScoreRow, SourceRecord
 from safemerge.mergekit import to_mergekit
-from safemerge.merging import merge
+from safemerge.merging import MergeOptions, merge
 from safemerge.score import Score
 from search.results.run import Run, violations
 
@@ -73,7 +73,9 @@ def export(
         rows=_rows(run, number),
         notes=notes,
     )
-    digest = merge(recipe, out, card=card, store=tensor_store(), progress=progress)
+    digest = merge(
+        recipe, out, options=MergeOptions(store=tensor_store()), card=card, progress=progress
+    )
     if mergekit is not None:
         with replacing(Path(out) / "mergekit.yml") as file:
             file.write(mergekit)

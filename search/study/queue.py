@@ -17,13 +17,13 @@ from search.metrics import probe_axes
 from search.progress import Report
 from search.runs.rundir import RunDir
 from search.runs.workbench import Workbench
-from search.space.dimensions import Point
+from search.space.parameter import Point
 from search.space.space import Space
 from search.study.interrupts import uninterrupted
 from search.study.storage import quiet_optuna
 from search.study.transfer import Start
 from search.warmstart.descent import LINEARISATIONS
-from search.warmstart.warmstart import STEP_COST, warm_start
+from search.warmstart.warmstart import STEP_COST, WarmStart, warm_start
 
 
 def enqueue_first(
@@ -87,7 +87,7 @@ def _enqueue_warm_start(
         return
     record = home.read("warmstart.json")
     if record is None:
-        recipes, steps = warm_start(
+        start = WarmStart(
             bench.engine,
             bench.resident(begin),
             bench.space,
@@ -96,10 +96,13 @@ def _enqueue_warm_start(
             bench.probes.split("validation").probes,
             objectives=config.objective_axes,
             limited=probe_axes(config.limits),
-            config=config.search.warm_start,
-            whole=config.probes.likelihood == "answer",
+            sum_over_tokens=config.probes.likelihood == "answer",
             seed=config.seed,
-            home=home,
+        )
+        recipes, steps = warm_start(
+            start,
+            config.search.warm_start,
+            home,
             progress=lambda done, total: report("warm start", done, total, ""),
         )
         points = [bench.space.coordinates(recipe) for recipe in recipes]
@@ -119,7 +122,7 @@ def _otherwise(point: Point, space: Space) -> list[Point]:
     """A point with every other option of its choices, of which gradients know the first alone."""
     return [
         {**point, name: option}
-        for name, dimension in space.dimensions.items()
-        for option in dimension.options
+        for name, parameter in space.parameters.items()
+        for option in parameter.options
         if option != point[name]
     ]

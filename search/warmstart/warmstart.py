@@ -1,18 +1,16 @@
-"""Gradient warm start: a descent to a balanced recipe, and a ring around it along the front.
+"""Gradient warm start: a descent to a balanced recipe, then one to each of several trade-offs.
 
-Losses of several axes are added up, limited ones with weight 1: they are negative logarithms, so
-the axis that fails most weighs most, as with Chebyshev's, and every axis has a gradient everywhere.
-One objective emphasised at a time gives a ring of recipes along the front, most of which the
-descent's model (`descent.py`) knows without any further gradient; that model is also the surrogate
-of the search, so no other one (MAP's quadratic, MERGE3's item responses) is kept beside it. The
-descent leaves ranks as they are where it begins; at the end its balanced recipe is tried at half of
-these ratios and twice as much. Ours.
+Losses of several axes are added up (linear scalarization), limited ones with weight 1. They are
+negative logarithms, so the axis that fails most weighs most, and every axis has a gradient
+everywhere. Scalarizations that favour one objective at a time give recipes along the front, most of
+which the descent's surrogate (`descent.py`) knows without further gradients. Ranks are not
+descended: at the end the balanced recipe is tried at half and at twice its rank ratios.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from safemerge.errors import SafemergeError
 from safemerge.recipe import Recipe
@@ -20,63 +18,75 @@ from safemerge.resident import ResidentMerge
 from search.config import WarmStartConfig
 from search.runs.rundir import RunDir
 from search.space.space import Space
-from search.warmstart.descent import Descent, grouped
+from search.warmstart.descent import Descent
+from search.warmstart.probe_losses import LossGroups, ProbeLosses, grouped
 from synth.engines.transformers import TransformersEngine
 from synth.probes.probe import Probe
 
 STEP_COST = 3  # evaluations that one gradient step is charged as: a forward and a backward pass
 _CENTRE = 2 / 3  # share of the steps that go into the balanced recipe, at least
-_EMPHASIS = 0.5  # factor on the other objectives of a ring point; its powers go further out
+_OTHERS = 0.5  # weight of the objectives that are not favoured; its powers go further out
 _LEAST_RADIUS = 0.05  # of what is solved for at the end, as a share of the range of weights
 
 
+@dataclass(frozen=True, slots=True)
+class WarmStart:
+    """What a warm start works on."""
+
+    engine: TransformersEngine
+    resident: ResidentMerge
+    space: Space
+    begin: Recipe  # of the space: its weights are the prior, all else is as in it
+    probes: Sequence[Probe]  # search probes; every axis named below must have some
+    validation: Sequence[Probe]  # they help to say when to stop, of these axes or not; may be empty
+    objectives: Sequence[str]  # probe axes, which the scalarizations trade
+    limited: Sequence[str]  # probe axes under a limit, each with weight 1 in every loss
+    sum_over_tokens: bool  # the loss is of the whole answer, not the mean over its tokens
+    seed: int  # of the grouping of the probes, and of the noise
+
+    def losses(self, axes: Sequence[str], config: WarmStartConfig) -> ProbeLosses:
+        """The losses of these axes, at the rank ratio of the config where it has one."""
+        begin = self.begin
+        if config.rank_ratio is not None:
+            ratios = dict.fromkeys(begin.rank_ratio, config.rank_ratio)
+            begin = self.space.adjusted(begin, rank_ratios=ratios)
+        search, validation = (
+            grouped(self.engine, probes, axes, config.batch, self.seed)
+            for probes in (self.probes, self.validation)
+        )
+        groups = LossGroups(search, validation, self.sum_over_tokens)
+        return ProbeLosses(self.engine, self.resident, self.space, begin, groups)
+
+
 def warm_start(
-    engine: TransformersEngine,
-    resident: ResidentMerge,
-    space: Space,
-    begin: Recipe,
-    probes: Sequence[Probe],
-    validation: Sequence[Probe],
-    *,
-    objectives: Sequence[str],
-    limited: Sequence[str],
+    start: WarmStart,
     config: WarmStartConfig,
-    whole: bool,
-    seed: int,
     home: RunDir | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[list[Recipe], int]:
     """Recipes to enqueue, the balanced one first, and the steps that they took.
 
     Args:
-        engine: whose model gives the loss; merges are written into it.
-        resident: the merge, over the same groups as `space`.
-        space: ranges to stay in.
-        begin: a recipe of the space: its weights are the prior, all else is as in it.
-        probes: search probes; every axis named below must have some.
-        validation: probes that help to say when to stop, of these axes or not; may be empty.
-        objectives: probe axes of the objectives; the ring trades them against each other.
-        limited: probe axes under a limit, each with weight 1 in every loss.
-        config: steps, ring, batch, radius, noise, pull, patience.
-        whole: the loss is of the whole answer, not the mean over its tokens.
-        seed: of the grouping of the probes, and of the noise.
+        start: models, space, probes and axes.
+        config: [search.warm_start].
         home: a run that keeps every linearisation, so that after a kill none is made twice.
         progress: called with (steps done, steps in all).
 
     Raises:
         SafemergeError: where losses or gradients at the prior are not finite.
     """
-    limited = [axis for axis in limited if axis not in objectives]
-    axes = [*objectives, *limited]
+    limited = [axis for axis in start.limited if axis not in start.objectives]
+    axes = [*start.objectives, *limited]
     if config.steps == 0 or not axes:
         return [], 0
-    ring = _ring(tuple(objectives), config.ring)
-    each = int((1 - _CENTRE) * config.steps) // max(1, len(ring) - 1)
-    first = config.steps - each * (len(ring) - 1)
-    groups, kept = (
-        grouped(engine, some, axes, config.batch, seed) for some in (probes, validation)
+    balanced, *tilted = (
+        dict.fromkeys(limited, 1.0) | objectives
+        for objectives in scalarizations(start.objectives, config.ring)
     )
-    descent = Descent(engine, resident, space, begin, groups, kept, config, whole, home)
+    steps_of_each = int((1 - _CENTRE) * config.steps) // max(1, len(tilted))
+    steps_of_first = config.steps - steps_of_each * len(tilted)
+    losses = start.losses(axes, config)
+    descent = Descent(losses, config, start.seed, home)
     done = 0
 
     def on_step() -> None:
@@ -85,36 +95,31 @@ def warm_start(
         if progress is not None:
             progress(done, config.steps)
 
-    limits = dict.fromkeys(limited, 1.0)
-    balanced = {**limits, **ring[0]}
-    start = descent.linearise(descent.prior)
-    if start is None:
+    prior = descent.linearise(losses.prior)
+    if prior is None:
         raise SafemergeError(
             "the merge at the prior gives losses or gradients that are not finite, so a warm start "
             "has nowhere to begin; choose another space.prior or search.start_from, or set "
             "search.warm_start.steps = 0"
         )
     on_step()
-    centre = descent.run(start, balanced, first - 1, seed, on_step)
-    low, high = space.ranges.weight
+    centre = descent.run(prior, balanced, steps_of_first - 1, 0, on_step)
+    low, high = start.space.ranges.weight
     centre = replace(centre, radius=max(centre.radius, _LEAST_RADIUS * (high - low)))
-    found = [descent.solution(centre, balanced, seed)]
-    for i, emphasis in enumerate(ring[1:], 1):
-        weights = {**limits, **emphasis}
-        end = descent.run(centre, weights, each, seed + i, on_step)
-        found.append(descent.solution(end, weights, seed + i))
-    recipes = [descent.recipe(knots) for knots in found]
-    recipes += [descent.recipe(found[0], factor) for factor in descent.other_ratios()]
+    solutions = [descent.solution(centre, balanced, 0)]
+    for i, axis_weights in enumerate(tilted, 1):
+        end = descent.run(centre, axis_weights, steps_of_each, i, on_step)
+        solutions.append(descent.solution(end, axis_weights, i))
+    recipes = [losses.recipe(knots) for knots in solutions]
+    recipes += [losses.recipe(solutions[0], factor) for factor in losses.rank_factors()]
     return recipes, done
 
 
-def _ring(objectives: tuple[str, ...], size: int) -> list[dict[str, float]]:
-    """Loss weights of each scalarisation: all equal, then one objective emphasised at a time."""
-    ring = [dict.fromkeys(objectives, 1.0)]
-    if len(objectives) == 1:
-        return ring
-    for i in range(size - 1):
+def scalarizations(objectives: Sequence[str], count: int) -> list[dict[str, float]]:
+    """`{objective: weight}` of each: all equal, then one objective favoured at a time."""
+    weights = [dict.fromkeys(objectives, 1.0)]
+    for i in range(count - 1 if len(objectives) > 1 else 0):
         favoured = objectives[i % len(objectives)]
-        others = _EMPHASIS ** (1 + i // len(objectives))
-        ring.append({axis: 1.0 if axis == favoured else others for axis in objectives})
-    return ring
+        others = _OTHERS ** (1 + i // len(objectives))
+        weights.append({axis: 1.0 if axis == favoured else others for axis in objectives})
+    return weights

@@ -146,8 +146,8 @@ def test_a_live_model_gives_the_slope_of_its_loss_in_the_weights(
     kind: str, recomputed: bool, family: Family, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if recomputed:
-        monkeypatch.setattr(safemerge.live, "_RECOMPUTED_FROM", 0)
-        monkeypatch.setattr(safemerge.live, "_SLOPES_KEPT", 0)
+        monkeypatch.setattr(safemerge.live, "RECOMPUTE_FROM_PARAMETERS", 0)
+        monkeypatch.setattr(safemerge.live, "KEPT_SLOPES_ENTRIES", 0)
     one = recipe(family(kind), "task_arithmetic", places="global")
     resident = ResidentMerge(one)
     model = load(family(kind) / "base")

@@ -17,6 +17,7 @@ from safemerge import ModelRef, Recipe, ResidentMerge, merge
 from safemerge.errors import CheckpointError, OutputError, RecipeError
 from safemerge.factors import factorise
 from safemerge.inputs import open_inputs
+from safemerge.merging import MergeOptions
 from safemerge.methods import METHODS
 from safemerge.store import TensorStore
 
@@ -103,7 +104,7 @@ def test_tensors_merged_in_threads_have_the_same_bytes(
 ) -> None:
     one, plain, threaded = recipe(goldens, method), live_model(goldens), live_model(goldens)
     ResidentMerge(one).apply(one, plain)
-    monkeypatch.setattr(safemerge.resident, "_THREADS_FROM", 0)
+    monkeypatch.setattr(safemerge.resident, "THREADS_FROM_ENTRIES", 0)
     ResidentMerge(one).apply(one, threaded)
     assert all(torch.equal(plain[name], threaded[name]) for name in plain)
 
@@ -282,5 +283,6 @@ def test_a_per_source_number_of_an_unknown_group_is_refused(goldens: Path) -> No
 
 def test_a_cache_that_cannot_be_written_is_no_obstacle(goldens: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    merge(recipe(goldens), tmp_path / "out", store=TensorStore(tmp_path / "file" / "factors"))
+    options = MergeOptions(store=TensorStore(tmp_path / "file" / "factors"))
+    merge(recipe(goldens), tmp_path / "out", options=options)
     assert (tmp_path / "out/model.safetensors").exists()

@@ -144,9 +144,9 @@ def test_pieces_and_whole_tensors_merge_to_the_same_bytes(
 ) -> None:
     one = recipe(goldens, method, dtype=dtype)
     merge(one, tmp_path / "whole")
-    monkeypatch.setattr("safemerge.merging._PIECE", 100)
+    monkeypatch.setattr("safemerge.merge_tensor.PIECE_ENTRIES", 100)
     merge(one, tmp_path / "kept pieces")
-    monkeypatch.setattr("safemerge.merging._KEPT_PIECES", 0)
+    monkeypatch.setattr("safemerge.merge_tensor.KEPT_PIECES_BYTES", 0)
     merge(one, tmp_path / "pieces read twice")
     files = [out / "model.safetensors" for out in sorted(tmp_path.iterdir())]
     assert len(files) == 3

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from search.config import SearchConfig
-from search.warmstart.descent import Descent
+from search.warmstart.probe_losses import GroupLosses, ProbeLosses
 from synth.probes.probe import ProbeSet
 from synth.zoo import World, Zoo, probes
 
@@ -55,11 +55,11 @@ def config(record: dict[str, Any]) -> SearchConfig:
 def linearised(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
     """The knots at which a warm start takes gradients from now on, in order."""
     made: list[torch.Tensor] = []
-    measure = Descent._measure
+    measure = ProbeLosses.measure
 
-    def measured(self: Descent, knots: torch.Tensor) -> dict[str, Any]:
+    def measured(self: ProbeLosses, knots: torch.Tensor) -> GroupLosses | None:
         made.append(knots)
         return measure(self, knots)
 
-    monkeypatch.setattr(Descent, "_measure", measured)
+    monkeypatch.setattr(ProbeLosses, "measure", measured)
     return made

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safemerge.io import direct_io
 from safemerge.io.direct_io import write_at
 
 MIB = 2**20
@@ -88,7 +87,7 @@ def test_a_file_system_without_direct_writes(
 
 
 def test_a_system_without_direct_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(direct_io, "_O_DIRECT", None)
+    monkeypatch.delattr(os, "O_DIRECT", raising=False)
     expected = write_all(tmp_path / "file", 8, [2 * MIB, 3], seed=2)
     assert (tmp_path / "file").read_bytes() == expected
 

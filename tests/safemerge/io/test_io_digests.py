@@ -19,14 +19,14 @@ Make = Callable[..., Path]
 def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty cache, in which files that have just been written are remembered too."""
     monkeypatch.setenv("SAFEMERGE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("safemerge.io.digests._GRAIN_S", -1e9)
+    monkeypatch.setattr("safemerge.io.digests.TIME_RESOLUTION_S", -1e9)
 
 
 def forbid_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     def forbidden(*args: object) -> NoReturn:
         raise AssertionError("a tensor was read")
 
-    monkeypatch.setattr("safemerge.io.reader.read_tensor", forbidden)
+    monkeypatch.setattr("safemerge.io.reader.read_pieces", forbidden)
 
 
 def test_a_model_that_was_hashed_before_is_not_read_again(
@@ -78,7 +78,7 @@ def test_a_file_that_changes_while_it_is_hashed_is_not_remembered(make: Make) ->
 def test_a_file_that_changed_just_now_is_not_remembered(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("safemerge.io.digests._GRAIN_S", 2.0)
+    monkeypatch.setattr("safemerge.io.digests.TIME_RESOLUTION_S", 2.0)
     folder = make("model", {"w": torch.zeros(8)})
     state = FileState.of(folder / "model.safetensors")
     assert not state.settled

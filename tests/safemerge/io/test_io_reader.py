@@ -244,7 +244,7 @@ def test_an_adapter_opens_from_the_cache_by_its_hub_id(golden: Path, tmp_path: P
         "from safemerge.recipe import Recipe\n"
         f"recipe = Recipe(base={{'name': 'base', 'path': {str(golden)!r}}}, method='linear',\n"
         "  sources=[{'name': 'lora', 'path': 'org/tiny@main'}], weights={'default': {'lora': 1}})\n"
-        "print(open_inputs(recipe).sources[0].folder)"
+        "print(open_inputs(recipe).sources[0].stored.folder)"
     )
     assert offline(cache, code) == str(snapshot)
 

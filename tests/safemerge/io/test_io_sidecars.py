@@ -79,14 +79,6 @@ def test_the_config_states_the_dtype_that_was_written(golden: Path, out: Path) -
     assert config["hidden_size"] == 32
 
 
-def test_the_tokenizer_may_come_from_another_checkpoint(
-    golden: Path, llama: Path, out: Path
-) -> None:
-    names = copy_sidecars(open_checkpoint(llama), out, tokenizer_from=open_checkpoint(golden))
-    assert "tokenizer.json" in names
-    assert (out / "config.json").read_bytes() == (llama / "config.json").read_bytes()
-
-
 def test_a_sidecar_that_links_out_of_its_folder_is_refused(
     golden: Path, out: Path, tmp_path: Path
 ) -> None:

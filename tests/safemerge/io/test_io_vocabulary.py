@@ -121,7 +121,7 @@ def test_equal_tokenizers_change_nothing(tmp_path: Path) -> None:
 def test_a_source_without_a_tokenizer_counts_as_the_bases(shuffled: Path, tmp_path: Path) -> None:
     bare = shutil.copytree(MODELS / "a", tmp_path / "bare")
     (bare / "tokenizer.json").unlink()
-    assert open_inputs(recipe(bare)).tokens == (None,)
+    assert open_inputs(recipe(bare)).sources[0].tokens is None
     (shuffled / "tokenizer.json").unlink()
     with pytest.raises(CheckpointError, match=r"vocab_size is 96 in .*base and 100 in .*shuffled"):
         open_inputs(recipe(shuffled))

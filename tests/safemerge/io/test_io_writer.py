@@ -65,9 +65,9 @@ def test_a_single_file_is_byte_for_byte_what_safetensors_writes(tmp_path: Path) 
 
 
 def test_safe_open_reads_tensors_and_metadata(tmp_path: Path) -> None:
-    out = write(tmp_path / "out", some_tensors(), metadata={"recipe": "abc"})
+    out = write(tmp_path / "out", some_tensors())
     with safe_open(out / "model.safetensors", framework="pt") as file:
-        assert file.metadata() == {"format": "pt", "recipe": "abc"}
+        assert file.metadata() == {"format": "pt"}
         for name, tensor in some_tensors().items():
             assert torch.equal(file.get_tensor(name), tensor)
 
@@ -99,10 +99,10 @@ def test_the_index_names_every_tensor_and_the_sizes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shard_bytes", [60, 10**9])
 def test_same_tensors_same_bytes_in_any_order_of_add(tmp_path: Path, shard_bytes: int) -> None:
     tensors = some_tensors()
-    options = {"metadata": {"b": "2", "a": "1"}, "shard_bytes": shard_bytes}
-    first = write(tmp_path / "first", tensors, **options)
+    first = write(tmp_path / "first", tensors, shard_bytes=shard_bytes)
     layout = layout_of(tensors)
-    with CheckpointWriter(tmp_path / "second", layout=layout, **options) as writer:
+    out = tmp_path / "second"
+    with CheckpointWriter(out, layout=layout, shard_bytes=shard_bytes) as writer:
         for name in reversed(tensors):
             writer.add(name, tensors[name])
     assert digests(first) == digests(tmp_path / "second")

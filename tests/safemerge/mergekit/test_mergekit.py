@@ -17,12 +17,13 @@ from safemerge.errors import RecipeError
 from safemerge.inputs import open_inputs
 from safemerge.io.header import TensorInfo, read_pieces
 from safemerge.mergekit import from_mergekit, to_mergekit
-from safemerge.mergekit.config import MergeConfig, parse_config, read_config
+from safemerge.mergekit.config import MergekitConfig
+from safemerge.mergekit.parsing import parse_config, read_config
 from safemerge.mergekit.reading import PROFILES, to_recipe
-from safemerge.mergekit.reference import REFERENCE
-from safemerge.mergekit.settings import evaluate, parse_setting
+from safemerge.mergekit.reference import MERGEKIT_METHODS
+from safemerge.mergekit.settings import evaluate, parse_setting, write_setting
 from safemerge.mergekit.text import parse_yaml
-from safemerge.mergekit.writing import _setting, to_yaml
+from safemerge.mergekit.writing import to_yaml
 from safemerge.methods import METHODS
 from safemerge.names import groups
 from search.cli.standalone import merge
@@ -92,7 +93,7 @@ def test_the_model_that_stands_in_for_a_base_is_read_once(monkeypatch: pytest.Mo
     )
     assert not any(deltas[0].any() for _, _, deltas in inputs.pieces(name, 8))
     assert [info.file.parent for info in opened] == [
-        *(checkpoint.folder for checkpoint in (inputs.base, inputs.sources[1]))
+        *(checkpoint.folder for checkpoint in (inputs.base, inputs.sources[1].stored))
     ]
     assert not inputs.load(name)[1][0].any()
 
@@ -156,7 +157,9 @@ NAMES = [
     ),
 ]
 EXPRESSIBLE = sorted(
-    name for name in REFERENCE if not METHODS[name].seeded and REFERENCE[name].merges != "two"
+    name
+    for name, facts in MERGEKIT_METHODS.items()
+    if not METHODS[name].seeded and facts.merges != "two"
 )
 paths = st.lists(
     st.text(min_size=1, max_size=9).filter(lambda path: "+" not in path),
@@ -174,11 +177,11 @@ def recipes(draw: st.DrawFn) -> Recipe:
     known = sorted({*groups(NAMES, places).values()})
     base, *sources = draw(paths)
     params = {}
-    if "lambda" in REFERENCE[method.name].shared:
+    if "lambda" in MERGEKIT_METHODS[method.name].shared:
         params["scale"] = draw(st.floats(0, 10))
     if "normalize" in method.params.model_fields:
         params["normalize"] = draw(st.booleans())
-    if "rescale" in REFERENCE[method.name].shared:
+    if "rescale" in MERGEKIT_METHODS[method.name].shared:
         params["rescale"] = draw(st.sampled_from(["none", "l1"]))
 
     def numbers(low: float, high: float) -> dict[str, dict[str, float]]:
@@ -187,9 +190,11 @@ def recipes(draw: st.DrawFn) -> Recipe:
         by_group = draw(st.dictionaries(st.sampled_from(known), by_source))
         return {**by_group, "default": draw(by_source)}
 
-    weighted = "weight" in REFERENCE[method.name].per_model
+    weighted = "weight" in MERGEKIT_METHODS[method.name].per_model
     weights = numbers(-2.0, 2.0) if weighted else {"default": dict.fromkeys(names, 1.0)}
-    spans = [s for s in method.per_source.items() if s[0] in REFERENCE[method.name].per_model]
+    spans = [
+        s for s in method.per_source.items() if s[0] in MERGEKIT_METHODS[method.name].per_model
+    ]
     return Recipe(
         base=ModelRef(name="base", path=base),
         sources=tuple(ModelRef(name=n, path=p) for n, p in zip(names, sources, strict=True)),
@@ -200,7 +205,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
         per_source={number: numbers(span.low, span.high) for number, span in spans}
         or {number: {"default": dict.fromkeys(names, 0.25)} for number in method.per_source},
         dtype=draw(st.sampled_from([None, "bfloat16", "float32"])),
-        tokenizer=draw(st.sampled_from([None, "base"])) if method.needs_base else None,
+        tokenizer=draw(st.sampled_from([None, "base"])) if method.zero_is_base else None,
     )
 
 
@@ -210,12 +215,12 @@ def effect(recipe: Recipe) -> dict[str, object]:
     return {
         "method": recipe.method,
         "params": method.parse(recipe.params),
-        "base": recipe.base.path if method.needs_base else None,
+        "base": recipe.base.path if method.zero_is_base else None,
         "sources": [source.path for source in recipe.sources],
         "dtype": recipe.dtype or "float32",
         "tokenizer": recipe.tokenizer,
         "numbers": {
-            name: (recipe.weights_at(group), method.choice(recipe, group).per_source)
+            name: (recipe.weights_at(group), method.selection(recipe, group).per_source)
             for name, group in groups(NAMES, recipe.places).items()
         },
     }
@@ -275,7 +280,7 @@ def test_a_number_that_mergekit_has_once_may_not_differ_between_sources() -> Non
 def test_a_name_inside_another_name_keeps_its_own_number() -> None:
     names = ["h.0.w", "x.h.0.w", "x.h.0.v", "h.0.wide"]
     for i, name in enumerate(names):
-        setting = parse_setting(_setting({n: float(n == name) for n in names}), "")
+        setting = parse_setting(write_setting({n: float(n == name) for n in names}), "")
         assert [evaluate(setting, n, 0.0) for n in names] == [float(i == j) for j in range(4)]
 
 
@@ -387,7 +392,7 @@ def test_what_differs_where_a_recipe_has_one_number_is_refused(
         to_recipe(parse_config(PLAIN.replace(old, new, 1).encode(), "file"), names)
 
 
-def sliced(*slices: dict[str, tuple[int, int]]) -> MergeConfig:
+def sliced(*slices: dict[str, tuple[int, int]]) -> MergekitConfig:
     """A linear merge in slices, each `{model: layers}`."""
     parts = [
         {"sources": [{"model": m, "layer_range": list(r)} for m, r in part.items()]}
@@ -417,11 +422,11 @@ def test_layers_that_are_left_out_or_moved_are_refused(
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
 @pytest.mark.parametrize("base", [None, "m0", "other"])
-@pytest.mark.parametrize("method", REFERENCE)
+@pytest.mark.parametrize("method", MERGEKIT_METHODS)
 def test_any_number_of_models_is_a_recipe_or_a_refusal(
     method: str, base: str | None, count: int
 ) -> None:
-    parameters = {"t": 0.5} if "t" in REFERENCE[method].shared else {"weight": 1.0}
+    parameters = {"t": 0.5} if "t" in MERGEKIT_METHODS[method].shared else {"weight": 1.0}
     models = [{"model": f"m{i}"} for i in range(count)]
     record = {"merge_method": method, "models": models, "parameters": parameters}
     file = json.dumps(record | ({} if base is None else {"base_model": base})).encode()
@@ -475,7 +480,7 @@ MODEL = st.fixed_dictionaries(
     optional={"layer_range": st.just([0, 12]) | ANYTHING, "parameters": SETTINGS | ANYTHING},
 )
 FILE = st.fixed_dictionaries(
-    {"merge_method": st.sampled_from(sorted(REFERENCE)) | ANYTHING},
+    {"merge_method": st.sampled_from(sorted(MERGEKIT_METHODS)) | ANYTHING},
     optional={
         "base_model": st.just("base") | ANYTHING,
         "models": st.lists(MODEL, max_size=3) | ANYTHING,

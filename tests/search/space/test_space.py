@@ -14,7 +14,7 @@ from safemerge.names import Role
 from safemerge.recipe import ModelRef, Recipe
 from search.config import SpaceConfig
 from search.config.profiles import recipe_places
-from search.space.dimensions import Dimension
+from search.space.parameter import Parameter
 from search.space.space import Space
 
 MODULES = ("self_attn.q_proj", "mlp.down_proj")
@@ -49,14 +49,14 @@ def space(methods: Any = ("resm",), **changes: Any) -> Space:
 def points(searched: Space) -> st.SearchStrategy[dict[str, float | str]]:
     """Points of a space, its ends and what is exactly off among them."""
 
-    def values(d: Dimension) -> st.SearchStrategy[Any]:
+    def values(d: Parameter) -> st.SearchStrategy[Any]:
         if d.options:
             return st.sampled_from(d.options)
-        if d.whole:
+        if d.integer:
             return st.integers(int(d.low), int(d.high))
         return st.floats(d.low, d.high) | st.sampled_from([d.low, d.high, max(d.low, 0.0)])
 
-    return st.fixed_dictionaries({name: values(d) for name, d in searched.dimensions.items()})
+    return st.fixed_dictionaries({name: values(d) for name, d in searched.parameters.items()})
 
 
 def numbers(recipe: Recipe) -> dict[str, float]:
@@ -84,10 +84,10 @@ def test_every_recipe_of_a_space_maps_back_to_a_point_that_gives_it(
     searched = space(("breadcrumbs", "resm"), places=profile, **FULL)
     recipe = searched.recipe(data.draw(points(searched)))
     point = searched.coordinates(recipe)
-    assert list(point) == list(searched.dimensions)
-    for name, dimension in searched.dimensions.items():
-        assert point[name] in dimension.options or (
-            dimension.low <= float(point[name]) <= dimension.high
+    assert list(point) == list(searched.parameters)
+    for name, parameter in searched.parameters.items():
+        assert point[name] in parameter.options or (
+            parameter.low <= float(point[name]) <= parameter.high
         )
     again = searched.recipe(point)
     one, other = numbers(recipe), numbers(again)
@@ -98,18 +98,32 @@ def test_every_recipe_of_a_space_maps_back_to_a_point_that_gives_it(
         assert abs(steps) < (1.01 if profile.startswith(("points", "kernel")) else 1e-6)
     # A fit may leave rounding where a number was exactly off: 1e-9 of a range counts as off.
     rounding = 1e-9 * max(
-        dimension.high - dimension.low for dimension in searched.dimensions.values()
+        parameter.high - parameter.low for parameter in searched.parameters.values()
     )
     assert list(one.values()) == pytest.approx(list(other.values()), rel=1e-9, abs=rounding)
     assert all(other[key] == 0.0 for key, value in one.items() if value == 0.0)
     assert (again.method, again.params) == (recipe.method, recipe.params)
 
 
+@pytest.mark.parametrize("profile", PROFILES)
+@settings(max_examples=4)
+@given(data=st.data())
+def test_a_recipe_that_is_not_validated_is_what_validation_makes_of_it(
+    profile: str, data: st.DataObject
+) -> None:
+    searched = space(("breadcrumbs", "resm"), places=profile, **FULL)
+    point = data.draw(points(searched))
+    for recipe in (searched.recipe(point), searched.beginning()):
+        checked = Recipe.model_validate(recipe.model_dump())
+        assert checked == recipe
+        assert checked.canonical_json() == recipe.canonical_json()
+
+
 @pytest.mark.parametrize("profile", ["modules", "layers+kind", "blocks(2)", "global"])
 def test_with_a_number_for_each_place_group_the_way_back_is_exact(profile: str) -> None:
     searched = space(places=profile)
     draw = np.random.default_rng(0)
-    point = {n: float(draw.uniform(d.low, d.high)) for n, d in searched.dimensions.items()}
+    point = {n: float(draw.uniform(d.low, d.high)) for n, d in searched.parameters.items()}
     ranks = [name for name in point if name.endswith(":rank")]
     point |= dict(zip(ranks, itertools.cycle(np.geomspace(0.02, 0.5, 11).tolist())))
     assert searched.coordinates(searched.recipe(point)) == point
@@ -117,7 +131,7 @@ def test_with_a_number_for_each_place_group_the_way_back_is_exact(profile: str) 
 
 def test_rank_ratios_are_moved_to_the_nearest_of_a_few() -> None:
     searched = space(places="global", rank_ratio=[0.01, 1.0])
-    point = dict.fromkeys(searched.dimensions, 0.5)
+    point = dict.fromkeys(searched.parameters, 0.5)
 
     def ratio(asked: float) -> float:
         return searched.recipe(point | {"all:rank": asked}).rank_ratio["all"]
@@ -131,22 +145,22 @@ def test_rank_ratios_are_moved_to_the_nearest_of_a_few() -> None:
     assert moved.rank_ratio["all"] == ratio(0.12)
 
 
-def test_the_names_and_order_of_dimensions() -> None:
-    assert list(space(places="global").dimensions) == ["all:a", "all:b", "all:rank", "scale"]
+def test_the_names_and_order_of_parameters() -> None:
+    assert list(space(places="global").parameters) == ["all:a", "all:b", "all:rank", "scale"]
     curved = space(("ties", "resm"), places="points(2)+kind", per_source=FULL["per_source"] and {
         "density": {"range": [0.1, 1.0]}
     })  # fmt: skip
-    names = list(curved.dimensions)
+    names = list(curved.parameters)
     assert names[:4] == ["outside:a", "outside:b", "point.0.attention:a", "point.0.attention:b"]
     assert names[-4:] == ["density.all:a", "density.all:b", "scale", "method"]
-    kernel = space(places="kernel").dimensions
-    assert kernel["kernel.position:a"] == Dimension(0, 5, whole=True)
-    assert kernel["kernel.width:rank"] == Dimension(1, 6, whole=True)
+    kernel = space(places="kernel").parameters
+    assert kernel["kernel.position:a"] == Parameter(0, 5, integer=True)
+    assert kernel["kernel.width:rank"] == Parameter(1, 6, integer=True)
 
 
 def test_points_are_joined_by_straight_lines_and_ranks_by_lines_of_their_logarithms() -> None:
     searched = space(places="points(2)", rank_ratio=[0.01, 1.0])
-    point = dict.fromkeys(searched.dimensions, 0.0) | {"scale": 1.0, "point.1:a": 1.0}
+    point = dict.fromkeys(searched.parameters, 0.0) | {"scale": 1.0, "point.1:a": 1.0}
     recipe = searched.recipe(point | {"point.0:rank": 0.01, "point.1:rank": 1.0})
     layers = [f"layer.{i}" for i in range(6)]
     assert [recipe.weights[g]["a"] for g in layers] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
@@ -156,7 +170,7 @@ def test_points_are_joined_by_straight_lines_and_ranks_by_lines_of_their_logarit
 
 def test_a_kernel_is_a_triangle_on_a_floor() -> None:
     searched = space(("task_arithmetic",), places="kernel")
-    point = dict.fromkeys(searched.dimensions, 0.0) | {"scale": 1.0, "kernel.width:b": 1}
+    point = dict.fromkeys(searched.parameters, 0.0) | {"scale": 1.0, "kernel.width:b": 1}
     shape = {"peak": 1.0, "floor": 0.2, "position": 3, "width": 2}
     recipe = searched.recipe(point | {f"kernel.{key}:a": v for key, v in shape.items()})
     found = [recipe.weights[f"layer.{i}"]["a"] for i in range(6)]
@@ -164,19 +178,19 @@ def test_a_kernel_is_a_triangle_on_a_floor() -> None:
 
 
 def test_a_column_has_points_over_the_layers_that_have_it() -> None:
-    names = space(places="points(5)+module").dimensions
+    names = space(places="points(5)+module").parameters
     assert [n for n in names if "in_proj:a" in n] == [f"point.{i}.in_proj:a" for i in range(3)]
 
 
 def test_an_even_draw_is_exactly_off_with_the_probability_that_was_asked_for() -> None:
     searched = space(("ties",), places="modules", off=0.25)
-    dimension = searched.dimensions["norm:a"]
-    assert (0.0 - dimension.low) / (dimension.high - dimension.low) == pytest.approx(0.25)
-    point = dict.fromkeys(searched.dimensions, dimension.low) | {"scale": 1.0, "norm:b": 0.7}
+    parameter = searched.parameters["norm:a"]
+    assert (0.0 - parameter.low) / (parameter.high - parameter.low) == pytest.approx(0.25)
+    point = dict.fromkeys(searched.parameters, parameter.low) | {"scale": 1.0, "norm:b": 0.7}
     recipe = searched.recipe(point)
     assert recipe.weights["norm"] == {"a": 0.0, "b": 0.7}
     assert searched.coordinates(recipe)["norm:b"] == 0.7
-    assert searched.coordinates(recipe)["norm:a"] == pytest.approx(dimension.low / 2)
+    assert searched.coordinates(recipe)["norm:a"] == pytest.approx(parameter.low / 2)
 
 
 def test_a_recipe_of_another_profile_is_projected() -> None:
@@ -186,7 +200,7 @@ def test_a_recipe_of_another_profile_is_projected() -> None:
     assert {spread[f"{group}:b"] for group in fine.groups} == {1.1}
     assert wide.coordinates(fine.recipe(spread)) == point
     line = space(places="layers").recipe(
-        {n: 0.1 * int(n[6]) if n[:5] == "layer" else 0.5 for n in space(places="layers").dimensions}
+        {n: 0.1 * int(n[6]) if n[:5] == "layer" else 0.5 for n in space(places="layers").parameters}
         | {f"layer.{i}:rank": 0.5 for i in range(6)} | {"scale": 1.0}
     )  # fmt: skip
     straight = space(places="points(2)").coordinates(line)
@@ -198,7 +212,7 @@ def test_a_recipe_of_another_profile_is_projected() -> None:
 def test_each_method_gets_the_numbers_and_parameters_that_it_has() -> None:
     both = space({"resm": {"kappa": 2.0}, "ties": {"normalize": False}}, places="global", **FULL
                  | {"per_source": {"density": {"range": [0.2, 0.9]}}})  # fmt: skip
-    point: dict[str, float | str] = dict.fromkeys(both.dimensions, 0.5)
+    point: dict[str, float | str] = dict.fromkeys(both.parameters, 0.5)
     point |= {"outliers": "clip", "method": "resm"}
     resm, ties = both.recipe(point), both.recipe(point | {"method": "ties"})
     assert resm.params == {"kappa": 2.0, "outliers": "clip", "scale": 0.5}
@@ -213,7 +227,7 @@ def test_each_method_gets_the_numbers_and_parameters_that_it_has() -> None:
 def test_weights_are_the_basis_times_the_knots(profile: str) -> None:
     searched = space(("task_arithmetic",), places=profile)
     draw = np.random.default_rng(1)
-    point = {n: float(draw.uniform(d.low, d.high)) for n, d in searched.dimensions.items()}
+    point = {n: float(draw.uniform(d.low, d.high)) for n, d in searched.parameters.items()}
     knots = [value for name, value in point.items() if name.endswith(":a")]
     recipe = searched.recipe(point)
     expected = [recipe.weights[group]["a"] for group in searched.groups]
@@ -237,7 +251,7 @@ def test_knots_of_a_kernel_are_those_of_the_basis_that_come_nearest() -> None:
     """The kernel of this recipe has another position and a smaller width than the basis has."""
     searched = space(places="kernel")
     kernel = {"peak": 1.0, "floor": 0.5, "position": 1, "width": 1}
-    point = dict.fromkeys(searched.dimensions, 1.0)
+    point = dict.fromkeys(searched.parameters, 1.0)
     point |= {f"kernel.{name}:a": value for name, value in kernel.items()}
     recipe = searched.recipe(point)
     basis = np.array(searched.basis())

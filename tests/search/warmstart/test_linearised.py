@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +14,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from search.warmstart.linearised import Linearisation, LinearisedLosses
+from search.warmstart.linearised import (
+    Linearisation,
+    LinearisedLosses,
+    Regularisation,
+    TrustRegion,
+)
 
 
 def linearised(at: Tensor, margins: Callable[[Tensor], Tensor]) -> Linearisation:
@@ -76,7 +83,7 @@ def test_a_second_point_brings_the_model_nearer_around_it() -> None:
     assert error[1] < 0.2 * error[0]
 
 
-def test_an_emphasis_weighs_the_mean_of_its_axis() -> None:
+def test_a_scalarization_weighs_the_mean_of_its_axis() -> None:
     model = LinearisedLosses(["a", "b", "a"])
     margins = torch.tensor([0.0, 1.0, 2.0])
     losses = 3.0 * softplus(-margins / 3.0)  # at temperature 3
@@ -84,17 +91,12 @@ def test_an_emphasis_weighs_the_mean_of_its_axis() -> None:
     torch.testing.assert_close(model.loss(margins, {"a": 3.0, "b": 0.5}), expected)
 
 
-def minimum(model: LinearisedLosses, **changes: object) -> Tensor:
-    settings: dict[str, object] = {
-        "centre": torch.zeros(2),
-        "radius": 0.5,
-        "prior": torch.zeros(2),
-        "pull": 0.0,
-        "noise": 0.0,
-        "bounds": (-9.0, 9.0),
-        "seed": 0,
-    }
-    return model.minimise({"a": 1.0}, **{**settings, **changes})  # type: ignore[arg-type]
+def minimum(model: LinearisedLosses, **changes: Any) -> Tensor:
+    region = TrustRegion(torch.zeros(2), radius=0.5, bounds=(-9.0, 9.0))
+    regular = Regularisation(torch.zeros(2), prior_l2=0.0, weight_noise_std=0.0, seed=0)
+    of_region = {key: changes[key] for key in changes.keys() & {"centre", "bounds"}}
+    others = {key: changes[key] for key in changes.keys() - of_region.keys()}
+    return model.minimise({"a": 1.0}, replace(region, **of_region), replace(regular, **others))
 
 
 @pytest.fixture
@@ -118,15 +120,17 @@ def test_the_minimum_stays_within_the_bounds(rising: LinearisedLosses) -> None:
     assert minimum(rising, bounds=(-0.1, 0.1))[0].item() == pytest.approx(0.1)
 
 
-def test_the_pull_settles_where_it_balances_the_slope(rising: LinearisedLosses) -> None:
-    """Of 3 softplus(-w / 3) + pull w^2 / 2, a mean of two weights: pull w = sigmoid(-w / 3)."""
-    found = minimum(rising, pull=4.0)[0].item()
+def test_the_penalty_settles_where_it_balances_the_slope(rising: LinearisedLosses) -> None:
+    """Of 3 softplus(-w / 3) + l2 w^2 / 2, a mean of two weights: l2 w = sigmoid(-w / 3)."""
+    found = minimum(rising, prior_l2=4.0)[0].item()
     assert 4.0 * found == pytest.approx(torch.sigmoid(torch.tensor(-found / 3)).item(), abs=0.02)
 
 
 def test_noise_keeps_away_from_large_weights(rising: LinearisedLosses) -> None:
     """Under noise of more than a weight's own size, its loss grows with it."""
     centre = torch.tensor([1.0, 0.0])
-    plain, noisy = (minimum(rising, centre=centre, noise=noise)[0].item() for noise in (0.0, 9.0))
+    plain, noisy = (
+        minimum(rising, centre=centre, weight_noise_std=noise)[0].item() for noise in (0.0, 9.0)
+    )
     assert plain == pytest.approx(1.5)
     assert noisy < 1.0

@@ -1,8 +1,9 @@
-"""The gradient warm start: lowers the loss, repeats with its seed, and is held by its pull."""
+"""The gradient warm start: lowers the loss, repeats with its seed, and is held near its prior."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from search.config import SearchConfig
 from search.config.search import WarmStartConfig
 from search.runs.rundir import RunDir
 from search.runs.workbench import Workbench, open_workbench
-from search.warmstart.descent import Descent, State, grouped
-from search.warmstart.warmstart import warm_start
+from search.warmstart import probe_losses
+from search.warmstart.descent import Descent, Iterate
+from search.warmstart.probe_losses import GroupLosses, LossGroups, ProbeLosses, grouped
+from search.warmstart.warmstart import WarmStart, scalarizations, warm_start
 from synth.probes.probe import Probe
 
 
@@ -36,7 +39,7 @@ def started(
     home: RunDir | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[list[Recipe], int]:
-    return warm_start(
+    start = WarmStart(
         bench.engine,
         bench.resident(bench.space.beginning()),
         bench.space,
@@ -45,12 +48,10 @@ def started(
         validation,
         objectives=("domain", "harmless"),
         limited=limited,
-        config=config,
-        whole=False,
+        sum_over_tokens=False,
         seed=seed,
-        home=home,
-        progress=progress,
     )
+    return warm_start(start, config, home, progress)
 
 
 def descend(
@@ -80,14 +81,14 @@ def test_a_descent_makes_the_searched_answers_likelier(bench: Workbench) -> None
     assert after["domain"] + after["harmless"] > before["domain"] + before["harmless"]
 
 
-def test_a_ring_point_favours_its_objective(bench: Workbench) -> None:
+def test_a_scalarization_favours_its_objective(bench: Workbench) -> None:
     _, domain, harmless = (scores(bench, one) for one in descend(bench, ring=3)[:3])
     assert domain["domain"] > harmless["domain"]
     assert harmless["harmless"] > domain["harmless"]
 
 
-def test_steps_left_over_go_to_the_ring(bench: Workbench) -> None:
-    """Four steps are the balanced recipe's alone; with twelve, two of the ring get two each."""
+def test_steps_left_over_go_to_the_other_scalarizations(bench: Workbench) -> None:
+    """Four steps are the balanced recipe's alone; with twelve, two more get two each."""
     done: list[tuple[int, int]] = []
     started(
         bench,
@@ -119,7 +120,7 @@ def test_the_noise_changes_the_recipe(bench: Workbench) -> None:
     assert descend(bench, noise=0.0) != descend(bench)
 
 
-def test_a_pull_brings_the_recipe_nearer_to_the_prior_and_leaves_the_steps(
+def test_a_penalty_brings_the_recipe_nearer_to_the_prior_and_leaves_the_steps(
     bench: Workbench, linearised: list[torch.Tensor]
 ) -> None:
     free, *_ = descend(bench, pull=0.0)
@@ -140,21 +141,22 @@ def stopped(
         What was linearised, where it went back to, and how many steps it says it took.
     """
     made: list[list[float]] = []
-    measure = Descent._measure
+    measure = ProbeLosses.measure
 
-    def measured(self: Descent, knots: torch.Tensor) -> dict[str, Any]:
+    def measured(self: ProbeLosses, knots: torch.Tensor) -> GroupLosses:
         found = measure(self, knots)
+        assert found is not None
         made.append(knots.tolist())
         loss = losses[min(len(made), len(losses)) - 1]
-        return {**found, "validation": [loss] * len(found["validation"])}
+        return replace(found, validation=[loss] * len(found.validation))
 
-    monkeypatch.setattr(Descent, "_measure", measured)
+    monkeypatch.setattr(ProbeLosses, "measure", measured)
     config = WarmStartConfig(steps=20, ring=1, patience=2)
     solution, ends = Descent.solution, []
 
-    def ended(self: Descent, state: State, *args: Any) -> torch.Tensor:
-        ends.append(state.point.at.tolist())
-        return solution(self, state, *args)
+    def ended(self: Descent, end: Iterate, *args: Any) -> torch.Tensor:
+        ends.append(end.point.at.tolist())
+        return solution(self, end, *args)
 
     monkeypatch.setattr(Descent, "solution", ended)
     _, steps = started(bench, config, bench.probes.split("validation").probes)
@@ -185,13 +187,12 @@ def test_losses_that_say_when_to_stop_are_those_of_all_probes(bench: Workbench) 
         for probes in (bench.search_probes, validation)
     )
     first = bench.space.beginning()
-    config = WarmStartConfig()
-    descent = Descent(
-        bench.engine, bench.resident(first), bench.space, first, groups, kept, config, True, None
+    losses = ProbeLosses(
+        bench.engine, bench.resident(first), bench.space, first, LossGroups(groups, kept, True)
     )
-    begin = descent.linearise(descent.prior)
+    begin = Descent(losses, WarmStartConfig(), 0, None).linearise(losses.prior)
     assert begin is not None
-    recipe = descent.recipe(descent.prior)
+    recipe = losses.recipe(losses.prior)
     bench.resident(recipe).apply(recipe, bench.live)
     for axis in ("domain", "honest"):
         rows = [probe for probe in (*bench.search_probes, *validation) if probe.axis == axis]
@@ -214,15 +215,15 @@ def test_after_a_stop_no_linearisation_is_made_twice(
     bench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = descend(bench, ring=3)
-    measure, made = Descent._measure, []
+    measure, made = ProbeLosses.measure, []
 
-    def stopping(self: Descent, knots: torch.Tensor) -> dict[str, Any]:
+    def stopping(self: ProbeLosses, knots: torch.Tensor) -> GroupLosses | None:
         if len(made) == 2:
             raise KeyboardInterrupt
         made.append(knots)
         return measure(self, knots)
 
-    monkeypatch.setattr(Descent, "_measure", stopping)
+    monkeypatch.setattr(ProbeLosses, "measure", stopping)
     with pytest.raises(KeyboardInterrupt):
         descend(bench, ring=3, home=RunDir(tmp_path))
     made.clear()
@@ -233,14 +234,13 @@ def test_after_a_stop_no_linearisation_is_made_twice(
 def test_a_merge_that_overflows_is_stepped_back_from(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measure, made = Descent._measure, []
+    measure, made = ProbeLosses.measure, []
 
-    def overflowing(self: Descent, knots: torch.Tensor) -> dict[str, Any]:
+    def overflowing(self: ProbeLosses, knots: torch.Tensor) -> GroupLosses | None:
         made.append(knots)
-        broken = {"losses": None, "gradients": None}
-        return broken if len(made) == 2 else measure(self, knots)
+        return None if len(made) == 2 else measure(self, knots)
 
-    monkeypatch.setattr(Descent, "_measure", overflowing)
+    monkeypatch.setattr(ProbeLosses, "measure", overflowing)
     descend(bench, steps=3)
     prior, far, near = made
     first, second = ((knots - prior).abs().max().item() for knots in (far, near))
@@ -250,6 +250,22 @@ def test_a_merge_that_overflows_is_stepped_back_from(
 def test_a_prior_that_overflows_is_refused(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Descent, "_backward", lambda self, group: float("nan"))
+    logprobs = probe_losses.answer_logprobs
+
+    def overflowing(*args: Any) -> Any:
+        logprob, *rest = logprobs(*args)
+        return logprob * torch.nan, *rest
+
+    monkeypatch.setattr(probe_losses, "answer_logprobs", overflowing)
     with pytest.raises(SafemergeError, match=r"not finite.*set search.warm_start.steps = 0"):
         descend(bench)
+
+
+def test_scalarizations_favour_one_objective_at_a_time_and_then_go_further_out() -> None:
+    assert scalarizations(("a", "b"), 4) == [
+        {"a": 1.0, "b": 1.0},
+        {"a": 1.0, "b": 0.5},
+        {"a": 0.5, "b": 1.0},
+        {"a": 1.0, "b": 0.25},
+    ]
+    assert scalarizations(("a",), 4) == [{"a": 1.0}]

@@ -1,0 +1,166 @@
+"""Losses of groups of probes at merge weights, and their gradients through the merge.
+
+The merged model is a differentiable function of its merge weights, so one backward pass over a
+group of probes gives the gradient in all of them, d loss / d w[g, s] = <dL/dW_g, d W_g / d w[g, s]>
+(`safemerge.live`). The coordinates are the knots of a space's weights; all else of a recipe is as
+where the warm start begins.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import torch
+from torch import Tensor
+
+from safemerge.live import LiveGradient
+from safemerge.recipe import Recipe
+from safemerge.resident import ResidentMerge
+from search.space.space import Space
+from synth.engines.batches import Batch, answer_logprobs
+from synth.engines.transformers import TransformersEngine
+from synth.probes.probe import Probe
+
+_RANK_STEP = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeGroup:
+    """Some probes of one axis, tokenised: one backward pass."""
+
+    axis: str
+    batches: tuple[Batch, ...]
+    size: int
+
+
+def grouped(
+    engine: TransformersEngine, probes: Sequence[Probe], axes: Sequence[str], size: int, seed: int
+) -> tuple[ProbeGroup, ...]:
+    """All probes of the axes, shuffled, in groups of `size` of one axis; the last has the rest."""
+    groups = []
+    for axis in axes:
+        rows = [probe for probe in probes if probe.axis == axis]
+        random.Random(f"{seed}/{axis}").shuffle(rows)
+        for start in range(0, len(rows), size):
+            pairs = [(probe.prompt, probe.answer) for probe in rows[start : start + size]]
+            groups.append(ProbeGroup(axis, engine.encode(pairs), len(pairs)))
+    return tuple(groups)
+
+
+@dataclass(frozen=True, slots=True)
+class LossGroups:
+    """What a loss is taken of."""
+
+    search: tuple[ProbeGroup, ...]  # groups of search probes, of which gradients are taken too
+    validation: tuple[ProbeGroup, ...]  # groups of validation probes; may be empty
+    sum_over_tokens: bool  # the loss is of the whole answer, not the mean over its tokens
+
+
+@dataclass(frozen=True, slots=True)
+class GroupLosses:
+    """Mean losses of groups at some knots."""
+
+    losses: list[float]  # (n_search_groups,)
+    gradients: list[list[float]]  # (n_search_groups, n_knots * n_sources), of `losses`
+    validation: list[float]  # (n_validation_groups,)
+
+
+class ProbeLosses:
+    """Losses as a function of the knots of a space's weights.
+
+    Attributes:
+        groups: what they are taken of.
+        space: whose weights these are.
+        prior: (n_knots * n_sources,), the knots of the recipe it begins with.
+    """
+
+    def __init__(
+        self,
+        engine: TransformersEngine,
+        resident: ResidentMerge,
+        space: Space,
+        begin: Recipe,
+        groups: LossGroups,
+    ) -> None:
+        """Measure nothing yet.
+
+        Args:
+            engine: whose model gives the loss; merges are written into it.
+            resident: the merge, over the same place groups as the space.
+            space: whose recipes are measured.
+            begin: a recipe of the space, whose weights are the prior.
+            groups: of tokenised probes.
+        """
+        self.groups, self.space = groups, space
+        self.prior = torch.tensor(space.knots(begin), dtype=torch.float32).flatten()
+        self._model = engine.model
+        self._resident = resident
+        self._live = LiveGradient(engine.model, resident)
+        self._begin = begin
+        self._basis = torch.tensor(space.basis(), dtype=torch.float32)  # (n_place_groups, n_knots)
+
+    def measure(self, knots: Tensor) -> GroupLosses | None:
+        """Losses and gradients at some knots; None where they are not finite, as of an overflow."""
+        losses: list[float] = []
+        gradients: list[list[float]] = []
+        with self._live.at(self.recipe(knots)) as by_place:
+            for group in self.groups.search:
+                losses.append(self._backward(group))
+                at_places = by_place.to(self._basis)  # (n_place_groups, n_sources)
+                gradients.append((self._basis.T @ at_places).flatten().tolist())
+                by_place.zero_()
+            with torch.no_grad():
+                validation = [
+                    sum(self._loss(batch).item() for batch in group.batches) / group.size
+                    for group in self.groups.validation
+                ]
+        if not all(map(math.isfinite, chain(losses, *gradients, validation))):
+            return None
+        return GroupLosses(losses, gradients, validation)
+
+    def by_axis(self, measured: GroupLosses) -> dict[str, float]:
+        """The mean loss of each axis over search and validation probes."""
+        groups = [*self.groups.search, *self.groups.validation]
+        totals: dict[str, float] = defaultdict(float)
+        sizes = Counter[str]()
+        for group, loss in zip(groups, measured.losses + measured.validation, strict=True):
+            totals[group.axis] += loss * group.size
+            sizes[group.axis] += group.size
+        return {axis: total / sizes[axis] for axis, total in totals.items()}
+
+    def recipe(self, knots: Tensor, rank_factor: float = 1.0) -> Recipe:
+        """The recipe at some knots, with the rank ratios of the first one times a factor."""
+        rows = (self._basis @ knots.view(self._basis.shape[1], -1)).tolist()
+        weights = {
+            group: dict(zip(self._resident.source_names, row, strict=True))
+            for group, row in zip(self._resident.groups, rows, strict=True)
+        }
+        ratios = {group: rank_factor * r for group, r in self._begin.rank_ratio.items()}
+        return self.space.adjusted(self._begin, weights=weights, rank_ratios=ratios)
+
+    def rank_factors(self) -> list[float]:
+        """Half and twice, as far as they keep most rank ratios within their range."""
+        low, high = self.space.ranges.rank_ratio
+        ratios = self._begin.rank_ratio.values()
+        factors = (1.0 / _RANK_STEP, _RANK_STEP)
+        return [f for f in factors if 2 * sum(low <= f * r <= high for r in ratios) > len(ratios)]
+
+    def _backward(self, group: ProbeGroup) -> float:
+        """The mean loss of a group; its gradient goes where `LiveGradient` collects it."""
+        total = 0.0
+        for batch in group.batches:
+            loss = self._loss(batch) / group.size
+            torch.autograd.backward(loss)
+            total += loss.item()
+        return total
+
+    def _loss(self, batch: Batch) -> Tensor:
+        """The sum over a batch of the loss of each answer."""
+        logits = self._model(**batch.model_kwargs()).logits
+        logprob, tokens, _ = answer_logprobs(logits, batch)
+        return -(logprob if self.groups.sum_over_tokens else logprob / tokens).sum()
