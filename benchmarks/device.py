@@ -31,7 +31,7 @@ from random_models import Size, config, shapes
 from torch import Tensor
 
 from safemerge.factors import factorise
-from safemerge.methods import METHODS, Choice, Method, Site
+from safemerge.methods import METHODS, Method, Selection, Site
 
 SIZES = {
     "tiny": Size(layers=2, width=64, inner=160, vocabulary=512),
@@ -149,7 +149,7 @@ def prepared_apply(
     """What a trial does to these matrices; everything that it finds ready is made here."""
     params = method.parse({"rank_limit": RANK_RATIO} if method.spectral else {})
     numbers = {n: (span.default,) * N_SOURCES for n, span in method.per_source.items()}
-    choice = Choice(RANK_RATIO if method.spectral else None, per_source=numbers)
+    selection = Selection(RANK_RATIO if method.spectral else None, per_source=numbers)
     weights = torch.tensor([0.5, 0.3, 0.4], device=matrices[0][1].device)
     held = []
     for tensor, base, deltas in matrices:
@@ -158,7 +158,7 @@ def prepared_apply(
 
     def apply() -> None:
         for base, out, state in held:
-            chosen = state if method.select is None else method.select(state, choice, params)
+            chosen = state if method.select is None else method.select(state, selection, params)
             method.merge_into(out, base, chosen, weights, params)
 
     return apply

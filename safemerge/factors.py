@@ -4,16 +4,13 @@ Trailing triplets that hold less than 3e-6 of a delta in the Frobenius norm are 
 directions are arbitrary, and methods that make directions count whatever their singular value
 (TSV-M, Iso-C) would merge noise. So a LoRA of rank 16 has 16 triplets.
 
-Four ways to the same triplets, ours in their choice:
+Three ways to the same triplets:
 
 - of low rank, found out by one random projection: within those 3e-6;
-- exact, by LAPACK in float32;
-- exact, by the Gram matrix of the short side in float64, twice as fast on long matrices. A Gram
-  matrix squares the condition, so it is taken only where the smallest singular value is above
-  1e-5 of the largest: columns are then orthonormal to 1e-6, like LAPACK's in float32;
 - randomised, where only leading triplets are asked for, an eighth of them at most: subspace
-  iteration, with the error of the kept part measured from step to step. Where it is not under 1e-3
-  (flat spectra, ties at the cut), the exact way is taken.
+  iteration (Halko et al. 2011, 0909.4061, algorithm 4.4), with the error of the kept part measured
+  from step to step. Where it is not under 1e-3 (flat spectra, ties at the cut), it is dropped;
+- exact, by LAPACK in float32, for all else.
 """
 
 from __future__ import annotations
@@ -27,15 +24,15 @@ from torch import Tensor
 
 from safemerge.store import TensorStore, content_key
 
-_SMALL = 256  # a full SVD of this short a side takes 10 ms; nothing else is worth its while
-_LONG = 1.5  # sides' ratio from which the Gram matrix in float64 beats LAPACK in float32 (measured)
-_GRAM_FLOOR = 1e-10  # least eigenvalue of the Gram matrix over the largest
+FACTORS_VERSION = 2
+"""Of the results of `factorise`: another one leaves the files of this one unused."""
+
+_SMALL = 256  # of this short a side a full SVD takes no time worth saving
 _LEADING_FRAC = 1 / 8  # up to this share of the rank the randomised ways are tried
 _STEPS = 8  # of subspace iteration; a try that fails ends after three: a fifth of the exact way
 _PROBES = 32
 _ERROR = 1e-3  # relative Frobenius error of the kept part
-_NOTHING = 3e-6  # a LoRA's product added to float32 weights leaves 1.5e-6 beside it (measured)
-_VERSION = 1  # of the results of `factorise`: another one leaves the files of this one unused
+_NOTHING = 3e-6  # a LoRA's product added to float32 weights leaves 1.5e-6 beside it
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,24 +80,16 @@ def factorise(delta: Tensor, rank: int | None = None) -> Factors:
         norm. The same delta and rank give the same bits.
     """
     matrix = delta.float()
-    if rank is None:
-        return _trimmed(_all_triplets(matrix))
-    if min(matrix.shape) > _SMALL and rank <= _LEADING_FRAC * min(matrix.shape):
-        found = _leading(matrix, rank)
-        if found is not None:
-            return _trimmed(found)
-    return factorise(matrix).leading(rank)
-
-
-def _all_triplets(matrix: Tensor) -> Factors:
-    found = low_rank(matrix)
-    short, long = sorted(matrix.shape)
-    if found is None and short > _SMALL and long >= _LONG * short:
-        found = _by_gram(matrix)
-    if found is not None:
-        return found
-    u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
-    return Factors(u, s, vh.T)
+    short, factors = min(matrix.shape), None
+    if rank is not None and short > _SMALL and rank <= _LEADING_FRAC * short:
+        factors = _leading(matrix, rank)
+    if factors is None:
+        factors = low_rank(matrix)
+    if factors is None:
+        u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
+        factors = Factors(u, s, vh.T)
+    trimmed = _trimmed(factors)
+    return trimmed if rank is None else trimmed.leading(rank)
 
 
 def _trimmed(factors: Factors) -> Factors:
@@ -110,7 +99,7 @@ def _trimmed(factors: Factors) -> Factors:
 
 
 def low_rank(delta: Tensor) -> Factors | None:
-    """All triplets of a delta of low rank, by one random projection: a twentieth of a full SVD.
+    """All triplets of a delta of low rank, by one random projection.
 
     Args:
         delta: (out, in), any floating dtype.
@@ -144,20 +133,6 @@ def _random(matrix: Tensor, size: int) -> Tensor:
     return torch.randn(matrix.shape[1], size, generator=random).to(matrix.device)
 
 
-def _by_gram(matrix: Tensor) -> Factors | None:
-    """Exact factors from the eigenvectors of the short side, or None where it is too ill for it."""
-    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    exact = wide.double()
-    values, vectors = torch.linalg.eigh(exact @ exact.T)
-    if values[0] <= _GRAM_FLOOR * values[-1]:
-        return None
-    s = values.flip(0).sqrt()
-    short = vectors.flip(1)
-    long = ((exact.T @ short) / s).float()
-    u, v = (short.float(), long) if wide is matrix else (long, short.float())
-    return Factors(u, s.float(), v)
-
-
 def _leading(matrix: Tensor, rank: int) -> Factors | None:
     """Leading triplets by subspace iteration, or None where they do not settle.
 
@@ -172,8 +147,8 @@ def _leading(matrix: Tensor, rank: int) -> Factors | None:
     left = torch.linalg.qr(matrix @ vectors[:, :size]).Q  # (out, size)
     image = change = None
     for remaining in reversed(range(_STEPS)):
-        found = _within(left, left.T @ matrix)
-        kept = found.leading(rank)
+        current = _within(left, left.T @ matrix)
+        kept = current.leading(rank)
         before, image = image, kept.u @ (kept.s[:, None] * (kept.v.T @ probe))
         if before is not None:
             last = change
@@ -184,7 +159,7 @@ def _leading(matrix: Tensor, rank: int) -> Factors | None:
                 return kept
             if last is not None and change * shrink**remaining > _ERROR:
                 return None  # it will not settle in time
-        left = torch.linalg.qr(matrix @ found.v).Q
+        left = torch.linalg.qr(matrix @ current.v).Q
     return None
 
 
@@ -195,16 +170,15 @@ def factoriser(store: TensorStore | None) -> Factoriser:
     triplets asked for, and the version of what computes them, so it serves every run, method and
     set of sources in which that delta occurs, and can never be stale.
     """
-
     if store is None:
         return factorise
 
     def factors(delta: Tensor, rank: int | None = None) -> Factors:
-        key = content_key({"delta": delta.float()}, (_VERSION, rank))
-        return Factors(**store.kept(key, lambda: _as_tensors(factorise(delta, rank)), delta.device))
+        def compute() -> dict[str, Tensor]:
+            computed = factorise(delta, rank)
+            return {"u": computed.u, "s": computed.s, "v": computed.v}
+
+        key = content_key({"delta": delta.float()}, (FACTORS_VERSION, rank))
+        return Factors(**store.kept(key, compute, delta.device))
 
     return factors
-
-
-def _as_tensors(factors: Factors) -> dict[str, Tensor]:
-    return {"u": factors.u, "s": factors.s, "v": factors.v}

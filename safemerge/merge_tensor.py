@@ -20,7 +20,7 @@ from torch import Tensor
 from safemerge.factors import Factoriser
 from safemerge.inputs import Inputs
 from safemerge.methods import Method, Params, Site, State
-from safemerge.methods.common.adapt_layout import laid_out
+from safemerge.methods.common.adapt_layout import adapt_layout
 from safemerge.names import place_of
 from safemerge.recipe import Recipe
 
@@ -57,12 +57,12 @@ class MergeJob:
 
     def method_of(self, name: str) -> Method:
         """The method for a tensor's role and layout."""
-        return laid_out(self.method.for_role(self.inputs.role(name)), self.inputs.layout(name))
+        return adapt_layout(self.method.for_role(self.inputs.role(name)), self.inputs.layout(name))
 
-    def site(self, name: str, importance: Tensor | None = None) -> Site:
-        """What the preparation of a tensor depends on beside its numbers."""
+    def site(self, name: str, importance: Tensor | None = None, begin: int = 0) -> Site:
+        """What the preparation of a tensor, or of its entries from `begin` on, depends on."""
         sources = tuple(source.name for source in self.recipe.sources)
-        return Site(name, sources, self.svd, importance)
+        return Site(name, sources, self.svd, importance, begin)
 
     def prepare(self, name: str, group: str) -> PreparedTensor:
         """Read one tensor from all checkpoints and prepare it.
@@ -87,8 +87,8 @@ def select(
     method = tensor.method
     if method.select is None:
         return tensor.state
-    choice = method.choice(recipe, tensor.group, peak.get(tensor.module))
-    return method.select(tensor.state, choice, params)
+    selection = method.selection(recipe, tensor.group, peak.get(tensor.module))
+    return method.select(tensor.state, selection, params)
 
 
 def weights_at(tensor: PreparedTensor, recipe: Recipe) -> Tensor:
@@ -108,35 +108,35 @@ def keeps_pieces(job: MergeJob, name: str) -> bool:
     """Whether `merge_pieces` goes through a tensor twice and holds its pieces in between."""
     method, shape = job.method_of(name), job.inputs.base.tensors[name].shape
     small = method.footprint(shape, len(job.inputs.sources)) <= KEPT_PIECES_BYTES
-    return method.gather is not None and small
+    return method.sums is not None and small
 
 
 def merge_pieces(out: Tensor, job: MergeJob, name: str, group: str) -> None:
-    """Read one tensor of a method with `in_pieces` and write it merged, piece by piece.
+    """Read one tensor of a `piecewise` method and write it merged, piece by piece.
 
     `out` is contiguous, of the base's shape and any floating dtype.
     """
     recipe, params, device = job.recipe, job.params, torch.device(job.device)
     method = job.method_of(name)
-    choice, site = method.choice(recipe, group), job.site(name)
+    selection = method.selection(recipe, group)
 
     def pieces() -> Iterator[tuple[slice, Tensor, State]]:
         entries = PIECE_ENTRIES if device.type == "cpu" else DEVICE_PIECE_ENTRIES
         for piece, base, deltas in job.inputs.pieces(name, entries, device):
-            assert method.in_pieces is not None
-            yield piece, base, method.in_pieces(deltas, piece.start, choice, params, site)
+            state = method.prepare(base, deltas, params, job.site(name, begin=piece.start))
+            if method.select is not None:
+                state = method.select(state, selection, params)
+            yield piece, base, state
 
+    summed = () if method.sums is None else method.sums(params)
     sums: dict[str, Tensor] = {}
     kept: list[tuple[slice, Tensor, State]] = []
-    if method.gather is not None:
+    if summed:
         keeps = keeps_pieces(job, name)
         for piece in pieces():
-            _, base, state = piece
-            terms = method.gather(base, state, params)
-            if not terms:  # nothing, with these parameters
-                break
-            for key, term in terms.items():
-                sums[key] = sums[key] + term if key in sums else term
+            _, _, state = piece
+            for key in summed:
+                sums[key] = sums[key] + state[key] if key in sums else state[key]
             if keeps:
                 kept.append(piece)
     weights, flat = torch.tensor(recipe.weights_at(group), device=device), out.view(-1)

@@ -223,7 +223,7 @@ class _StreamedMerge:
         method, count = self.job.method_of(name), len(inputs.sources)
         together, one_by_one = inputs.held_bytes(name)
         written = math.prod(info.shape) * self._out_dtype(name).itemsize
-        if method.in_pieces is None:
+        if not method.piecewise:
             return one_by_one + written + method.footprint(info.shape, count)
         if keeps_pieces(self.job, name):
             return together + written + info.nbytes + method.footprint(info.shape, count)
@@ -235,7 +235,7 @@ class _StreamedMerge:
         if group is None:
             return job.inputs.base.load(spec.name).to(spec.dtype)
         out = torch.empty(spec.shape, dtype=spec.dtype)
-        if job.method_of(spec.name).in_pieces is not None:
+        if job.method_of(spec.name).piecewise:
             merge_pieces(out, job, spec.name, group)
         else:
             tensor = job.prepare(spec.name, group)

@@ -213,17 +213,17 @@ class ResidentMerge:
         merge_tensor(out, self._tensors[name], state, recipe, params)
 
     def _selection(self, name: str, recipe: Recipe, params: Params) -> State:
-        """The state at a recipe's choice.
+        """The state at a recipe's selection.
 
-        The last one of each tensor is remembered, since a gradient descent stays at one choice.
+        The last one of each tensor is remembered, since a gradient descent stays at one selection.
         Where `select` is slow, all are kept in the store: a search draws rank ratios from a few.
         """
         tensor = self._tensors[name]
         method = tensor.method
         if method.select is None:
             return tensor.state
-        choice = method.choice(recipe, tensor.group, self._peak.get(tensor.module))
-        key = (choice, method.select_key(params))
+        selection = method.selection(recipe, tensor.group, self._peak.get(tensor.module))
+        key = (selection, None if method.slow_select else params)
         known = self._selected.get(name)
         if known is not None and known[0] == key:
             return known[1]

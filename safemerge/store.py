@@ -38,8 +38,7 @@ class TensorStore:
     Args:
         folder: where the files live; created on the first write.
         limit_gb: size of the folder in gigabytes (1e9 bytes). Over it, the files that nobody has
-            used for longest go first, but never one that this store was asked for: a run that
-            needs more than the limit keeps what came first instead of writing in circles.
+            used for longest go first, but never one that this store was asked for.
     """
 
     folder: Path
@@ -57,8 +56,7 @@ class TensorStore:
         Args:
             key: of `content_key`, over all that `compute` depends on, its own version included.
             compute: gives the tensors.
-            device: where those that were kept are wanted. On a CPU they are mapped into memory, not
-                read: what is not used costs nothing.
+            device: where those that were kept are wanted; a CPU maps the file into memory.
         """
         path = self.folder / f"{key}.safetensors"
         self._asked.add(path.name)
@@ -88,8 +86,7 @@ class TensorStore:
     def _make_room(self, size: int) -> bool:
         """Delete what is oldest until `size` more bytes fit; False where they cannot.
 
-        Another process may delete or add files meanwhile: a file that is gone is no error, and
-        one that a reader has open stays readable for it.
+        Another process may delete or add files meanwhile, so a file that is gone is no error.
         """
         entries: list[tuple[float, int, Path]] = []
         for path in self.folder.iterdir():

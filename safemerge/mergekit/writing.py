@@ -95,7 +95,7 @@ def _per_model(
 ) -> Iterator[dict[str, object]]:
     """The parameters of each source, in order."""
     weights = {group: recipe.weights_at(group) for group in place.values()}
-    choices = {group: method.choice(recipe, group).per_source for group in place.values()}
+    choices = {group: method.selection(recipe, group).per_source for group in place.values()}
     weighted = "weight" in facts.per_model or facts.merges == "two"
     if not weighted and {w for ws in weights.values() for w in ws} != {1.0}:
         raise RecipeError(
@@ -124,7 +124,7 @@ def _of_all(
         shares = {group: _share(*of_two) for group, of_two in weights.items()}
         return {"t": write_setting({name: shares[group] for name, group in place.items()})}
     if "select_topk" in facts.per_source:
-        densities = {g: method.choice(recipe, g).per_source["density"] for g in place.values()}
+        densities = {g: method.selection(recipe, g).per_source["density"] for g in place.values()}
         for group, of_sources in densities.items():
             if len(set(of_sources)) > 1:
                 raise RecipeError(

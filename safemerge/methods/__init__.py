@@ -28,9 +28,10 @@ from safemerge.methods import (
     ties,
     tsvm,
 )
-from safemerge.methods.common.base import Choice, Method, Params, Site, Span, State
+from safemerge.methods.common.method import Method, Selection, Site, Span, State
+from safemerge.methods.common.params import Params
 
-__all__ = ["METHODS", "Choice", "Method", "Params", "Site", "Span", "State", "get_method"]
+__all__ = ["METHODS", "Method", "Params", "Selection", "Site", "Span", "State", "get_method"]
 
 METHODS: dict[str, Method] = {
     method.name: method

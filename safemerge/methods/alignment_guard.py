@@ -1,6 +1,6 @@
-"""Damp the part of each delta that lies inside the alignment subspace. Ours.
+"""Damp the part of each delta that lies inside the alignment subspace.
 
-After the cheap surrogate of AlignMerge 2512.16245 that methods.md 4.18 suggests, not its algorithm.
+A closed-form stand-in for the subspace term of AlignMerge (2512.16245), which optimises instead.
 With U_k (out, k), V_k (in, k) the leading singular vectors of the aligned source's delta:
 
     P(D)  = U_k U_k' D V_k V_k'
@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from safemerge.methods import task_arithmetic
-from safemerge.methods.common.aligned import Aligned
-from safemerge.methods.common.base import Choice, Method, Site, Span, State
-from safemerge.methods.common.deltas import add_deltas
+from safemerge.methods.common.method import Method, Selection, Site, Span, State
+from safemerge.methods.common.params import Aligned
 from safemerge.methods.common.ranks import RankLimited, bytes_held, kept_rank
+from safemerge.methods.common.weighted_sum import add_deltas
 
 # Share of the rank that counts as alignment where a recipe does not say: a tenth, which of a delta
 # that has nothing to do with alignment holds a hundredth.
@@ -30,63 +30,42 @@ _RANK_RATIO = 0.1
 
 
 class AlignmentGuardParams(Aligned, RankLimited):
-    """Parameters of the alignment guard.
-
-    Args:
-        scale: alpha, in [0, 10].
-        aligned: name of the aligned source.
-        rank_limit: share of the rank for which directions are computed, in (0, 1].
-    """
+    """Parameters of the alignment guard; see `Aligned` and `RankLimited`."""
 
 
 def prepare(base: Tensor, deltas: Tensor, params: AlignmentGuardParams, site: Site) -> State:
     """Factorise the aligned source's delta and turn the others into its basis.
 
-    Args:
-        base: (out, in); unused.
-        deltas: (n_sources, out, in), float32.
-        params: `aligned`, `rank_limit`.
-        site: its `svd` gives the factors.
-
     Returns:
         `deltas` (n_sources, out, in); `u` (out, c), `v` (in, c), the triplets that were computed;
         `core` (n_sources, c, c) = U'D_i V, zero for the aligned source.
     """
-    aligned = params.index(site)
+    aligned = params.index(site.sources)
     factors = site.svd(deltas[aligned], params.computed_rank(base))
     core = torch.stack([factors.u.T @ delta @ factors.v for delta in deltas])
     core[aligned] = 0.0
     return {"deltas": deltas, "u": factors.u, "v": factors.v, "core": core}
 
 
-def select(state: State, choice: Choice, params: AlignmentGuardParams) -> State:
+def select(state: State, selection: Selection, params: AlignmentGuardParams) -> State:
     """Cut to the leading directions and damp by source.
 
     Args:
-        state: what `prepare` returned.
-        choice: `rank_ratio`, the share k / min(out, in), by default a tenth; `rho` of each source.
-        params: unused.
+        selection: `rank_ratio`, the share k / min(out, in), a tenth by default; `rho` by source.
 
     Returns:
         `deltas`; `u` (out, k), `v` (in, k); `core` (n_sources, k, k) = rho_i C_i.
     """
     u, v, core = state["u"], state["v"], state["core"]
-    ratio = _RANK_RATIO if choice.rank_ratio is None else choice.rank_ratio
+    ratio = _RANK_RATIO if selection.rank_ratio is None else selection.rank_ratio
     k = kept_rank(min(u.shape[0], v.shape[0]), 1, ratio)
-    rho = torch.tensor(choice.per_source["rho"], dtype=core.dtype, device=core.device)
+    rho = torch.tensor(selection.per_source["rho"], dtype=core.dtype, device=core.device)
     damped = rho[:, None, None] * core[:, :k, :k]
     return {"deltas": state["deltas"], "u": u[:, :k], "v": v[:, :k], "core": damped}
 
 
 def combine(base: Tensor, state: State, weights: Tensor, params: AlignmentGuardParams) -> Tensor:
-    """Task arithmetic less the damped part.
-
-    Args:
-        base: (out, in).
-        state: what `select` returned.
-        weights: (n_sources,), any finite value.
-        params: `scale`.
-    """
+    """Task arithmetic less the damped part."""
     added = add_deltas(base, state, task_arithmetic.weigh(state, weights, params), params)
     core = torch.tensordot(params.scale * weights, state["core"], dims=1)
     guarded: Tensor = added - state["u"] @ core @ state["v"].T
@@ -95,7 +74,6 @@ def combine(base: Tensor, state: State, weights: Tensor, params: AlignmentGuardP
 
 METHOD = Method(
     name="alignment_guard",
-    source="ours, after the surrogate in methods.md 4.18 of 2512.16245",
     params=AlignmentGuardParams,
     prepare=prepare,
     select=select,

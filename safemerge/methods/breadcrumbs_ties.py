@@ -1,6 +1,7 @@
 """Model Breadcrumbs with a sign consensus: what breadcrumbs.py keeps, merged as ties.py merges it.
 
-Source: mergekit's `breadcrumbs_ties` (methods.md 4.5, 4.8). Normalising is off by default there.
+Source: mergekit's `breadcrumbs_ties`, of Davari and Belilovsky 2023 (2312.06795) and Yadav et al.
+2023 (2306.01708). Normalising is off by default there.
 """
 
 from __future__ import annotations
@@ -10,9 +11,5 @@ from dataclasses import replace
 from safemerge.methods import breadcrumbs, ties
 
 METHOD = replace(
-    breadcrumbs.METHOD,
-    name="breadcrumbs_ties",
-    source="2312.06795 with 2306.01708; methods.md 4.5, 4.8",
-    weigh=ties.weigh,
-    combine=ties.combine,
+    breadcrumbs.METHOD, name="breadcrumbs_ties", weigh=ties.weigh, combine=ties.combine
 )

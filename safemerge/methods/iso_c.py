@@ -1,6 +1,6 @@
 """Iso-C: the sum of the deltas with all its singular values made equal.
 
-Source: 2502.04959 (methods.md 4.2). With r = min(out, in):
+Source: Marczak et al. 2025 (2502.04959). With r = min(out, in):
 
     D = sum_i w_i D_i = U S V'        theta = base + scale * mean(S) U V'
 
@@ -16,21 +16,15 @@ import torch
 from torch import Tensor
 
 from safemerge.methods import tsvm
-from safemerge.methods.common.base import Method, Scaled, State
+from safemerge.methods.common.method import Method, State
+from safemerge.methods.common.params import Scaled
 from safemerge.methods.common.polar import polar
 from safemerge.methods.common.ranks import bytes_held
 from safemerge.methods.common.span import keep_in_span, out_of_span
 
 
 def combine(base: Tensor, state: State, weights: Tensor, params: Scaled) -> Tensor:
-    """Flatten the spectrum of the weighted sum.
-
-    Args:
-        base: (out, in).
-        state: what `keep_in_span` returned.
-        weights: (n_sources,), any finite value.
-        params: `scale`.
-    """
+    """Flatten the spectrum of the weighted sum."""
     total = torch.tensordot(weights, state["deltas"], dims=1)
     directions = polar(total)
     # <U V', D> is the sum of the singular values. Its derivative by D is U V' itself, so the
@@ -42,7 +36,6 @@ def combine(base: Tensor, state: State, weights: Tensor, params: Scaled) -> Tens
 
 METHOD = Method(
     name="iso_c",
-    source="2502.04959; methods.md 4.2",
     params=Scaled,
     prepare=keep_in_span,
     combine=combine,

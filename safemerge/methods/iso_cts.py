@@ -1,6 +1,7 @@
 """Iso-CTS: a common subspace and a few directions of each source beside it, all equally strong.
 
-Source: 2502.04959 (methods.md 4.2). With weighted deltas w_i D_i, D their sum, r = min(out, in):
+Source: Marczak et al. 2025 (2502.04959). With weighted deltas w_i D_i, D their sum, and
+r = min(out, in):
 
     k = r - (nearest multiple of T to (1 - common) r)       rank of the common part
     U_c, S_c, V_c: the k leading triplets of D
@@ -17,22 +18,25 @@ gradient. Vectors, embeddings and heads are merged as by Iso-C.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from safemerge.factors import Factors
 from safemerge.methods import iso_c
-from safemerge.methods.common.base import Method, Scaled, State
+from safemerge.methods.common.method import State
+from safemerge.methods.common.params import Scaled
 from safemerge.methods.common.polar import FLOOR, polar
 from safemerge.methods.common.ranks import bytes_held
-from safemerge.methods.common.span import keep_in_span, out_of_span
+from safemerge.methods.common.span import out_of_span
 
 
 class IsoCtsParams(Scaled):
-    """Parameters of Iso-CTS.
+    """Parameters of Iso-CTS, beside `scale`.
 
     Args:
-        scale: alpha, in [0, 10].
         common: share of the rank that is common, in [0, 1]; 1 is Iso-C.
     """
 
@@ -41,31 +45,24 @@ class IsoCtsParams(Scaled):
 
 @torch.no_grad()
 def combine(base: Tensor, state: State, weights: Tensor, params: IsoCtsParams) -> Tensor:
-    """Find the directions and make them equally strong.
-
-    Args:
-        base: (out, in).
-        state: what `keep_in_span` returned.
-        weights: (n_sources,), any finite value.
-        params: `scale`, `common`.
-    """
-    rank = min(base.shape)
-    each = own_rank(rank, len(weights), params.common)
+    """Find the directions and make them equally strong."""
+    r, T = min(base.shape), len(weights)
+    each = own_rank(r, T, params.common)
     total = torch.tensordot(weights, state["deltas"], dims=1).double()
-    common, outside = _leading(total, rank - each * len(weights), total.norm())
+    common, outside = _leading(total, r - each * T, total.norm())
     own = []
     for weight, unweighted in zip(weights, state["deltas"], strict=True):
         delta = weight * unweighted.double()
         if outside is None:
-            residual = delta - common[0] @ (common[0].T @ delta)
+            residual = delta - common.u @ (common.u.T @ delta)
             own.append(_leading(residual, each, delta.norm())[0])
         else:
-            left, s, right = _leading(outside.T @ delta, each, delta.norm())[0]
-            own.append((outside @ left, s, right))
+            inside, _ = _leading(outside.T @ delta, each, delta.norm())
+            own.append(replace(inside, u=outside @ inside.u))
     # The columns of U_i are orthogonal to those of U_c, which are orthonormal already.
-    left = torch.cat([polar(torch.cat([u for u, _, _ in own], dim=1)), common[0]], dim=1)
-    right = polar(torch.cat([*(v for _, _, v in own), common[2]], dim=1))
-    mean = torch.cat([*(s for _, s, _ in own), common[1]]).sum() / max(rank, 1)
+    left = torch.cat([polar(torch.cat([one.u for one in own], dim=1)), common.u], dim=1)
+    right = polar(torch.cat([*(one.v for one in own), common.v], dim=1))
+    mean = torch.cat([*(one.s for one in own), common.s]).sum() / max(r, 1)
     directions = left.float() @ right.float().T
     merged: Tensor = base.float() + out_of_span(state, (params.scale * mean).float() * directions)
     return merged
@@ -76,10 +73,8 @@ def own_rank(rank: int, n_sources: int, common: float) -> int:
     return min(round((1.0 - common) * rank / n_sources), rank // n_sources)
 
 
-def _leading(
-    matrix: Tensor, k: int, size: Tensor
-) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor | None]:
-    """The k leading triplets (u, s, v) of a matrix (out, in), float64.
+def _leading(matrix: Tensor, k: int, size: Tensor) -> tuple[Factors, Tensor | None]:
+    """The k leading triplets of a matrix (out, in), in float64.
 
     They are zero where its singular values are nothing beside `size`, the norm of the delta that
     the matrix is a part of. Also a basis (out, out - k) of what is orthogonal to u, where
@@ -87,25 +82,23 @@ def _leading(
     """
     out, into = matrix.shape
     if out > into:
-        (v, s, u), _ = _leading(matrix.T, k, size)
-        return (u, s, v), None
+        turned, _ = _leading(matrix.T, k, size)
+        return Factors(turned.v, turned.s, turned.u), None
     values, vectors = torch.linalg.eigh(matrix @ matrix.T)
     values, vectors = values.flip(0), vectors.flip(1)
     kept = values[:k] > (FLOOR * size) ** 2
     s = torch.where(kept, values[:k], 0.0).sqrt()
     inverse = torch.where(kept, values[:k], 1.0).rsqrt() * kept
-    return (vectors[:, :k] * kept, s, matrix.T @ (vectors[:, :k] * inverse)), vectors[:, k:]
+    u, v = vectors[:, :k] * kept, matrix.T @ (vectors[:, :k] * inverse)
+    return Factors(u, s, v), vectors[:, k:]
 
 
-METHOD = Method(
+METHOD = replace(
+    iso_c.METHOD,
     name="iso_cts",
-    source="2502.04959; methods.md 4.2",
     params=IsoCtsParams,
-    prepare=keep_in_span,
     combine=combine,
-    elsewhere=iso_c.METHOD.elsewhere,
     # All in float64: sum, residual, own and common directions; their decompositions.
     footprint=bytes_held(1, whole=18, squares=18),
-    one_source_is_itself=False,
     differentiable=False,
 )

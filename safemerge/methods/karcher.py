@@ -1,7 +1,8 @@
 """Karcher mean: the point on the sphere with the least weighted squared angle to all sources.
 
-Source: mergekit's `karcher` (methods.md 4.10), which weights all sources alike. With units u_i =
-theta_i / ||theta_i|| and a_i = w_i / sum_j w_j, from u = sum_i a_i u_i, normalised, repeat
+Source: Karcher 1977, in the form of mergekit's `karcher`, which weights all sources alike. With
+units u_i = theta_i / ||theta_i|| and a_i = w_i / sum_j w_j, from u = sum_i a_i u_i, normalised,
+repeat
 
     omega_i = arccos <u, u_i>      T = sum_i a_i omega_i / sin omega_i (u_i - <u, u_i> u)
     u <- cos ||T|| u + sin ||T|| T / ||T||
@@ -14,21 +15,15 @@ the tensors are read once, at the end.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from pydantic import Field
 from torch import Tensor
 
-from safemerge.methods.common.base import Method, Params, State
-from safemerge.methods.common.deltas import (
-    SUM_BLOCK,
-    add_deltas,
-    bytes_of_deltas,
-    keep_deltas_and,
-    keep_piece,
-    of_sources,
-)
-from safemerge.methods.common.gram import gram_of_sources, norms
-from safemerge.methods.linear import positive_sum
+from safemerge.methods import linear
+from safemerge.methods.common.method import Site, State
+from safemerge.methods.common.params import Params
+from safemerge.methods.common.weighted_sum import gram, norms, of_sources
 
 _OPPOSITE = 1e-3  # of pi; nearer, the direction is lost in the rounding of float32 tensors
 
@@ -45,18 +40,22 @@ class KarcherParams(Params):
     tol: float = Field(default=1e-5, gt=0.0, le=0.1)
 
 
+def prepare(base: Tensor, deltas: Tensor, params: KarcherParams, site: Site) -> State:
+    """Keep the `deltas` (T, *shape) beside the Gram matrix of the sources, `gram` (T, T)."""
+    return {"deltas": deltas, "gram": gram(deltas, base)}
+
+
 def weigh(state: State, weights: Tensor, params: KarcherParams) -> Tensor:
     """Coefficients of base and deltas.
 
     Args:
         state: `gram` (n_sources, n_sources) of the sources.
         weights: (n_sources,); their sum must be positive.
-        params: `max_iter`, `tol`.
 
     Raises:
         RecipeError: where the weights sum to 0 or less.
     """
-    share = weights / positive_sum(weights, "karcher")
+    share = weights / linear.positive_sum(weights, "karcher")
     if len(share) == 1:
         return of_sources(share)
     lengths = norms(state["gram"])
@@ -98,18 +97,11 @@ def _mean(cosines: Tensor, share: Tensor, params: KarcherParams) -> Tensor:
     return mean
 
 
-METHOD = Method(
+METHOD = replace(
+    linear.METHOD,
     name="karcher",
-    source="methods.md 4.10",
     params=KarcherParams,
-    prepare=keep_deltas_and(gram_of_sources),
-    in_pieces=keep_piece,
-    gather=gram_of_sources,
+    prepare=prepare,
+    sums=lambda params: ("gram",),
     weigh=weigh,
-    combine=add_deltas,
-    entrywise=("deltas",),
-    block=SUM_BLOCK,
-    footprint=bytes_of_deltas,
-    needs_base=False,
-    zero_is_base=False,
 )

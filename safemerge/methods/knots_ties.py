@@ -1,7 +1,7 @@
 """KnOTS with TIES: merge the deltas by TIES in the left singular basis that they have in common.
 
-Source: KnOTS in the form of its code (methods.md 4.11), designed for LoRA deltas. With the deltas
-side by side,
+Source: Stoica et al. 2024 (2410.19735) in the form of their code, designed for LoRA deltas. With
+the deltas side by side,
 
     [D_1 | ... | D_T] = U S [V_1 ... V_T]',   C_i = S V_i' = U' D_i           (r, in)
     theta = base + U TIES(C_1, ..., C_T)
@@ -14,25 +14,19 @@ majority. Everything that is not a matrix, and embeddings, are merged by TIES as
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from safemerge.methods import ties
-from safemerge.methods.common.base import Choice, Method, Site, State
+from safemerge.methods.common.method import Site, State
 from safemerge.methods.common.ranks import bytes_held
 from safemerge.methods.ties import TiesParams
-
-_BLOCK = 1 << 16  # entries of a block of columns, whose temporaries stay in a processor's cache
 
 
 def prepare(base: Tensor, deltas: Tensor, params: TiesParams, site: Site) -> State:
     """Find the common basis and turn the deltas into it.
-
-    Args:
-        base: (out, in); unused.
-        deltas: (n_sources, out, in), float32.
-        params: unused.
-        site: its `svd` gives the basis.
 
     Returns:
         `basis` (out, r) = U; `deltas` (n_sources, r, in) = C_i.
@@ -53,46 +47,27 @@ def _squared(wide: Tensor) -> Tensor:
     return wide if width <= out else torch.linalg.qr(wide.T, mode="r").R.T
 
 
-def select(state: State, choice: Choice, params: TiesParams) -> State:
-    """Find what TIES keeps of the turned deltas; see `ties.select`."""
-    return {**ties.select(state, choice, params), "basis": state["basis"]}
-
-
 def combine(base: Tensor, state: State, coefficients: Tensor, params: TiesParams) -> Tensor:
-    """Merge in the common basis and turn back.
-
-    Args:
-        base: (out, in).
-        state: what `select` returned.
-        coefficients: what `ties.weigh` returned.
-        params: `normalize`.
-    """
-    rank, into = state["deltas"].shape[1:]
-    step = max(1, _BLOCK // max(rank, 1))
-    merged = []
-    for start in range(0, into, step):
-        columns = slice(start, start + step)
-        block = {**state, "deltas": state["deltas"][:, :, columns]}
-        nothing = torch.zeros_like(block["deltas"][0])
-        merged.append(state["basis"] @ ties.combine(nothing, block, coefficients, params))
-    return base.float() + (torch.cat(merged, dim=1) if merged else 0.0)
+    """base + U TIES(C_1, ..., C_T), with coefficients as `ties.weigh` returns."""
+    nothing = torch.zeros_like(state["deltas"][0])
+    merged: Tensor = base.float() + state["basis"] @ ties.combine(
+        nothing, state, coefficients, params
+    )
+    return merged
 
 
 def _footprint(shape: tuple[int, ...], n_sources: int) -> int:
     """Tensors for each source and beside, and the decomposition of a matrix of the basis's side."""
     out, into = shape
-    return bytes_held(3, whole=5)(shape, n_sources) + 16 * min(out, n_sources * into) ** 2
+    return bytes_held(4, whole=7)(shape, n_sources) + 16 * min(out, n_sources * into) ** 2
 
 
-METHOD = Method(
+METHOD = replace(
+    ties.METHOD,
     name="knots_ties",
-    source="KnOTS; methods.md 4.11",
-    params=TiesParams,
     prepare=prepare,
-    select=select,
-    weigh=ties.weigh,
     combine=combine,
+    entrywise=(),
     elsewhere={"vector": ties.METHOD, "embedding": ties.METHOD},
     footprint=_footprint,
-    per_source=ties.METHOD.per_source,
 )

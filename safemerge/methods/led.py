@@ -1,6 +1,6 @@
 """LED: of every delta, only the entries that matter to base and source and to no other source.
 
-Source: 2502.16770 (methods.md 4.17). With importance I = E_x |theta * grad L(x)| of every entry,
+Source: Ma et al. 2025 (2502.16770). With importance I = E_x |theta * grad L(x)| of every entry,
 taken for the base and for source i on examples of source i's own domain, L the negative
 log-likelihood of the answer:
 
@@ -21,20 +21,17 @@ import torch
 from torch import Tensor
 
 from safemerge.methods import task_arithmetic
-from safemerge.methods.common.base import Choice, Method, Params, Scaled, Site, Span, State
-from safemerge.methods.common.deltas import add_deltas
-from safemerge.methods.common.draws import masked
 from safemerge.methods.common.importance_order import POSITIONS
+from safemerge.methods.common.method import Method, Selection, Site, Span, State
+from safemerge.methods.common.params import Params, Scaled
 from safemerge.methods.common.ranks import bytes_held
+from safemerge.methods.common.sparse import add_kept
 
 
 def prepare(base: Tensor, deltas: Tensor, params: Params, site: Site) -> State:
     """Keep deltas and positions.
 
     Args:
-        base: any shape; unused.
-        deltas: (n_sources, *base.shape), float32.
-        params: unused.
         site: its `importance` gives the positions.
 
     Returns:
@@ -44,47 +41,31 @@ def prepare(base: Tensor, deltas: Tensor, params: Params, site: Site) -> State:
     return {"deltas": deltas, "position": site.importance}
 
 
-def select(state: State, choice: Choice, params: Params) -> State:
+def select(state: State, selection: Selection, params: Params) -> State:
     """Find what each source alone has located.
 
     Args:
-        state: what `prepare` returned.
-        choice: `rate` of every source, the share of a tensor's entries that are important to it, in
-            [0, 1].
-        params: unused.
+        selection: `rate` of every source, in [0, 1]: the share of a tensor's entries that are
+            important to it.
 
     Returns:
-        `deltas` and `mask`, both (n_sources, *base.shape).
+        `deltas` and `keep`, the mask, both (n_sources, *base.shape).
     """
     # A position below rate * POSITIONS; as whole numbers, since mixed types would be copied first.
-    last = [math.ceil(rate * POSITIONS) - 1 for rate in choice.per_source["rate"]]
+    last = [math.ceil(rate * POSITIONS) - 1 for rate in selection.per_source["rate"]]
     located = torch.stack([part <= end for part, end in zip(state["position"], last, strict=True)])
     claims = located.sum(dim=0, dtype=torch.uint8)
-    return {"deltas": state["deltas"], "mask": located.logical_and_(claims == 1)}
-
-
-def combine(base: Tensor, state: State, coefficients: Tensor, params: Params) -> Tensor:
-    """Add what is inside of the masks.
-
-    Args:
-        base: any shape.
-        state: what `select` returned.
-        coefficients: what `task_arithmetic.weigh` returned.
-        params: unused.
-    """
-    kept = masked(state["deltas"], state["mask"])
-    return add_deltas(base, {"deltas": kept}, coefficients, params)
+    return {"deltas": state["deltas"], "keep": located.logical_and_(claims == 1)}
 
 
 METHOD = Method(
     name="led",
-    source="2502.16770; methods.md 4.17",
     params=Scaled,
     prepare=prepare,
     select=select,
     weigh=task_arithmetic.weigh,
-    combine=combine,
-    entrywise=("deltas", "mask"),
+    combine=add_kept,
+    entrywise=("deltas", "keep"),
     # The published example rates are 0.1 (safety), 0.4 (mathematics) and 0.5 (code).
     per_source={"rate": Span(default=0.4, low=0.0, high=1.0)},
     footprint=bytes_held(3, whole=1),

@@ -1,26 +1,22 @@
 """Weighted average of the sources: theta = sum_i w_i theta_i / sum_i w_i.
 
-This is also Rewarded Soup, where source i was trained for reward i and the weights are a
-preference over the rewards, and the plain model soup, where all weights are equal. The base takes
-no part: sources are held as base + D_i only so that one state serves the whole linear family.
-Source: weight averaging as in mergekit's `linear` (methods.md 4.3).
+Source: Wortsman et al. 2022 (2203.05482), model soups, where all weights are equal; Rame et al.
+2023 (2306.04488), rewarded soups, where the weights are a preference over the sources' rewards.
+Sources are held as base + D_i, so that one state serves the whole linear family; the base itself
+takes no part.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from safemerge.errors import RecipeError
-from safemerge.methods.common.base import Method, Params, State
-from safemerge.methods.common.deltas import (
-    SUM_BLOCK,
-    add_deltas,
-    beside_base,
-    bytes_of_deltas,
-    keep_deltas,
-    keep_piece,
-    of_sources,
-)
+from safemerge.methods import task_arithmetic
+from safemerge.methods.common.method import State
+from safemerge.methods.common.params import Params
+from safemerge.methods.common.weighted_sum import beside_base, of_sources
 
 
 class LinearParams(Params):
@@ -36,11 +32,6 @@ class LinearParams(Params):
 
 def weigh(state: State, weights: Tensor, params: LinearParams) -> Tensor:
     """Coefficients of base and deltas.
-
-    Args:
-        state: unused.
-        weights: (n_sources,); their sum must be positive.
-        params: `normalize`.
 
     Raises:
         RecipeError: where the weights sum to 0 or less.
@@ -60,17 +51,10 @@ def positive_sum(weights: Tensor, method: str) -> Tensor:
     return total
 
 
-METHOD = Method(
+METHOD = replace(
+    task_arithmetic.METHOD,
     name="linear",
-    source="weight average; methods.md 4.3",
     params=LinearParams,
-    prepare=keep_deltas,
-    in_pieces=keep_piece,
     weigh=weigh,
-    combine=add_deltas,
-    entrywise=("deltas",),
-    block=SUM_BLOCK,
-    footprint=bytes_of_deltas,
-    needs_base=False,
     zero_is_base=False,
 )

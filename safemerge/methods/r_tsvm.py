@@ -1,10 +1,8 @@
-"""R-TSVM: the named preset of RESM that an earlier version of its paper describes.
+"""R-TSVM: RESM's name in versions 1 and 2 of its paper, Yang et al. 2025 (2502.06876).
 
-Source: ours, after the abstracts of 2502.06876v1 and v2 (methods.md 1.1): TSV-M with outlier-aware
-weights and sparsity-adaptive ranks, where outliers are something to mitigate. Of RESM-ref that is
-the mode that weights sources by their outliers and gives less to those with more, "suppress";
-clipping would mitigate too, but weights nothing. Ranks follow density unless a recipe gives a
-ratio. Whether the paper's formula is this one could not be read.
+Their abstracts describe TSV-M with outlier-aware weights and sparsity-adaptive ranks, and count
+outliers as something to mitigate. In resm.py that is the mode "suppress", which gives less weight
+to sources with more outliers. It is a reading of the abstracts, not the paper's formula.
 """
 
 from __future__ import annotations
@@ -24,6 +22,5 @@ class RTsvmParams(resm.ResmParams):
 METHOD = replace(
     resm.METHOD,
     name="r_tsvm",
-    source="ours (RESM-ref, methods.md 1.3), after 2502.06876v1 and v2",
     params=RTsvmParams,
 )

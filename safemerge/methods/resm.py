@@ -1,14 +1,16 @@
-"""RESM: TSV-M with outlier weights and sparsity-aware ranks, in the reference design "RESM-ref".
+"""RESM: TSV-M with outlier weights and sparsity-aware ranks, after Yang et al. 2025 (2502.06876).
 
-Source: the idea is Yang et al. 2502.06876; its formulas could not be read, so this is RESM-ref of
-methods.md 1.3, a testable stand-in that is ours and not the paper's. Per matrix and source i:
+The paper's abstract gives the two ideas; its formulas were not available, so the ones here are
+stand-ins for them, not the paper's. Per matrix and source i, with r = min(out, in):
 
     a_i[c]  = sum over rows of |D_i[:, c]|                        column mass
     O_i     = columns with a_i[c] > mean + kappa * std            outlier columns
     q_i     = share of the mass that lies in O_i
     favour: w_i = T (q_i + eps) / sum_j (q_j + eps); suppress: with 1 / (q_i + eps); in [0.25, 4]
     clip:   w_i = 1 and |D_i| entry-wise at most mean + kappa * std of |D_i|
-    rank:   floor(r / T) * density / highest density of that module type, unless a ratio is given
+    d       = share of entries with |D_i| > tau * rms(D), over all sources        density
+    k       = floor(r / T) * d / highest d of that module type, unless a ratio is given
+    theta   = TSV-M of the deltas w_i D_i with k triplets of each
 
 With outliers "none" and rank ratio 1/T it equals TSV-M. It does not average outlier weights into
 vectors and embeddings: those are merged as TSV-M merges them.
@@ -17,6 +19,7 @@ vectors and embeddings: those are merged as TSV-M merges them.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -24,7 +27,7 @@ from pydantic import Field
 from torch import Tensor
 
 from safemerge.methods import tsvm
-from safemerge.methods.common.base import Choice, Method, Site, State, reads_nothing
+from safemerge.methods.common.method import Selection, Site, State
 from safemerge.methods.common.ranks import RankLimited, kept_rank
 
 _EPS = 1e-3  # keeps 1/q finite; small beside the mass shares of real outliers (0.02 and more)
@@ -33,11 +36,9 @@ _LEAST_RANK_FRAC = 0.01
 
 
 class ResmParams(RankLimited):
-    """Parameters of RESM.
+    """Parameters of RESM, beside those of `RankLimited`.
 
     Args:
-        scale: alpha, in [0, 10].
-        rank_limit: share of the rank for which triplets are computed, in (0, 1].
         outliers: how outlier columns change a source's weight; see the top of this file.
         kappa: standard deviations above the mean at which a column is an outlier, in (0, 100].
         tau: an entry counts as present where |D| exceeds tau times the root mean square over all
@@ -50,24 +51,14 @@ class ResmParams(RankLimited):
 
 
 def prepare(base: Tensor, deltas: Tensor, params: ResmParams, site: Site) -> State:
-    """TSV-M's state, the share of outlier mass `outlier` (T,), and `density` (a number).
-
-    Args:
-        base: (out, in); unused.
-        deltas: (n_sources, out, in), float32.
-        params: `outliers` (clip or not), `kappa`, `tau`.
-        site: its `svd` gives `Factors` of a delta.
-    """
+    """TSV-M's state, the share of outlier mass `outlier` (T,), and `density` (a number)."""
     share = torch.stack([outlier_share(delta, params.kappa) for delta in deltas])
     clipped = params.outliers == "clip"
     kept = torch.stack([winsorise(d, params.kappa) for d in deltas]) if clipped else deltas
     state = tsvm.prepare(base, kept, params, site)
-    return {**state, "outlier": share, "density": _exact(density(deltas, params))}
-
-
-def _exact(value: float) -> Tensor:
-    """A number as a 0-D tensor in float64: in float32 a rank could fall on the other side."""
-    return torch.tensor(value, dtype=torch.float64)
+    # In float32 a rank could fall on the other side.
+    exact = torch.tensor(density(deltas, params), dtype=torch.float64)
+    return {**state, "outlier": share, "density": exact}
 
 
 def outlier_share(delta: Tensor, kappa: float) -> Tensor:
@@ -106,58 +97,50 @@ def outlier_weights(share: Tensor, mode: str) -> Tensor:
     return (raw.numel() * raw / raw.sum()).clamp(*_WEIGHT_RANGE)
 
 
-def select(state: State, choice: Choice, params: ResmParams) -> State:
+def select(state: State, selection: Selection, params: ResmParams) -> State:
     """Decorrelate at the given rank ratio, or at the sparsity-aware rank.
 
     Args:
-        state: what `prepare` returned.
-        choice: `rank_ratio`, where None is the sparsity-aware rank; `peak`, where None counts as
-            this tensor's own density.
-        params: unused.
+        selection: `rank_ratio`, where None is the sparsity-aware rank; `peak_density`, without
+            which the rank is TSV-M's.
     """
     n_sources, rank = len(state["s"]), tsvm.rank_of(state)
-    if choice.rank_ratio is None and choice.peak:
-        most = rank // n_sources
-        least = max(1, math.floor(_LEAST_RANK_FRAC * rank))
-        kept = min(
-            max(math.floor(most * state["density"].item() / choice.peak), least), max(most, 1)
-        )
+    if selection.rank_ratio is None and selection.peak_density:
+        kept = density_rank(rank, n_sources, state["density"].item() / selection.peak_density)
     else:
-        kept = kept_rank(rank, n_sources, choice.rank_ratio)
-    chosen = tsvm.decorrelate(state, min(kept, rank))
-    return {**chosen, "outlier": state["outlier"]}
+        kept = kept_rank(rank, n_sources, selection.rank_ratio)
+    return {**tsvm.decorrelate(state, min(kept, rank)), "outlier": state["outlier"]}
+
+
+def density_rank(rank: int, n_sources: int, relative_density: float) -> int:
+    """Triplets of each source where no ratio is given: floor(r / T) by the relative density.
+
+    Args:
+        rank: r.
+        n_sources: T.
+        relative_density: this tensor's density over the highest of its module type, in [0, 1].
+
+    Returns:
+        At least a hundredth of the rank and 1; at most floor(r / T), or 1 where that is 0.
+    """
+    most = rank // n_sources
+    least = max(1, math.floor(_LEAST_RANK_FRAC * rank))
+    return min(max(math.floor(most * relative_density), least), max(most, 1))
 
 
 def combine(base: Tensor, state: State, weights: Tensor, params: ResmParams) -> Tensor:
-    """TSV-M's product with outlier weights on the sources.
-
-    Args:
-        base: (out, in).
-        state: what `select` returned.
-        weights: (n_sources,), any finite value.
-        params: `scale`, `outliers`.
-    """
+    """TSV-M's product with outlier weights on the sources."""
     factor = outlier_weights(state["outlier"], params.outliers)
     return tsvm.combine(base, state, weights * factor, params)
 
 
-METHOD = Method(
+METHOD = replace(
+    tsvm.METHOD,
     name="resm",
-    source="ours (RESM-ref, methods.md 1.3), after 2502.06876",
     params=ResmParams,
     prepare=prepare,
     select=select,
     combine=combine,
-    elsewhere=tsvm.METHOD.elsewhere,
-    footprint=tsvm.METHOD.footprint,
-    spectral=True,
     density=density,
-    prepare_key=lambda params: (
-        params.outliers == "clip",
-        params.kappa,
-        params.tau,
-        params.rank_limit,
-    ),
-    select_key=reads_nothing,
-    slow_select=True,
+    prepare_key=lambda p: (p.outliers == "clip", p.kappa, p.tau, p.rank_limit),
 )

@@ -1,8 +1,8 @@
 """ResMerge: merge what the leading singular direction leaves, by consensus of directions.
 
-Source: 2606.02252, for experts tuned by reinforcement learning, in the form of its code
-(methods.md 4.12). Each delta is split into head H_i (its leading triplet) and residual R_i, with
-unit residuals q_i = R_i / |R_i| and q = sum q_i / |sum q_i|:
+Source: 2606.02252, for experts tuned by reinforcement learning, in the form of its code. Each delta
+is split into head H_i (its leading triplet) and residual R_i, with unit residuals q_i = R_i / |R_i|
+and q = sum q_i / |sum q_i|:
 
     c = mean cos(q_i, q)      s = mean cos(q_i, q_j) over pairs
     beta = 1 - 0.3 ((s + 1) / 2 + (c + 1) / 2) / 2      (1 outside attention and MLP)
@@ -10,8 +10,8 @@ unit residuals q_i = R_i / |R_i| and q = sum q_i / |sum q_i|:
     C = 0.2 S_H |A| mean H / |mean H|,   S_H = mean max(cos(H_i, H_j), 0) over pairs
     theta = base + scale (A + C)
 
-Weights are ours; with all of them 1 it is the paper's. D_i becomes w_i D_i, and each mean of unit
-vectors or cosines counts a source by |w_i|, so that a source fades out as its weight goes to 0:
+The paper has no weights; all 1 is its method. With weights D_i becomes w_i D_i, and each mean of
+unit vectors or cosines counts a source by |w_i|, so that it fades out as its weight goes to 0:
 
     c = |sum w_i q_i| / W      s = 2T / (T - 1) sum_{i<j} w_i w_j cos(q_i, q_j) / W^2
     W = sum |w_i|
@@ -26,8 +26,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from safemerge.methods.common import mean_delta
-from safemerge.methods.common.base import Method, Params, Scaled, Site, State
+from safemerge.methods import task_arithmetic
+from safemerge.methods.common.method import Method, Site, State
+from safemerge.methods.common.params import Params, Scaled
 from safemerge.methods.common.ranks import bytes_held
 from safemerge.names import place_of
 
@@ -40,9 +41,6 @@ def prepare(base: Tensor, deltas: Tensor, params: Params, site: Site) -> State:
     """Split off the heads and take the Gram matrices.
 
     Args:
-        base: (out, in); unused.
-        deltas: (n_sources, out, in), float32.
-        params: unused.
         site: its `svd` gives one triplet of a delta; its tensor name says whose matrix this is.
 
     Returns:
@@ -80,43 +78,32 @@ def weigh(state: State, weights: Tensor, params: Scaled) -> Tensor:
     """Factors with which residuals (row 0) and heads (row 1) enter, (2, n_sources).
 
     Args:
-        state: what `prepare` returned.
         weights: (n_sources,), any finite value; a negative one turns its source around.
-        params: `scale`.
     """
-    n_sources = weights.numel()
-    size, cosine, head = state["size"], state["cosine"], state["head"]
-    total = weights.abs().sum().clamp_min(_TINY)
-    pairs = torch.outer(weights, weights).triu(1)
-    # 2T / ((T - 1) total^2) makes a mean over pairs of what has weight 1 everywhere.
-    share = 2 * n_sources / ((n_sources - 1) * total.square().clamp_min(_TINY))
-    agreement = share * (pairs * cosine).sum()  # s
-    if agreement.item() > 0.0:
-        length = (weights @ cosine @ weights).clamp_min(_TINY).sqrt()  # of sum w_i q_i
-        c = (length / total).clamp(_TINY, 1.0)
-        beta = 1.0 - _BETA_DROP * state["scored"] * ((agreement + 1) / 2 + (c + 1) / 2) / 2
-        strength = c**beta * (weights.abs() @ size) / n_sources  # |A|
-        by_residual = strength / length * weights / size.clamp_min(_TINY)
+    T, size, cosine, head = weights.numel(), state["size"], state["cosine"], state["head"]
+    W = weights.abs().sum().clamp_min(_TINY)
+    pairs = torch.outer(weights, weights).triu(1)  # w_i w_j, i < j
+    over_pairs = 2 * T / ((T - 1) * W.square().clamp_min(_TINY))
+    s = over_pairs * (pairs * cosine).sum()
+    if s.item() > 0.0:
+        length = (weights @ cosine @ weights).clamp_min(_TINY).sqrt()  # |sum w_i q_i|
+        c = (length / W).clamp(_TINY, 1.0)
+        beta = 1.0 - _BETA_DROP * state["scored"] * ((s + 1) / 2 + (c + 1) / 2) / 2
+        size_a = c**beta * (weights.abs() @ size) / T  # |A|
+        by_residual = size_a / length * weights / size.clamp_min(_TINY)
     else:
-        by_residual = weights / n_sources
+        by_residual = weights / T
         scaled = weights * size
-        strength = (scaled @ cosine @ scaled).clamp_min(_TINY).sqrt() / n_sources
-    head_agreement = share * (pairs * state["head_cosine"]).clamp_min(0.0).sum()  # S_H
-    scaled_head = weights * head
-    length = (scaled_head @ state["head_cosine"] @ scaled_head).clamp_min(_TINY).sqrt()
-    by_head = _HEAD_SHARE * head_agreement * strength / length * scaled_head
+        size_a = (scaled @ cosine @ scaled).clamp_min(_TINY).sqrt() / T
+    s_h = over_pairs * (pairs * state["head_cosine"]).clamp_min(0.0).sum()
+    heads = weights * head
+    length = (heads @ state["head_cosine"] @ heads).clamp_min(_TINY).sqrt()  # T |mean w_i H_i|
+    by_head = _HEAD_SHARE * s_h * size_a / length * heads
     return params.scale * torch.stack([by_residual, by_head])
 
 
 def combine(base: Tensor, state: State, coefficients: Tensor, params: Scaled) -> Tensor:
-    """Add residuals and heads.
-
-    Args:
-        base: (out, in).
-        state: what `prepare` returned.
-        coefficients: (2, n_sources), of residuals and heads.
-        params: unused.
-    """
+    """Add residuals and heads; coefficients (2, n_sources) are as `weigh` returns."""
     residual = torch.tensordot(coefficients[0], state["residual"], dims=1)
     head = (state["left"] * coefficients[1]) @ state["right"].T
     merged: Tensor = base.float() + residual + head
@@ -125,12 +112,11 @@ def combine(base: Tensor, state: State, coefficients: Tensor, params: Scaled) ->
 
 METHOD = Method(
     name="resmerge",
-    source="2606.02252; methods.md 4.12; weights are ours",
     params=Scaled,
     prepare=prepare,
     weigh=weigh,
     combine=combine,
-    elsewhere={"vector": mean_delta.METHOD, "embedding": mean_delta.METHOD},
+    elsewhere={"vector": task_arithmetic.MEAN, "embedding": task_arithmetic.MEAN},
     # Delta, residual and a factorisation's copy for each source; what merges them.
     footprint=bytes_held(3, whole=8, squares=2),
     least_sources=2,

@@ -1,7 +1,7 @@
 """Project deltas onto the alignment direction where they stray from it, then add them.
 
-Source: the criterion of Safe LoRA 2405.16833 and SafeMERGE 2503.17239 (methods.md 4.15, 4.16),
-there for a LoRA product and here, which is ours, for whole deltas. With V the delta of the aligned
+Source: the criterion of Safe LoRA (Hsu et al. 2024, 2405.16833) and SafeMERGE (Djuhera et al. 2025,
+2503.17239), there for a LoRA's product and here for whole deltas. With V the delta of the aligned
 source:
 
     P = V V' / |V|_F                              (out, out)
@@ -16,23 +16,23 @@ they are. Everything that is not a matrix, and embeddings, are task arithmetic.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from safemerge.methods import task_arithmetic
-from safemerge.methods.common.aligned import Aligned
-from safemerge.methods.common.base import Method, Site, State
-from safemerge.methods.common.deltas import SUM_BLOCK, add_deltas
+from safemerge.methods.common.method import Site, State
+from safemerge.methods.common.params import Aligned
 from safemerge.methods.common.ranks import bytes_held
 
 
 class SafeProjectionParams(Aligned):
-    """Parameters of safe projection.
+    """Parameters of safe projection, beside those of `Aligned`.
 
     Args:
-        scale: alpha, in [0, 10].
-        aligned: name of the aligned source.
         tau: a delta is projected where its cosine is at most this, in [-1, 1]. 0.5 is Safe LoRA's,
             SafeMERGE's is 0.35; -1 leaves all but opposite deltas, 1 projects all.
     """
@@ -43,16 +43,10 @@ class SafeProjectionParams(Aligned):
 def prepare(base: Tensor, deltas: Tensor, params: SafeProjectionParams, site: Site) -> State:
     """Project what strays: no number of a trial takes part in that.
 
-    Args:
-        base: (out, in); unused.
-        deltas: (n_sources, out, in), float32.
-        params: `aligned`, `tau`.
-        site: says which delta is the aligned source's.
-
     Returns:
         `deltas` (n_sources, out, in).
     """
-    aligned = params.index(site)
+    aligned = params.index(site.sources)
     v = deltas[aligned]
     size = v.norm()
     if size.item() == 0.0:
@@ -61,28 +55,19 @@ def prepare(base: Tensor, deltas: Tensor, params: SafeProjectionParams, site: Si
     for i, delta in enumerate(deltas):
         if i == aligned or not delta.any():
             continue
-        projected = _product(v / size, v, delta)
+        projected = torch.linalg.multi_dot([v / size, v.T, delta])
         cosine = cosine_similarity(projected.flatten(), delta.flatten(), dim=0).item()
         if min(cosine, 1.0) <= params.tau:
             kept[i] = projected
     return {"deltas": kept}
 
 
-def _product(scaled: Tensor, v: Tensor, delta: Tensor) -> Tensor:
-    """scaled @ v' @ delta, in the order that has the smaller matrix between."""
-    out, into = v.shape
-    return (scaled @ v.T) @ delta if out <= into else scaled @ (v.T @ delta)
-
-
-METHOD = Method(
+METHOD = replace(
+    task_arithmetic.METHOD,
     name="safe_projection",
-    source="2405.16833, 2503.17239; methods.md 4.15, 4.16; on whole deltas it is ours",
     params=SafeProjectionParams,
     prepare=prepare,
-    weigh=task_arithmetic.weigh,
-    combine=add_deltas,
-    entrywise=("deltas",),
-    block=SUM_BLOCK,
+    piecewise=False,
     elsewhere={"vector": task_arithmetic.METHOD, "embedding": task_arithmetic.METHOD},
     # Delta and projected delta of each source; P, its factors, products and the result.
     footprint=bytes_held(2, whole=9),

@@ -1,10 +1,10 @@
 """SCE: select entries where sources differ, weight sources by what they have there, elect signs.
 
-Source: FuseChat 2408.07990, in mergekit's form (methods.md 4.14). Of the entries at which the
-variance over the deltas is not 0, the `density` with the largest variance are selected (S); then
+Source: FuseChat, Wan et al. 2024 (2408.07990), in mergekit's form. Of the entries whose variance
+over the deltas is not 0, those with the `density` largest variances are selected (S); then
 
-    e_i = ||S D_i||^2 / sum_j ||S D_j||^2        m = sign(sum_i w_i S D_i)
-    theta = base + scale * sum_{i agrees} e_i w_i S D_i / sum_{i agrees} e_i
+    e_i   = |S D_i|^2 / sum_j |S D_j|^2          m = sign(sum_i w_i S D_i), as in ties.py
+    theta = base + scale * sum_i e_i w_i S D_i / sum_i e_i, both over the i that agree with m
 
 Weights scale the deltas; all 1 is the method itself, which has none. Density may differ between
 sources: each is then selected where the variance is among its own share of the largest. At density
@@ -18,26 +18,20 @@ import math
 import torch
 from torch import Tensor
 
-from safemerge.methods.common.base import Choice, Method, Scaled, Site, State
 from safemerge.methods.common.blocks import blocks
-from safemerge.methods.common.consensus import agreeing
-from safemerge.methods.common.deltas import bytes_of_deltas
+from safemerge.methods.common.method import Method, Selection, Site, State
+from safemerge.methods.common.params import Scaled
 from safemerge.methods.common.sparse import DENSITY
 from safemerge.methods.common.threshold import magnitude_at
+from safemerge.methods.common.weighted_sum import bytes_of_deltas
+from safemerge.methods.ties import elect
 
 _LEAST_SQUARES = 1e-6  # mergekit's guard on sum_i mean(D_i^2): below it all sources weigh the same
 _LEAST_DIVISOR = 1e-6  # mergekit's
 
 
 def prepare(base: Tensor, deltas: Tensor, params: Scaled, site: Site) -> State:
-    """Keep the deltas, and their `variance` over the sources, (1, *base.shape), float32.
-
-    Args:
-        base: any shape.
-        deltas: (n_sources, *base.shape), float32.
-        params: unused.
-        site: unused.
-    """
+    """Keep the deltas, and their `variance` over the sources, (1, *base.shape), float32."""
     variance = torch.empty_like(base, dtype=torch.float32)
     flat, into = deltas.reshape(len(deltas), -1), variance.view(-1)
     for entries in blocks(base.numel(), base.device):
@@ -46,22 +40,20 @@ def prepare(base: Tensor, deltas: Tensor, params: Scaled, site: Site) -> State:
     return {"deltas": deltas, "variance": variance[None]}
 
 
-def select(state: State, choice: Choice, params: Scaled) -> State:
+def select(state: State, selection: Selection, params: Scaled) -> State:
     """Find the variances from which on entries are selected, and weight the sources.
 
     Args:
-        state: what `prepare` returned.
-        choice: `density` of every source, in [0, 1].
-        params: unused.
+        selection: `density` of every source, in [0, 1].
 
     Returns:
-        The state with `least` and `share`, e, each (n_sources,).
+        The state with `least` and `share` = e, each (n_sources,).
     """
     deltas, variance = state["deltas"], state["variance"]
     nonzero = int(torch.count_nonzero(variance))
-    densities = choice.per_source["density"]
-    floors = {density: _least(variance, nonzero, density) for density in set(densities)}
-    least = torch.tensor([floors[density] for density in densities])
+    densities = selection.per_source["density"]
+    least_of = {density: _least(variance, nonzero, density) for density in set(densities)}
+    least = torch.tensor([least_of[density] for density in densities])
     flat, spread = deltas.reshape(len(deltas), -1), variance.reshape(1, -1)
     squares = torch.zeros(len(deltas), dtype=torch.float64)
     for entries in blocks(spread.shape[1], spread.device):
@@ -70,7 +62,9 @@ def select(state: State, choice: Choice, params: Scaled) -> State:
     squares /= max(spread.shape[1], 1)
     total = squares.sum()
     share = (
-        squares / total if total >= _LEAST_SQUARES else torch.full_like(squares, 1 / len(squares))
+        squares / total
+        if total >= _LEAST_SQUARES
+        else squares.new_ones(len(squares)) / len(squares)
     )
     return {**state, "least": least, "share": share.float()}
 
@@ -83,33 +77,23 @@ def _least(variance: Tensor, nonzero: int, density: float) -> float:
 
 
 def _selected(deltas: Tensor, variance: Tensor, least: Tensor) -> Tensor:
-    """The deltas (n_sources, ...) where the variance (1, ...) is at least (n_sources,), else 0."""
+    """S D: deltas (n_sources, ...) where the variance (1, ...) is at least (n_sources,), else 0."""
     bound = least.to(variance).reshape(-1, *[1] * (variance.dim() - 1))
     return deltas * (variance >= bound).view(torch.uint8).to(deltas.dtype)
 
 
 def combine(base: Tensor, state: State, weights: Tensor, params: Scaled) -> Tensor:
-    """Merge what is selected and agrees.
-
-    Args:
-        base: any shape.
-        state: what `select` returned.
-        weights: (n_sources,), any finite value.
-        params: `scale`.
-    """
-    selected = _selected(state["deltas"], state["variance"], state["least"])
-    sign, agree = agreeing(selected, weights)
-    share = state["share"].to(weights)
-    divisor = torch.tensordot(share, agree.sign(), dims=1).clamp_min(_LEAST_DIVISOR)
-    merged: Tensor = (
-        base.float() + sign * torch.tensordot(params.scale * share, agree, dims=1) / divisor
-    )
-    return merged
+    """Merge what is selected and agrees."""
+    m, agreeing = elect(_selected(state["deltas"], state["variance"], state["least"]), weights)
+    e = state["share"].to(weights)
+    divisor = torch.tensordot(e, agreeing.sign(), dims=1).clamp_min(_LEAST_DIVISOR)
+    merged = m * torch.tensordot(params.scale * e, agreeing, dims=1) / divisor
+    result: Tensor = base.float() + merged
+    return result
 
 
 METHOD = Method(
     name="sce",
-    source="2408.07990; methods.md 4.14",
     params=Scaled,
     prepare=prepare,
     select=select,

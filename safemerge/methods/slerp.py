@@ -1,7 +1,7 @@
 """Spherical interpolation between two sources, tensor by tensor.
 
-Source: mergekit's `slerp` (methods.md 4.10). With t = w_2 / (w_1 + w_2) and Omega the angle
-between the flattened tensors:
+Source: Shoemake 1985, in the form of mergekit's `slerp`. With t = w_2 / (w_1 + w_2) and Omega the
+angle between the flattened tensors:
 
     theta = sin((1 - t) Omega) / sin Omega theta_1 + sin(t Omega) / sin Omega theta_2
 
@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from safemerge.methods import karcher
-from safemerge.methods.common.base import Params, State
-from safemerge.methods.common.deltas import of_sources
-from safemerge.methods.common.gram import norms
+from safemerge.methods.common.method import State
+from safemerge.methods.common.params import Params
+from safemerge.methods.common.weighted_sum import norms, of_sources
 from safemerge.methods.linear import positive_sum
 
 _LINEAR = 0.9995  # mergekit's: beyond it the sine is too small to divide by
@@ -32,7 +32,6 @@ def weigh(state: State, weights: Tensor, params: Params) -> Tensor:
     Args:
         state: `gram` (2, 2) of the sources.
         weights: (2,); their sum must be positive, and t may lie outside of [0, 1].
-        params: none.
 
     Raises:
         RecipeError: where the weights sum to 0 or less.

@@ -1,26 +1,36 @@
 """TIES: trim every delta to its largest entries, elect a sign for every entry, merge what agrees.
 
-Source: Yadav et al. 2306.01708, in mergekit's form: trimmed tensor by tensor, and a weight for
-every source (methods.md 4.5). With D'_i the entries of D_i whose magnitude is among the largest
-`density` of the tensor, and m = sign(sum_i w_i D'_i):
+Source: Yadav et al. 2023 (2306.01708), in mergekit's form: trimmed tensor by tensor, and a weight
+for every source. Of a tensor of n entries, with k = max(1, int(density n)):
 
-    theta = base + scale * sum_{i agrees} w_i D'_i / sum_{i agrees} w_i
+    trim:   D'_i = D_i where |D_i| is at least the k-th largest |D_i|, else 0
+    elect:  m = sign(sum_i w_i D'_i), entry by entry; 1 where the sum is 0
+    merge:  theta = base + scale * sum_i w_i D'_i / sum_i w_i, both over the i where w_i D'_i has
+            the sign m
 
 Entries as large as the smallest kept one are kept too, so that the order of entries plays no part;
-where magnitudes repeat, as in deltas of bfloat16 models, that is more than `density`.
+where magnitudes repeat, as in deltas of bfloat16 models, that is more than `density`. The k-th
+largest is found without a sort (threshold.py).
 """
 
 from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
-from safemerge.methods.common.base import Choice, Method, State
-from safemerge.methods.common.consensus import add_consensus, consensus_weights
-from safemerge.methods.common.deltas import bytes_of_deltas, keep_deltas
-from safemerge.methods.common.sparse import DENSITY, TrimParams, with_window
-from safemerge.methods.common.threshold import keep_window, magnitude_at
+from safemerge.methods.common.method import Method, Selection, State
+from safemerge.methods.common.sparse import (
+    DENSITY,
+    SparseParams,
+    TrimParams,
+    kept,
+    rescaling,
+    with_sizes,
+)
+from safemerge.methods.common.threshold import magnitude_at
+from safemerge.methods.common.weighted_sum import bytes_of_deltas, keep_deltas
 
 
 class TiesParams(TrimParams):
@@ -29,53 +39,75 @@ class TiesParams(TrimParams):
     normalize: bool = True
 
 
-def select(state: State, choice: Choice, params: TrimParams) -> State:
-    """Find the magnitudes from which on entries are kept.
+def select(state: State, selection: Selection, params: TrimParams) -> State:
+    """Trim: find the magnitudes from which on entries are kept.
 
     Args:
-        state: `deltas` (n_sources, *shape).
-        choice: `density` of every source, in [0, 1]; above 0 at least one entry is kept.
-        params: `rescale`.
+        selection: `density` of every source, in [0, 1]; 0 keeps nothing.
 
     Returns:
-        The state with `low`, `high` and `factor`, each (n_sources,).
+        The state with `low` and `high`, each (n_sources,), and `sizes` (2, n_sources).
     """
-    deltas = state["deltas"]
-    densities = choice.per_source["density"]
-    low = [_floor(delta, density) for delta, density in zip(deltas, densities, strict=True)]
-    return with_window(deltas, low, [math.inf] * len(low), params)
+    deltas, densities = state["deltas"], selection.per_source["density"]
+    low = [_least_kept(delta, density) for delta, density in zip(deltas, densities, strict=True)]
+    high = [math.inf] * len(low)
+    return with_sizes({**state, "low": torch.tensor(low), "high": torch.tensor(high)}, params)
 
 
-def _floor(delta: Tensor, density: float) -> float:
+def _least_kept(delta: Tensor, density: float) -> float:
     if density >= 1.0 or delta.numel() == 0:
         return 0.0
     if density <= 0.0:
         return math.inf
-    kept = max(1, int(density * delta.numel()))
-    return magnitude_at(delta, [delta.numel() - kept])[0]
+    k = max(1, int(density * delta.numel()))
+    return magnitude_at(delta, [delta.numel() - k])[0]
 
 
-def weigh(state: State, weights: Tensor, params: TrimParams) -> Tensor:
-    """Coefficients of the kept deltas and of the divisor; weights (n_sources,) are any finite."""
-    return consensus_weights(weights, state["factor"], params.scale)
+def weigh(state: State, weights: Tensor, params: SparseParams) -> Tensor:
+    """Coefficients (2, n_sources): of what is kept, rescaled, and of the divisor."""
+    return torch.stack([params.scale * weights * rescaling(state).to(weights), weights])
 
 
-def combine(base: Tensor, state: State, coefficients: Tensor, params: TrimParams) -> Tensor:
-    """Merge what agrees.
+def combine(base: Tensor, state: State, coefficients: Tensor, params: SparseParams) -> Tensor:
+    """Elect and merge."""
+    trimmed = kept(state)
+    if not params.normalize:
+        # sum_{agree} x = (sum x + m sum |x|) / 2, with x = w_i D'_i: no mask.
+        total = torch.tensordot(coefficients[0], trimmed, dims=1)
+        size = torch.tensordot(coefficients[0].abs(), trimmed.abs(), dims=1)
+        return base.float().add(total + size * _sign(total), alpha=0.5)
+    m, agreeing = elect(trimmed, coefficients[0])
+    divisor = torch.tensordot(coefficients[1], agreeing.sign(), dims=1)
+    merged = m * agreeing.sum(dim=0) / (divisor + (1 - divisor.abs().sign()))  # 1 in place of 0
+    result: Tensor = base.float() + merged
+    return result
+
+
+def elect(trimmed: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor]:
+    """The majority sign m of every entry, and what agrees with it.
 
     Args:
-        base: any shape.
-        state: what `select` returned.
-        coefficients: what `weigh` returned.
-        params: `normalize`.
+        trimmed: D' (n_sources, ...).
+        coefficients: w (n_sources,).
+
+    Returns:
+        m (...), 1 or -1, and |w_i D'_i| (n_sources, ...) where its sign is m, else 0. Gradients
+        hold m fixed.
     """
-    kept = keep_window(state["deltas"], state["low"], state["high"])
-    return add_consensus(base, kept, coefficients, params.normalize)
+    m = _sign(torch.tensordot(coefficients, trimmed, dims=1))
+    by_source = coefficients.reshape(-1, *[1] * m.dim())
+    # relu, not a mask: torch compares several times slower than it multiplies.
+    return m, (trimmed * by_source).mul_(m).relu_()
+
+
+def _sign(total: Tensor) -> Tensor:
+    """1 or -1, float32; 1 for 0."""
+    total = total.detach().float()
+    return torch.ones_like(total).copysign_(total)
 
 
 METHOD = Method(
     name="ties",
-    source="2306.01708; methods.md 4.5",
     params=TiesParams,
     prepare=keep_deltas,
     select=select,

@@ -1,18 +1,18 @@
 """TSV-M: concatenate the leading singular vectors of every delta, decorrelate them, multiply back.
 
-Source: Gargiulo et al., Task Singular Vectors, 2412.00081 (methods.md 4.1). With kept vectors
-U = [U_1 ... U_T] (out, K), V = [V_1 ... V_T] (in, K), singular values S (K,), K = T k:
+Source: Gargiulo et al. 2024, Task Singular Vectors (2412.00081). With the k leading triplets of
+every delta side by side, K = T k: U (out, K), V (in, K), singular values S (K,),
 
     U_perp = U (U'U)^(-1/2)      V_perp = V (V'V)^(-1/2)
     theta  = base + scale * U_perp diag(w_i S_i) V_perp'
 
-Another rank takes other vectors, so it needs two Gram matrices and eigendecompositions (K, K), and
-never an SVD. Where sources are near duplicates, or K exceeds a side, the inverse square root is a
-pseudo-inverse: the polar factor is then a partial isometry. Triplets that a delta does not have (a
-LoRA) are zero and take no part, where the paper's code decorrelates arbitrary vectors with them.
+Another rank takes two Gram matrices and eigendecompositions (K, K), and never an SVD. Where sources
+are near duplicates, or K exceeds a side, the inverse square root is a pseudo-inverse, and U_perp a
+partial isometry. Triplets that a delta does not have (a LoRA) are zero and take no part, where the
+paper's code decorrelates arbitrary vectors with them.
 
-Vectors are the plain mean of the weighted deltas, as in the paper's code. Embeddings and heads are
-task arithmetic: their rows are tokens, which singular vectors would mix (methods.md section 7, 8).
+Vectors are the mean of the weighted deltas, as in the paper's code. Embeddings and heads are task
+arithmetic: their rows are tokens, which singular vectors would mix.
 """
 
 from __future__ import annotations
@@ -21,28 +21,21 @@ import torch
 from torch import Tensor
 
 from safemerge.methods import task_arithmetic
-from safemerge.methods.common import mean_delta
-from safemerge.methods.common.base import Choice, Method, Scaled, Site, State, reads_nothing
+from safemerge.methods.common.method import Method, Selection, Site, State
+from safemerge.methods.common.params import Scaled
 from safemerge.methods.common.ranks import RankLimited, bytes_held, kept_rank
 
 # Singular values of U below 1e-5 of the largest count as zero: float32 vectors are orthonormal to
 # about 1e-6, and the eigenvalues of U'U are the squares.
 _EIGENVALUE_FLOOR = 1e-10
-# Where the least eigenvalue of U'U is above this share of the largest, float32 gives U_perp in half
-# the time. Its relative error is 5e-8 over that share where sources are correlated, and less where
-# they are random (measured against float64): 5e-5 at the most.
+# Where the least eigenvalue of U'U is above this share of the largest, float32 gives U_perp with a
+# relative error of at most 5e-5, in half the time of float64.
 _SINGLE_FLOOR = 1e-3
 _SINGLE_FILL = 0.9  # up to this ratio of the sides trying float32 pays
 
 
 def prepare(base: Tensor, deltas: Tensor, params: RankLimited, site: Site) -> State:
     """Factorise every delta.
-
-    Args:
-        base: (out, in); unused.
-        deltas: (n_sources, out, in), float32.
-        params: `rank_limit`.
-        site: its `svd` gives `Factors` of a delta.
 
     Returns:
         With c triplets computed of the source that has most: `u` (n_sources, out, c),
@@ -60,9 +53,9 @@ def prepare(base: Tensor, deltas: Tensor, params: RankLimited, site: Site) -> St
     return {name: part[..., :most].contiguous() for name, part in (("u", u), ("s", s), ("v", v))}
 
 
-def select(state: State, choice: Choice, params: Scaled) -> State:
+def select(state: State, selection: Selection, params: Scaled) -> State:
     """Decorrelate the leading vectors; see `decorrelate`."""
-    return decorrelate(state, kept_rank(rank_of(state), len(state["s"]), choice.rank_ratio))
+    return decorrelate(state, kept_rank(rank_of(state), len(state["s"]), selection.rank_ratio))
 
 
 def rank_of(state: State) -> int:
@@ -74,7 +67,6 @@ def decorrelate(state: State, kept: int) -> State:
     """Keep the leading triplets of each source and decorrelate them across sources.
 
     Args:
-        state: what `prepare` returned.
         kept: k, triplets of each source; the state may have fewer.
 
     Returns:
@@ -83,8 +75,8 @@ def decorrelate(state: State, kept: int) -> State:
     kept = min(kept, state["s"].shape[1])
     s = state["s"][:, :kept]
     return {
-        "left": _polar(state["u"][:, :, :kept], s > 0),
-        "right": _polar(state["v"][:, :, :kept], s > 0),
+        "left": _decorrelated(state["u"][:, :, :kept], s > 0),
+        "right": _decorrelated(state["v"][:, :, :kept], s > 0),
         "s": s,
     }
 
@@ -93,20 +85,17 @@ def combine(base: Tensor, state: State, weights: Tensor, params: Scaled) -> Tens
     """One product: base + scale * U_perp diag(w_i S_i) V_perp'.
 
     Args:
-        base: (out, in).
-        state: what `select` returned.
         weights: (n_sources,), any finite value; scales the singular values of its source.
-        params: `scale`.
     """
     middle = (params.scale * weights[:, None] * state["s"]).reshape(-1)  # (T k,)
     left, right = state["left"], state["right"]
     return torch.addmm(base.to(left.dtype), left * middle, right.T)
 
 
-def _polar(parts: Tensor, present: Tensor) -> Tensor:
-    """Polar factor of the vectors of all sources side by side, (side, K), in float32.
+def _decorrelated(parts: Tensor, present: Tensor) -> Tensor:
+    """U_perp (side, K), float32: the polar factor of the vectors of all sources side by side.
 
-    That of X' is the transpose, so the eigendecomposition is taken on the smaller side.
+    That of U' is its transpose, so the eigendecomposition is taken on the smaller side.
 
     Args:
         parts: (n_sources, side, k), orthonormal for each source where there are vectors, else zero.
@@ -126,7 +115,7 @@ def _polar(parts: Tensor, present: Tensor) -> Tensor:
 
 
 def _gram(parts: Tensor, present: Tensor) -> Tensor:
-    """U'U (K, K), a third of the work of the product: of one source it is known, to float32."""
+    """U'U (K, K); the block of one source is known, to float32."""
     n_sources, _, kept = parts.shape
     blocks = parts.new_zeros(n_sources, kept, n_sources, kept)
     for i, part in enumerate(parts):
@@ -153,16 +142,14 @@ def _inverse_root(gram: Tensor) -> tuple[Tensor, float]:
 
 METHOD = Method(
     name="tsvm",
-    source="2412.00081; methods.md 4.1",
     params=RankLimited,
     prepare=prepare,
     select=select,
     combine=combine,
-    elsewhere={"vector": mean_delta.METHOD, "embedding": task_arithmetic.METHOD},
+    elsewhere={"vector": task_arithmetic.MEAN, "embedding": task_arithmetic.METHOD},
     # Delta, u and v of each source; polar factors of both sides and decompositions in float64.
     footprint=bytes_held(3, whole=10, squares=12),
     spectral=True,
     prepare_key=lambda params: (params.rank_limit,),
-    select_key=reads_nothing,
     slow_select=True,
 )

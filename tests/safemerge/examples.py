@@ -13,7 +13,7 @@ from torch import Tensor
 from safemerge import ModelRef
 from safemerge.factors import factorise
 from safemerge.io import save_importance
-from safemerge.methods import Choice, Method, Site
+from safemerge.methods import Method, Selection, Site
 from safemerge.methods.common.importance_order import positions
 
 _FOLDER = TemporaryDirectory()
@@ -39,15 +39,15 @@ def n_sources(method: Method) -> int:
     return min(3, method.most_sources or 3)
 
 
-def choice(
+def selection(
     method: Method, n_sources: int, rank_ratio: float | None = None, **numbers: float
-) -> Choice:
+) -> Selection:
     """The method's defaults of per-source numbers, or those given, at a rank ratio."""
     values = {
         name: (numbers.get(name, span.default),) * n_sources
         for name, span in method.per_source.items()
     }
-    return Choice(rank_ratio, None, values)
+    return Selection(rank_ratio, None, values)
 
 
 def draw(shape: tuple[int, ...], n_sources: int = 3, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -106,6 +106,6 @@ def merge(
         base, deltas, parsed, site(names[: len(deltas)], tensor, tuple(base.shape))
     )
     if part.select is not None:
-        chosen = choice(method, len(deltas), rank_ratio, **(numbers or {}))
+        chosen = selection(method, len(deltas), rank_ratio, **(numbers or {}))
         state = part.select(state, chosen, parsed)
     return part.merged(base, state, torch.tensor(weights), parsed)

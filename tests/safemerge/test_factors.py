@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import safemerge.factors
-from safemerge.factors import Factors, factorise, factoriser
+from safemerge.factors import FACTORS_VERSION, Factors, factorise, factoriser
 from safemerge.store import TensorStore
 
 
@@ -136,6 +136,6 @@ def test_files_of_another_version_are_not_used(
 ) -> None:
     delta = with_spectrum(torch.ones(3), 8, 12)
     factoriser(TensorStore(tmp_path))(delta)
-    monkeypatch.setattr(safemerge.factors, "_VERSION", safemerge.factors._VERSION + 1)
+    monkeypatch.setattr(safemerge.factors, "FACTORS_VERSION", FACTORS_VERSION + 1)
     factoriser(TensorStore(tmp_path))(delta)
     assert len(list(tmp_path.iterdir())) == 2

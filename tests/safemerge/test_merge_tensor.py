@@ -54,7 +54,7 @@ def plain_merge(one: Recipe) -> dict[str, Tensor]:
     for name, tensor in base.items():
         part, state, group = parts[name], states[name], group_of(name, one.places, 2)
         if part.select is not None:
-            chosen = method.choice(one, group, peak.get(place_of(name).module))
+            chosen = method.selection(one, group, peak.get(place_of(name).module))
             state = part.select(state, chosen, params)
         weights = torch.tensor(one.weights_at(group))
         merged[name] = part.merged(tensor, state, weights, params).to(tensor.dtype)

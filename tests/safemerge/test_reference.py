@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from safemerge.factors import factorise
-from safemerge.methods import METHODS, Choice, Site
+from safemerge.methods import METHODS, Selection, Site
 
 ABC = [0.5, 0.3, 0.4]
 
@@ -50,7 +50,9 @@ def test_a_method_gives_the_reference_numbers(
 ) -> None:
     chosen = METHODS[method]
     parsed = chosen.parse(params)
-    choice = Choice(per_source={name: (value,) * len(names) for name, value in numbers.items()})
+    selection = Selection(
+        per_source={name: (value,) * len(names) for name, value in numbers.items()}
+    )
     bases = sources(goldens, "_")
     expected = load_file(goldens / "expected" / f"{method}.safetensors")
     tolerance = 2e-5 if method == "karcher" else 2e-6  # karcher iterates
@@ -58,6 +60,6 @@ def test_a_method_gives_the_reference_numbers(
         base = bases[name][0]
         state = chosen.prepare(base, tuned - base, parsed, Site(name, tuple(names), factorise))
         if chosen.select is not None:
-            state = chosen.select(state, choice, parsed)
+            state = chosen.select(state, selection, parsed)
         merged = chosen.merged(base, state, torch.tensor(weights), parsed)
         torch.testing.assert_close(merged, expected[name], atol=tolerance, rtol=0)

@@ -1,4 +1,4 @@
-"""Any method, for matrices that are stored as a stack or transposed. Ours.
+"""Any method, for matrices that are stored as a stack or transposed.
 
 Every method is written for one matrix (out, in). A stack of experts (experts, out, in) is merged
 matrix by matrix, so that it makes no difference whether a checkpoint stores its experts as one
@@ -8,26 +8,25 @@ things to some methods.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from safemerge.methods.common.base import Choice, Method, Site, State, a_few_copies
+from safemerge.methods.common.method import Method, Selection, Site, State, a_few_copies
 from safemerge.names import Layout
 
 _DENSITY = "density"
 
 
-def laid_out(method: Method, layout: Layout) -> Method:
+def adapt_layout(method: Method, layout: Layout) -> Method:
     """The method for tensors of a layout; itself where no layout makes a difference to it.
 
     The state holds those of all matrices, their keys behind `0.`, `1.`, ... A seed's draws differ
     from matrix to matrix. The density of a stack is that of its densest matrix.
     """
-    entry_by_entry = method.in_pieces is not None and method.gather is None
+    entry_by_entry = method.piecewise and method.sums is None
     if layout == Layout() or entry_by_entry:
         return method
 
@@ -40,18 +39,19 @@ def laid_out(method: Method, layout: Layout) -> Method:
         important = None if site.importance is None else matrices(site.importance)
         states = []
         for i, matrix in enumerate(bases):
-            name = f"{site.tensor}[{i}]" if layout.stacked else site.tensor
-            own = replace(
-                site, tensor=name, importance=None if important is None else important[:, i]
+            at = replace(
+                site,
+                tensor=f"{site.tensor}[{i}]" if layout.stacked else site.tensor,
+                importance=None if important is None else important[:, i],
             )
-            states.append(method.prepare(matrix, changes[:, i].contiguous(), params, own))
+            states.append(method.prepare(matrix, changes[:, i].contiguous(), params, at))
         densities = [state[_DENSITY] for state in states if _DENSITY in state]
         highest = {_DENSITY: torch.stack(densities).max()} if densities else {}
         return {**_joined(states), **highest}
 
-    def select(state: State, choice: Choice, params: Any) -> State:
+    def select(state: State, selection: Selection, params: Any) -> State:
         assert method.select is not None
-        return _joined([method.select(part, choice, params) for part in _apart(state)])
+        return _joined([method.select(part, selection, params) for part in _apart(state)])
 
     def combine(base: Tensor, state: State, weights: Tensor, params: Any) -> Tensor:
         parts = zip(matrices(base), _apart(state), strict=True)
@@ -78,8 +78,8 @@ def laid_out(method: Method, layout: Layout) -> Method:
         combine=combine,
         select=None if method.select is None else select,
         weigh=None,
-        in_pieces=None,
-        gather=None,
+        piecewise=False,
+        sums=None,
         entrywise=(),
         footprint=footprint,
         density=None if method.density is None else density,
@@ -90,10 +90,10 @@ def _joined(states: list[State]) -> State:
     return {f"{i}.{key}": value for i, state in enumerate(states) for key, value in state.items()}
 
 
-def _apart(state: State) -> list[Mapping[str, Tensor]]:
+def _apart(state: State) -> list[State]:
     parts: dict[str, dict[str, Tensor]] = {}
     for key, value in state.items():
-        index, dot, own = key.partition(".")
+        index, dot, name = key.partition(".")
         if dot:
-            parts.setdefault(index, {})[own] = value
-    return list(parts.values())
+            parts.setdefault(index, {})[name] = value
+    return list[State](parts.values())

@@ -8,7 +8,7 @@ import torch
 
 BLOCK = 1 << 17
 """Entries of a block: the temporaries of a few sources stay in a processor's cache, and calls into
-torch are few enough. Measured: half of it is slower, and a whole tensor four times slower."""
+torch are few enough."""
 
 _DEVICE_BLOCK = 1 << 26  # elsewhere blocks only limit memory: a float32 temporary takes 256 MiB
 

@@ -1,8 +1,8 @@
-"""Random masks from a seed, the same on every machine and device. Ours.
+"""Random masks from a seed, the same on every machine and device.
 
-Numbers are drawn by numpy's SFC64 on the CPU, whose stream numpy keeps stable, and which is ten
-times as fast there as torch's generator. A draw has 16 bits: enough for a probability. Every half a
-million entries have a stream of their own, so that a piece can be drawn by itself.
+Numbers are drawn by numpy's SFC64 on the CPU, whose stream numpy keeps stable. A draw has 16 bits:
+enough for a probability. Every half a million entries have a stream of their own, so that a piece
+can be drawn by itself.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from safemerge.methods.common.deltas import bytes_of_deltas
+from safemerge.methods.common.weighted_sum import bytes_of_deltas
 
 _STEPS = 1 << 16  # a probability is a multiple of 1 / _STEPS
 _STREAM = 1 << 19  # entries of a stream; to begin one takes as long as to draw 25 000

@@ -1,4 +1,4 @@
-"""Positions in the order of importance: the form in which methods get what gradients say. Ours.
+"""Positions in the order of importance: the form in which methods get what gradients say.
 
 Methods that mask by importance ask whether an entry is among the most important share of its
 tensor. Its position answers that for every share, in two bytes, and needs no threshold in a trial.
@@ -27,5 +27,5 @@ def positions(importance: Tensor) -> Tensor:
     flat = importance.reshape(-1)
     count = flat.numel()
     less = torch.searchsorted(flat.sort().values, flat)
-    found = (count - 1 - less) * POSITIONS // max(count, 1)
-    return found.to(torch.int16).reshape(importance.shape)
+    position = (count - 1 - less) * POSITIONS // max(count, 1)
+    return position.to(torch.int16).reshape(importance.shape)

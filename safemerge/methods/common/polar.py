@@ -4,11 +4,11 @@ With A = U S V', the polar factor is U V'. It comes from the eigenvectors of the
 short side: U V' = U S^(-1) U' A. A Gram matrix squares the condition, so it is taken in float64:
 directions down to 3e-6 of the largest singular value then come out orthonormal to 1e-4 or better.
 Those below are left out, which makes the result a partial isometry: of a matrix of low rank an SVD
-returns arbitrary directions, and float32 leaves noise of up to 4e-7 (measured, a LoRA's product
-added to weights) that the polar factor would make as strong as all the rest.
+returns arbitrary directions, and a LoRA's product added to float32 weights leaves noise of up to
+4e-7 that the polar factor would make as strong as all the rest.
 
-The derivative is the closed form, ours to derive: it divides by sums s_i + s_j, where
-differentiating through an eigendecomposition divides by differences and fails at ties.
+The derivative is in closed form: it divides by sums s_i + s_j, where differentiating through an
+eigendecomposition divides by differences and fails at ties.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from safemerge.errors import RecipeError
-from safemerge.methods.common.base import Scaled
+from safemerge.methods.common.params import Scaled
 from safemerge.recipe import Recipe
 
 
@@ -34,10 +34,9 @@ def kept_rank(rank: int, n_sources: int, rank_ratio: float | None) -> int:
 def bytes_held(
     per_source: int, whole: int, squares: int = 0
 ) -> Callable[[tuple[int, ...], int], int]:
-    """A footprint in tensors of float32, as measured on the peak of a process.
+    """A footprint in tensors of float32, from benchmarks/peak_memory.py.
 
-    benchmarks/peak_memory.py measures it. What malloc keeps between freed blocks counts too: a few
-    tensors more than a method's code names.
+    What malloc keeps between freed blocks counts too: a few tensors more than the code names.
 
     Args:
         per_source: tensors of the delta's shape for each source, its delta included.
@@ -53,10 +52,9 @@ def bytes_held(
 
 
 class RankLimited(Scaled):
-    """Parameters of methods that keep leading triplets.
+    """Parameters of methods that keep leading triplets, beside `scale`.
 
     Args:
-        scale: alpha, in [0, 10].
         rank_limit: share of the rank for which triplets are computed, in (0, 1]. A search that
             never keeps more than a tenth needs no more; up to an eighth this saves the full SVD of
             every large delta, and memory grows with it. No rank goes above it.

@@ -1,8 +1,8 @@
-"""Deltas of low rank, such as LoRAs, as small matrices in the span that they have in common. Ours.
+"""Deltas of low rank, such as LoRAs, as small matrices in the span that they have in common.
 
-A sum of T deltas of rank k lies in the span of T k left and T k right directions whatever the
-weights, so what a method does to the sum's singular values and directions it can do to a matrix
-(T k, T k). For a delta (4096, 4096) and three LoRAs of rank 16 that is (48, 48).
+The core space of 2509.17786: a sum of T deltas of rank k lies in the span of T k left and T k right
+directions whatever the weights, so what a method does to its singular values and directions it can
+do to a matrix (T k, T k).
 """
 
 from __future__ import annotations
@@ -11,32 +11,27 @@ import torch
 from torch import Tensor
 
 from safemerge.factors import low_rank
-from safemerge.methods.common.base import Params, Site, State
+from safemerge.methods.common.method import Site, State
+from safemerge.methods.common.params import Params
 
 
 def keep_in_span(base: Tensor, deltas: Tensor, params: Params, site: Site) -> State:
     """Keep the deltas as they are, or in their common span where that is small.
 
-    Args:
-        base: (out, in); unused.
-        deltas: (n_sources, out, in), float32.
-        params: unused.
-        site: unused.
-
     Returns:
         `deltas` (n_sources, out, in); or `deltas` (n_sources, K, K), with `left` (out, K) and
         `right` (in, K), orthonormal, so that each delta is left @ delta @ right'.
     """
-    found = []
+    parts = []
     room = min(base.shape) // 2
     for delta in deltas:
         factors = low_rank(delta)
         if factors is None or factors.s.numel() > room:
             return {"deltas": deltas}
         room -= factors.s.numel()
-        found.append(factors)
-    left = torch.linalg.qr(torch.cat([factors.u for factors in found], dim=1)).Q
-    right = torch.linalg.qr(torch.cat([factors.v for factors in found], dim=1)).Q
+        parts.append(factors)
+    left = torch.linalg.qr(torch.cat([factors.u for factors in parts], dim=1)).Q
+    right = torch.linalg.qr(torch.cat([factors.v for factors in parts], dim=1)).Q
     return {"deltas": left.T @ deltas @ right, "left": left, "right": right}
 
 

@@ -1,20 +1,25 @@
-"""What methods share that keep only a part of every delta: parameters, numbers and rescaling."""
+"""What methods share that keep a part of every delta: parameters, what is kept, rescaling, the sum.
+
+Entries are kept by magnitude (`low`, `high` in the state) or by a random mask (`keep`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from safemerge.methods.common.base import Scaled, Span, State
 from safemerge.methods.common.blocks import blocks
-from safemerge.methods.common.deltas import beside_base
+from safemerge.methods.common.draws import masked, probability
+from safemerge.methods.common.method import Span, State
+from safemerge.methods.common.params import Scaled
 from safemerge.methods.common.threshold import keep_window
+from safemerge.methods.common.weighted_sum import add_deltas, beside_base
 
-# Searches begin where nothing is dropped, as EvoMM does: gradients of whole deltas lead further.
+# Searches begin where nothing is dropped: gradients of whole deltas lead further.
 DENSITY = Span(default=0.5, low=0.0, high=1.0, start=1.0)
 """Share of the entries that is kept. mergekit's default is 1, which keeps everything."""
 
@@ -22,10 +27,9 @@ _LEAST_NORM = 1e-7  # mergekit's guard: below it nothing is rescaled
 
 
 class TrimParams(Scaled):
-    """Parameters of methods that keep entries by magnitude.
+    """Parameters of methods that keep entries by magnitude, beside `scale`.
 
     Args:
-        scale: factor on the merged delta, in [0, 10].
         normalize: divide by the sum of the weights; under a sign consensus, entry by entry by the
             sum of those that agree.
         rescale: "l1" gives what is kept of a delta the L1 norm of the whole delta.
@@ -36,10 +40,9 @@ class TrimParams(Scaled):
 
 
 class DropParams(Scaled):
-    """Parameters of methods that keep entries at random.
+    """Parameters of methods that keep entries at random, beside `scale`.
 
     Args:
-        scale: factor on the merged delta, in [0, 10].
         normalize: as in `TrimParams`.
         rescale: "inverse_density" divides an entry by the probability of keeping it, so that the
             expected delta is the delta, as DARE does; "l1" gives what is kept of a delta the L1
@@ -52,50 +55,65 @@ class DropParams(Scaled):
     seed: int = Field(default=0, ge=0, lt=2**63)
 
 
-def sum_weights(weights: Tensor, factors: Tensor, scale: float, normalize: bool) -> Tensor:
-    """Coefficients (1 + n_sources,) of base and kept deltas in a plain sum.
+SparseParams = TrimParams | DropParams
+
+
+def kept(state: State) -> Tensor:
+    """What is kept of the deltas, (n_sources, ...); the rest is 0."""
+    if "keep" in state:
+        return masked(state["deltas"], state["keep"])
+    return keep_window(state["deltas"], state["low"], state["high"])
+
+
+def with_sizes(state: State, params: SparseParams, densities: Sequence[float] = ()) -> State:
+    """The state with `sizes` (2, n_sources), float64: of each delta, and of what is kept of it.
 
     Args:
-        weights: (n_sources,).
-        factors: (n_sources,), the rescaling of what is kept; no part of the divisor.
-        scale: of the merged delta.
-        normalize: divide by the sum of the weights, unless that is 0.
+        state: `deltas`, with `low` and `high` or `keep`.
+        params: `rescale` says how size is measured.
+        densities: probabilities of keeping an entry, (n_sources,), for "inverse_density".
     """
-    total = weights.sum()
-    if not normalize or abs(total.item()) < 1e-8:
-        total = torch.ones_like(total)
-    return beside_base(scale * weights * factors.to(weights) / total)
-
-
-def with_window(deltas: Tensor, low: list[float], high: list[float], params: TrimParams) -> State:
-    """The state of deltas of which magnitudes in [low, high] are kept, with their rescaling."""
-    least, most = torch.tensor(low), torch.tensor(high)
-    factor = torch.ones(len(deltas))
+    sizes = torch.ones(2, len(state["deltas"]), dtype=torch.float64)
     if params.rescale == "l1":
-        sizes = l1_sizes(deltas, lambda size, _: keep_window(size, least, most))
-        factor = quotients(sizes)
-    return {"deltas": deltas, "low": least, "high": most, "factor": factor}
+        sizes = _l1_norms(state)
+    elif params.rescale == "inverse_density":
+        sizes[1] = sizes.new_tensor([probability(density) for density in densities])
+    return {**state, "sizes": sizes}
 
 
-def l1_sizes(deltas: Tensor, keep: Callable[[Tensor, slice], Tensor]) -> Tensor:
-    """L1 norms of every delta and of what is kept of it, (2, n_sources), float64.
-
-    Args:
-        deltas: (n_sources, ...).
-        keep: (magnitudes (n_sources, n) of some of the flattened entries, which they are) -> those
-            magnitudes with 0 for what is not kept.
-    """
-    flat = deltas.reshape(len(deltas), -1)
-    sizes = torch.zeros(2, len(deltas), dtype=torch.float64, device=deltas.device)
-    for entries in blocks(flat.shape[1], flat.device):
-        magnitudes = flat[:, entries].abs()
-        sizes[0] += magnitudes.sum(dim=1)
-        sizes[1] += keep(magnitudes, entries).sum(dim=1)
+def _l1_norms(state: State) -> Tensor:
+    count = len(state["deltas"])
+    flat = {n: state[n].reshape(count, -1) for n in ("deltas", "keep") if n in state}
+    deltas = flat["deltas"]
+    sizes = torch.zeros(2, count, dtype=torch.float64, device=deltas.device)
+    for entries in blocks(deltas.shape[1], deltas.device):
+        block = {**state, **{name: tensor[:, entries] for name, tensor in flat.items()}}
+        sizes[0] += block["deltas"].abs().sum(dim=1)
+        sizes[1] += kept(block).abs().sum(dim=1)
     return sizes
 
 
-def quotients(sizes: Tensor) -> Tensor:
-    """Whole over kept (2, n_sources), (n_sources,), float32; 1 where there is next to nothing."""
-    whole, kept = sizes
-    rescaled = (whole >= _LEAST_NORM) & (kept >= _LEAST_NORM)
-    return torch.where(rescaled, whole / kept, 1.0).float()
+def rescaling(state: State) -> Tensor:
+    """f (n_sources,), float32: whole size over kept size; 1 where there is next to nothing."""
+    whole, rest = state["sizes"]
+    rescaled = (whole >= _LEAST_NORM) & (rest >= _LEAST_NORM)
+    return torch.where(rescaled, whole / rest, 1.0).float()
+
+
+def weigh(state: State, weights: Tensor, params: SparseParams) -> Tensor:
+    """Coefficients (1 + n_sources,) of `add_kept`: w_i f_i, by the sum of w with `normalize`.
+
+    Args:
+        state: `sizes`.
+        weights: (n_sources,), any finite; where they sum to 0, nothing is divided.
+        params: `scale`, `normalize`.
+    """
+    total = weights.sum()
+    if not params.normalize or abs(total.item()) < 1e-8:
+        total = torch.ones_like(total)
+    return beside_base(params.scale * weights * rescaling(state).to(weights) / total)
+
+
+def add_kept(base: Tensor, state: State, coefficients: Tensor, params: SparseParams) -> Tensor:
+    """The base and the sum of what is kept; coefficients as `weigh` returns."""
+    return add_deltas(base, {"deltas": kept(state)}, coefficients, params)

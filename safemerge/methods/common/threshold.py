@@ -1,8 +1,8 @@
 """Magnitude thresholds without a sort, and what they keep.
 
-A sample brackets the wanted order statistic; one pass counts what lies below the bracket and
-collects the few entries inside, and the statistic is selected among those. The value is exactly
-that of a full sort, whatever the sample. Ours, after the selection of Floyd and Rivest.
+After the selection of Floyd and Rivest 1975: a sample brackets the wanted order statistic, one pass
+counts what lies below the bracket and collects the few entries inside, and the statistic is
+selected among those. The value is exactly that of a full sort, whatever the sample.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.nn.functional import hardshrink
 from safemerge.methods.common.blocks import BLOCK
 
 _SMALL = 1 << 15  # entries; below this the bracket costs more than it saves
-_SIGMAS = 3.0  # half width of the bracket: one in four hundred fails, and is moved
+_SIGMAS = 3.0  # half width of the bracket: one in four hundred fails
 
 
 def magnitude_at(values: Tensor, positions: Sequence[int]) -> list[float]:
@@ -36,42 +36,40 @@ def magnitude_at(values: Tensor, positions: Sequence[int]) -> list[float]:
         ordered = values.abs().reshape(-1).sort().values
         return [ordered[position].item() for position in positions]
     flat = values.reshape(-1).numpy()
-    return [_select(flat, position) for position in positions]
-
-
-def keep_window(deltas: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """The deltas, with 0 wherever |delta| lies outside of its source's [low, high].
-
-    Args:
-        deltas: (n_sources, ...).
-        low: (n_sources,), float32, at least 0; infinity keeps nothing.
-        high: (n_sources,); infinity has no upper bound.
-    """
-    kept = []
-    # hardshrink keeps |delta| > bound in one vectorised pass, where a mask and a product take four.
-    for delta, least, most in zip(deltas, low.tolist(), high.tolist(), strict=True):
-        bound = float(np.nextafter(np.float32(least), np.float32(-1))) if least > 0 else 0.0
-        window = hardshrink(delta, bound)
-        kept.append(window if math.isinf(most) else window - hardshrink(delta, most))
-    return torch.stack(kept)
-
-
-def _select(flat: NDArray[np.float32], position: int) -> float:
     if flat.size <= _SMALL:
-        return float(np.sort(np.abs(flat))[position])
-    low, high = _bracket(flat, position)
-    while True:
-        below, up_to_low, inside, up_to_high = _between(flat, low, high)
-        if position < below:
-            low, high = 0.0, low
-        elif position < up_to_low:
-            return low
-        elif position < up_to_low + inside.size:
-            return float(np.sort(inside)[position - up_to_low])
-        elif position < up_to_high:
-            return high
-        else:
-            low, high = high, math.inf
+        return [float(np.sort(np.abs(flat))[position]) for position in positions]
+    return [select_magnitude(flat, position, _bracket(flat, position)) for position in positions]
+
+
+def select_magnitude(
+    flat: NDArray[np.float32], position: int, bracket: tuple[float, float]
+) -> float:
+    """`sort(|flat|)[position]`, sooner where it lies in a bracket (low, high), 0 <= low <= high.
+
+    The ends are counted apart: deltas of bfloat16 models have few distinct magnitudes, and a large
+    share of all entries may equal one of them.
+    """
+    low, high = map(np.float32, bracket)
+    below = up_to_low = up_to_high = 0
+    parts = []
+    size = np.empty(BLOCK, np.float32)
+    for start in range(0, flat.size, BLOCK):
+        block = flat[start : start + BLOCK]
+        magnitude = np.abs(block, out=size[: block.size])
+        below += int(np.count_nonzero(magnitude < low))
+        inside = magnitude > low
+        up_to_low += block.size - int(np.count_nonzero(inside))
+        up_to_high += int(np.count_nonzero(magnitude <= high))
+        inside &= magnitude < high
+        parts.append(magnitude[inside])
+    between = np.concatenate(parts)
+    if below <= position < up_to_low:
+        return float(low)
+    if up_to_low <= position < up_to_low + between.size:
+        return float(np.sort(between)[position - up_to_low])
+    if up_to_low + between.size <= position < up_to_high:
+        return float(high)
+    return float(np.partition(np.abs(flat), position)[position])
 
 
 def _bracket(flat: NDArray[np.float32], position: int) -> tuple[float, float]:
@@ -89,25 +87,18 @@ def _bracket(flat: NDArray[np.float32], position: int) -> tuple[float, float]:
     )
 
 
-def _between(
-    flat: NDArray[np.float32], low: float, high: float
-) -> tuple[int, int, NDArray[np.float32], int]:
-    """How many magnitudes are < low and <= low, those in (low, high), and how many are <= high.
+def keep_window(deltas: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """The deltas, with 0 wherever |delta| lies outside of its source's [low, high].
 
-    The ends are counted apart: deltas of bfloat16 models have few distinct magnitudes, and a large
-    share of all entries may equal one of them.
+    Args:
+        deltas: (n_sources, ...).
+        low: (n_sources,), float32, at least 0; infinity keeps nothing.
+        high: (n_sources,); infinity has no upper bound.
     """
-    below = up_to_low = up_to_high = 0
-    found = []
-    size = np.empty(BLOCK, np.float32)
-    least, most = np.float32(low), np.float32(high)
-    for start in range(0, flat.size, BLOCK):
-        block = flat[start : start + BLOCK]
-        magnitude = np.abs(block, out=size[: block.size])
-        below += int(np.count_nonzero(magnitude < least))
-        above = magnitude > least
-        up_to_low += block.size - int(np.count_nonzero(above))
-        up_to_high += int(np.count_nonzero(magnitude <= most))
-        above &= magnitude < most
-        found.append(magnitude[above])
-    return below, up_to_low, np.concatenate(found), up_to_high
+    kept = []
+    # hardshrink keeps |delta| > bound in one vectorised pass, without a mask.
+    for delta, least, most in zip(deltas, low.tolist(), high.tolist(), strict=True):
+        bound = float(np.nextafter(np.float32(least), np.float32(-1))) if least > 0 else 0.0
+        window = hardshrink(delta, bound)
+        kept.append(window if math.isinf(most) else window - hardshrink(delta, most))
+    return torch.stack(kept)

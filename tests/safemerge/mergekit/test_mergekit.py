@@ -205,7 +205,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
         per_source={number: numbers(span.low, span.high) for number, span in spans}
         or {number: {"default": dict.fromkeys(names, 0.25)} for number in method.per_source},
         dtype=draw(st.sampled_from([None, "bfloat16", "float32"])),
-        tokenizer=draw(st.sampled_from([None, "base"])) if method.needs_base else None,
+        tokenizer=draw(st.sampled_from([None, "base"])) if method.zero_is_base else None,
     )
 
 
@@ -215,12 +215,12 @@ def effect(recipe: Recipe) -> dict[str, object]:
     return {
         "method": recipe.method,
         "params": method.parse(recipe.params),
-        "base": recipe.base.path if method.needs_base else None,
+        "base": recipe.base.path if method.zero_is_base else None,
         "sources": [source.path for source in recipe.sources],
         "dtype": recipe.dtype or "float32",
         "tokenizer": recipe.tokenizer,
         "numbers": {
-            name: (recipe.weights_at(group), method.choice(recipe, group).per_source)
+            name: (recipe.weights_at(group), method.selection(recipe, group).per_source)
             for name, group in groups(NAMES, recipe.places).items()
         },
     }

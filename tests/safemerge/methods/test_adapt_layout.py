@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from safemerge import Recipe, ResidentMerge, merge
 from safemerge.factors import factorise
 from safemerge.methods import METHODS, Method, Site
-from safemerge.methods.common.adapt_layout import laid_out
+from safemerge.methods.common.adapt_layout import adapt_layout
 from safemerge.names import Layout, layout_of, role_of
 from safemerge.recipe import ModelRef
 
@@ -34,7 +34,7 @@ def merged(method: Method, base: torch.Tensor, deltas: torch.Tensor, site: Site)
     params = method.check(recipe)
     state = method.prepare(base, deltas, params, site)
     if method.select is not None:
-        state = method.select(state, method.choice(recipe, "all"), params)
+        state = method.select(state, method.selection(recipe, "all"), params)
     return method.merged(base, state, torch.tensor([0.7, 0.4]), params)
 
 
@@ -55,7 +55,7 @@ def test_a_stack_is_merged_matrix_by_matrix(name: str, transposed: bool) -> None
     stored = (base.mT, deltas.mT) if transposed else (base, deltas)
     important = IMPORTANT.mT if transposed else IMPORTANT
     whole = replace(SITE, importance=important)
-    found = merged(laid_out(method, Layout(True, transposed)), *stored, whole)
+    found = merged(adapt_layout(method, Layout(True, transposed)), *stored, whole)
     assert found.shape == stored[0].shape
     for i in range(EXPERTS):
         site = replace(SITE, tensor=f"{NAME}[{i}]", importance=IMPORTANT[:, i])
@@ -70,7 +70,7 @@ def test_a_transposed_matrix_is_turned_and_turned_back(name: str) -> None:
     base, deltas = (tensor.select(-3, 0).contiguous() for tensor in matrices())
     important = IMPORTANT[:, 0]
     turned = replace(SITE, importance=important.mT)
-    found = merged(laid_out(method, Layout(transposed=True)), base.mT, deltas.mT, turned)
+    found = merged(adapt_layout(method, Layout(transposed=True)), base.mT, deltas.mT, turned)
     expected = merged(method, base, deltas, replace(SITE, importance=important))
     torch.testing.assert_close(found.mT, expected, atol=1e-6, rtol=0)
 
@@ -80,7 +80,7 @@ def test_outlier_columns_are_input_neurons_in_either_layout() -> None:
     method = METHODS["resm"]
     base, deltas = (tensor.select(-3, 0).contiguous() for tensor in matrices())
     params = method.parse({"outliers": "favour", "kappa": 2.0})
-    turned = laid_out(method, Layout(transposed=True))
+    turned = adapt_layout(method, Layout(transposed=True))
     plain = method.prepare(base, deltas, params, SITE)["outlier"]
     stored = turned.prepare(base.mT, deltas.mT, params, SITE)["0.outlier"]
     assert torch.equal(stored, plain)
@@ -88,7 +88,7 @@ def test_outlier_columns_are_input_neurons_in_either_layout() -> None:
 
 
 def test_one_matrix_needs_no_other_method() -> None:
-    assert laid_out(METHODS["resm"], Layout()) is METHODS["resm"]
+    assert adapt_layout(METHODS["resm"], Layout()) is METHODS["resm"]
 
 
 @pytest.mark.parametrize(

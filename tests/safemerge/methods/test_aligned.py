@@ -9,7 +9,7 @@ from torch import Tensor
 from safemerge import ModelRef, Recipe, merge
 from safemerge.errors import RecipeError
 from safemerge.factors import factorise
-from safemerge.methods import METHODS, Choice, Site
+from safemerge.methods import METHODS, Selection, Site
 
 SHAPES = [(8, 12), (12, 8), (1, 6), (6, 1)]
 SITE = Site("model.layers.0.mlp.up_proj.weight", ("skill", "other", "guard"), factorise)
@@ -46,7 +46,7 @@ def guard(
     base = torch.zeros_like(deltas[0])
     assert method.select is not None
     state = method.prepare(base, deltas, params, SITE)
-    state = method.select(state, Choice(rank_ratio, None, {"rho": rho}), params)
+    state = method.select(state, Selection(rank_ratio, None, {"rho": rho}), params)
     return method.merged(base, state, torch.tensor(weights), params)
 
 
@@ -91,6 +91,21 @@ def test_no_alignment_delta_is_no_evidence(shape: tuple[int, int]) -> None:
     deltas[2] = 0.0
     assert torch.equal(project(deltas, tau=1.0), weighted(deltas))
     assert torch.equal(guard(deltas, rank_ratio=1.0), weighted(deltas))
+
+
+@each_shape
+@pytest.mark.parametrize("ratio", [0.25, 0.5, 1.0])
+def test_the_guard_is_its_formula(shape: tuple[int, int], ratio: float) -> None:
+    """sum_i w_i (D_i - rho_i U_k U_k' D_i V_k V_k'), with rho = 0 for the aligned source."""
+    deltas = draw(shape).double()
+    k, rho = max(1, int(ratio * min(shape))), (0.7, 0.3, 0.0)
+    u, _, vh = torch.linalg.svd(deltas[2], full_matrices=False)
+    left, right = u[:, :k] @ u[:, :k].T, vh[:k].T @ vh[:k]
+    damped = [
+        delta - share * left @ delta @ right for delta, share in zip(deltas, rho, strict=True)
+    ]
+    found = guard(draw(shape), (0.7, 0.3, 1.0), ratio)
+    torch.testing.assert_close(found, weighted(torch.stack(damped).float()), atol=1e-5, rtol=0)
 
 
 @each_shape

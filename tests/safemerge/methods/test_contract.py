@@ -1,22 +1,22 @@
 """The contract that every registered merge method passes.
 
-A method declares its properties (`needs_base`, `symmetric`, `seeded`, ...) and enters by being
-registered; nothing here lists methods by name to excuse them. Where a property is declared false,
+A method declares its properties (`zero_is_base`, `seeded`, ...) and enters by being registered;
+nothing here lists methods by name to excuse them. Where a property is declared false,
 the test asks for a counterexample, so that no method declares less than it keeps.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
 import torch
-from examples import WEIGHTS, choice, draw, merge, n_sources, required, site
+from examples import WEIGHTS, draw, merge, n_sources, required, selection, site
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-import safemerge.methods.common.blocks
 from safemerge.errors import RecipeError
 from safemerge.methods import METHODS, Method, State, get_method
 from safemerge.recipe import ModelRef, Recipe
@@ -42,7 +42,7 @@ def prepared(
     where = site("abc"[: len(deltas)], shape=tuple(base.shape))
     state = part.prepare(base, deltas, params, where)
     if part.select is not None:
-        state = part.select(state, choice(method, len(deltas), 0.5), params)
+        state = part.select(state, selection(method, len(deltas), 0.5), params)
     return state, params
 
 
@@ -123,17 +123,15 @@ def test_the_same_merge_twice_is_bit_identical(method: Method) -> None:
 
 @each_method
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_merging_into_a_tensor_gives_the_same_numbers(
-    method: Method, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_merging_into_a_tensor_gives_the_same_numbers(method: Method, dtype: torch.dtype) -> None:
     """Whatever the blocks, the place and its type: a fixed recipe gives fixed bytes."""
     base, deltas, weights = example(method, (30, 50))
     state, params = prepared(method, base.bfloat16(), deltas)
     whole = method.merged(base.bfloat16(), state, torch.tensor(weights), params).to(dtype)
     for block in (64, 1000, 1 << 20):
-        monkeypatch.setattr(safemerge.methods.common.blocks, "BLOCK", block)
         out = torch.empty(50, 30, dtype=dtype).T if block == 1000 else torch.empty(30, 50).to(dtype)
-        method.merge_into(out, base.bfloat16(), state, torch.tensor(weights), params)
+        blockwise = replace(method, block=block)
+        blockwise.merge_into(out, base.bfloat16(), state, torch.tensor(weights), params)
         assert torch.equal(out, whole)
 
 
@@ -160,37 +158,35 @@ def test_what_is_declared_entry_wise_has_the_shape_for_it(method: Method) -> Non
 
 @each_method
 def test_pieces_hold_what_the_whole_holds(method: Method) -> None:
-    if method.in_pieces is None:
-        assert method.gather is None
+    if not method.piecewise:
+        assert method.sums is None
         return
     base, deltas, _ = example(method, (300, 500))
-    chosen, where = choice(method, len(deltas), 0.5), site("abc"[: len(deltas)])
+    chosen, where = selection(method, len(deltas), 0.5), site("abc"[: len(deltas)])
     for changes in ({}, *variations(method)):
         params = method.parse(required(method) | changes)
         state = method.prepare(base, deltas, params, where)
         if method.select is not None:
             state = method.select(state, chosen, params)
         parts: list[State] = []
-        sums: list[State] = []
         for begin in range(0, base.numel(), 40_000):
             piece = slice(begin, begin + 40_000)
-            flat = deltas.flatten(1)[:, piece]
-            parts.append(method.in_pieces(flat, begin, chosen, params, where))
-            if method.gather is not None:
-                sums.append(method.gather(base.flatten()[piece], parts[-1], params))
-        gathered = sums[0].keys() if sums else set()
-        assert state.keys() == parts[0].keys() | gathered
-        for name in parts[0]:
+            of_base, of_deltas = base.flatten()[piece], deltas.flatten(1)[:, piece]
+            part = method.prepare(of_base, of_deltas, params, replace(where, begin=begin))
+            parts.append(part if method.select is None else method.select(part, chosen, params))
+        sums = () if method.sums is None else method.sums(params)
+        assert all(part.keys() == state.keys() for part in parts)
+        for name in state:
             if name in method.entrywise:
                 joined = torch.cat([part[name] for part in parts], dim=1)
                 assert torch.equal(joined, state[name].flatten(1))
+            elif name in sums:
+                total = torch.stack([part[name] for part in parts]).sum(dim=0)
+                # Cuts elsewhere round otherwise: by the digits of float32, of the largest sum.
+                bound = 1e-6 * state[name].abs().max().item()
+                torch.testing.assert_close(total, state[name], atol=bound, rtol=0)
             else:
                 assert all(torch.equal(part[name], state[name]) for part in parts)
-        for name in gathered:
-            total = torch.stack([part[name] for part in sums]).sum(dim=0)
-            # Cuts elsewhere round otherwise: by the digits of float32, of the largest sum.
-            bound = 1e-6 * state[name].abs().max().item()
-            torch.testing.assert_close(total, state[name], atol=bound, rtol=0)
 
 
 @each_method
@@ -212,16 +208,17 @@ def test_the_base_matters_where_it_is_needed_and_nowhere_else(method: Method) ->
     weights = [1.2 * weight for weight in weights]  # a sum of 1 would be an average of sources
     straight = merge(method, base, deltas, weights)
     from_moved = merge(method, moved, deltas + base - moved, weights)  # of the same sources
-    assert torch.allclose(straight, from_moved, atol=1e-5, rtol=0) == (not method.needs_base)
+    averages = not method.zero_is_base  # of sources, whatever the base
+    assert torch.allclose(straight, from_moved, atol=1e-5, rtol=0) == averages
 
 
 @each_method
-def test_the_order_of_sources_matters_only_where_declared(method: Method) -> None:
+def test_the_order_of_sources_does_not_matter(method: Method) -> None:
     base, deltas, weights = example(method, (12, 20))
     names = "abc"[: len(weights)]
     straight = merge(method, base, deltas, weights, names=names)
     turned = merge(method, base, deltas.flip(0), weights[::-1], names=names[::-1])
-    assert torch.allclose(turned, straight, atol=1e-5, rtol=0) == method.symmetric
+    assert torch.allclose(turned, straight, atol=1e-5, rtol=0)
 
 
 @each_method
@@ -278,21 +275,19 @@ def test_parameters_outside_of_the_prepare_key_leave_the_state_alone(method: Met
 
 
 @each_method
-def test_parameters_outside_of_the_select_key_leave_the_selection_alone(method: Method) -> None:
-    if method.select is None:
+def test_a_selection_that_is_stored_hangs_on_no_other_parameter(method: Method) -> None:
+    """Whatever is not in the prepare key leaves it alone."""
+    if method.select is None or not method.slow_select:
         return
     base, deltas, _ = example(method, (8, 10))
     where = site("abc"[: len(deltas)], shape=tuple(base.shape))
     plain = method.parse(required(method))
-    choice = method.choice(recipe(method, "abc"[: len(deltas)]), "all", peak=1.0)
-    selected = method.select(method.prepare(base, deltas, plain, where), choice, plain)
+    chosen = method.selection(recipe(method, "abc"[: len(deltas)]), "all", peak_density=1.0)
+    selected = method.select(method.prepare(base, deltas, plain, where), chosen, plain)
     for changes in variations(method):
         params = method.parse(required(method) | changes)
-        if method.prepare_key(params) != method.prepare_key(plain):
-            continue
-        if method.select_key(params) == method.select_key(plain):
-            state = method.prepare(base, deltas, params, where)
-            other = method.select(state, choice, params)
+        if method.prepare_key(params) == method.prepare_key(plain):
+            other = method.select(method.prepare(base, deltas, params, where), chosen, params)
             assert selected.keys() == other.keys()
             assert all(torch.equal(selected[name], other[name]) for name in selected)
 

@@ -3,14 +3,17 @@
 import math
 from functools import cache
 from itertools import pairwise
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from torch import Tensor
 
-from safemerge.methods.common.draws import _draw, keep_by_rank, keep_evenly, probability
+from safemerge.methods.common.draws import keep_by_rank, keep_evenly, probability
 
 ROWS = 40_000
 # Of seed 7, at density 0.3: the first 24 entries, and those of the second stream.
@@ -96,11 +99,31 @@ def test_larger_entries_of_a_row_are_kept_more_often(
         near(kept[:, column].double().mean().item(), expected[rank], ROWS)
 
 
+def raw(seed: int, stream: tuple[int, ...], count: int, dtype: str) -> NDArray[Any]:
+    """The first integers of numpy's SFC64 at a spawn key: what all masks are made of."""
+    random = np.random.SFC64(np.random.SeedSequence(seed, spawn_key=stream))
+    return np.asarray(random.random_raw(count // 4 + 1), "<u8").view(dtype)[:count]
+
+
+@pytest.mark.parametrize("density", [0.3, 0.5, 0.501])
+def test_a_draw_is_an_upper_byte_and_where_it_does_not_decide_a_lower_one(density: float) -> None:
+    """Entry by entry: 16 bits, of which the lower eight are drawn for those that need them."""
+    limit, count, first = round(density * 2**16), 3000, 2**19
+    upper, lower = raw(9, (1, 0), count, "u1"), iter(raw(9, (1, 1), count, "u1"))
+    expected = []
+    for draw in upper.tolist():
+        undecided = draw == limit // 256 and limit % 256 > 0
+        expected.append(256 * draw + (int(next(lower)) if undecided else 0) < limit)
+    assert keep_evenly(9, density, torch.zeros(count), first).tolist() == expected
+
+
 def by_argsort(seed: int, density: float, epsilon: float, rows: Tensor) -> Tensor:
     """The plain way: a rank for every entry, then a probability, then a comparison."""
     ranks = rows.abs().argsort(dim=1).argsort(dim=1).double()
     share = density - epsilon + 2 * epsilon * ranks / (rows.shape[1] - 1)
-    uniform = torch.from_numpy(_draw(seed, rows.numel()).astype("float64")) / 2**16 + 0.5
+    streams = range(rows.numel() // 2**19 + 1)
+    drawn = np.concatenate([raw(seed, (stream,), 2**19, "<i2") for stream in streams])
+    uniform = torch.from_numpy(drawn[: rows.numel()] / 2**16 + 0.5)
     return (uniform.reshape(rows.shape) < share).to(torch.uint8)
 
 

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from safemerge.errors import RecipeError
 from safemerge.methods import METHODS
-from safemerge.methods.common.consensus import add_consensus, consensus_weights
-from safemerge.methods.common.gram import gram
+from safemerge.methods.common.weighted_sum import gram
 from safemerge.methods.model_stock import interpolation_ratio
 
 WEIGHTS = [0.5, 0.3, 0.4]
@@ -127,8 +126,8 @@ def test_the_consensus_of_an_entry_is_that_of_the_plain_way(
     kept: list[list[float]], weights: list[float], normalize: bool
 ) -> None:
     entries = torch.tensor(kept).T
-    coefficients = consensus_weights(torch.tensor(weights), torch.ones(3), 1.0)
-    merged = add_consensus(torch.zeros(len(kept)), entries, coefficients, normalize)
+    numbers = {"density": 1.0}
+    merged = merged_delta("ties", entries, weights, numbers, normalize=normalize)
     expected = [consensus_entry(entry, weights, normalize) for entry in kept]
     torch.testing.assert_close(merged, torch.tensor(expected), atol=1e-5, rtol=1e-5)
 

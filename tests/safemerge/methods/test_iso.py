@@ -82,7 +82,7 @@ def test_iso_c_is_proportional_to_common_weights() -> None:
 
 
 def iso_cts_of_the_paper(deltas: Tensor, weights: list[float], common: float) -> Tensor:
-    """With SVDs in float64, line by line (methods.md 4.2)."""
+    """With SVDs in float64, line by line."""
     deltas = torch.tensor(weights).double()[:, None, None] * deltas.double()
     n_sources, rank = len(deltas), min(deltas[0].shape)
     k = rank - n_sources * min(round((1 - common) * rank / n_sources), rank // n_sources)

@@ -19,7 +19,7 @@ def draw(*shape: int) -> Tensor:
 
 
 def of_the_rule(deltas: Tensor, weights: list[float], density: float) -> Tensor:
-    """SVD of the deltas side by side in float64, then TIES (methods.md 4.5, 4.11)."""
+    """SVD of the deltas side by side in float64, then TIES."""
     exact = deltas.double()
     u, s, vh = torch.linalg.svd(torch.cat(list(exact), dim=1), full_matrices=False)
     u, s, vh = u[:, s > 1e-5], s[s > 1e-5], vh[s > 1e-5]

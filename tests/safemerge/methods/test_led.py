@@ -15,7 +15,7 @@ from safemerge.errors import CheckpointError, RecipeError
 from safemerge.factors import factorise
 from safemerge.inputs import open_inputs
 from safemerge.io import save_importance
-from safemerge.methods import METHODS, Choice, Site
+from safemerge.methods import METHODS, Selection, Site
 from safemerge.methods.common.importance_order import POSITIONS, positions
 
 
@@ -27,7 +27,7 @@ def merged(deltas: Tensor, position: Tensor, rates: tuple[float, ...]) -> Tensor
     site = Site("model.norm.weight", tuple("abc"[: len(deltas)]), factorise, position)
     assert method.select is not None
     state = method.prepare(base, deltas, params, site)
-    state = method.select(state, Choice(None, None, {"rate": rates}), params)
+    state = method.select(state, Selection(None, None, {"rate": rates}), params)
     return method.merged(base, state, torch.ones(len(deltas)), params)
 
 

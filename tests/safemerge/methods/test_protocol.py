@@ -8,7 +8,7 @@ import pytest
 from safemerge import ModelRef, Recipe
 from safemerge.errors import RecipeError
 from safemerge.factors import factorise
-from safemerge.methods import METHODS, Choice, Site, Span
+from safemerge.methods import METHODS, Selection, Site, Span
 
 METHOD = replace(
     METHODS["task_arithmetic"],
@@ -31,16 +31,16 @@ def recipe(sources: str = "ab", **changes: Any) -> Recipe:
     )
 
 
-def test_a_choice_has_every_number_of_every_source_in_order() -> None:
+def test_a_selection_has_every_number_of_every_source_in_order() -> None:
     one = recipe(
         per_source={"density": {"default": {"b": 0.5}, "layer.1": {"a": 0.25, "b": 0.75}}},
         rank_ratio={"layer.1": 0.5},
     )
     METHOD.check(one)
-    assert METHOD.choice(one, "layer.0") == Choice(
+    assert METHOD.selection(one, "layer.0") == Selection(
         None, None, {"density": (0.9, 0.5), "gamma": (0.01, 0.01)}
     )
-    assert METHOD.choice(one, "layer.1", 0.2) == Choice(
+    assert METHOD.selection(one, "layer.1", 0.2) == Selection(
         0.5, 0.2, {"density": (0.25, 0.75), "gamma": (0.01, 0.01)}
     )
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from examples import choice
+from examples import selection
 from torch import Tensor
 
 from safemerge import ModelRef, Recipe
@@ -21,7 +21,7 @@ def merged(name: str, deltas: Tensor, rank_ratio: float | None = None, **params:
     base = torch.zeros_like(deltas[0])
     assert method.select is not None
     state = method.prepare(base, deltas, parsed, SITE)
-    state = method.select(state, choice(method, 2, rank_ratio), parsed)
+    state = method.select(state, selection(method, 2, rank_ratio), parsed)
     return method.merged(base, state, torch.tensor([1.0, 0.7]), parsed)
 
 
@@ -95,29 +95,3 @@ def test_a_rank_ratio_above_the_limit_is_refused() -> None:
         RecipeError, match=r"'tsvm': rank_ratio\['layer.2'\] is 0.2, above rank_limit, which is 0.1"
     ):
         METHODS["tsvm"].check(one)
-
-
-def test_r_tsvm_is_resm_that_suppresses_outliers() -> None:
-    deltas = decaying(8, 12)
-    deltas[0, :, 3] *= 40
-    suppressed = merged("resm", deltas, outliers="suppress", kappa=2.0)
-    assert torch.equal(merged("r_tsvm", deltas, kappa=2.0), suppressed)
-    assert not torch.equal(suppressed, merged("resm", deltas, kappa=2.0))
-
-
-@pytest.mark.parametrize("ratio", [0.2, 0.35, 0.5, 0.8])
-def test_decorrelating_in_float32_equals_float64(ratio: float) -> None:
-    """Below and above the share up to which float32 is tried; the sources are correlated."""
-    deltas = torch.randn(2, 40, 60, generator=torch.Generator().manual_seed(0))
-    deltas[1] += deltas[0]
-    k = int(ratio * 40)
-    factors = [torch.linalg.svd(delta.double(), full_matrices=False) for delta in deltas]
-    sides = [torch.cat([f[0][:, :k] for f in factors], 1)]
-    sides.append(torch.cat([f[2][:k].T for f in factors], 1))
-    polar = []
-    for side in sides:
-        u, _, vh = torch.linalg.svd(side, full_matrices=False)
-        polar.append(u @ vh)
-    middle = torch.cat([factors[0][1][:k], 0.7 * factors[1][1][:k]])
-    expected = ((polar[0] * middle) @ polar[1].T).float()
-    torch.testing.assert_close(merged("tsvm", deltas, ratio), expected, atol=5e-5, rtol=0)

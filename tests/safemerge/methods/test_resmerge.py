@@ -24,7 +24,7 @@ def merged(deltas: Tensor, weights: list[float], tensor: str = UP) -> Tensor:
 
 
 def of_the_paper(deltas: Tensor, scored: bool = True) -> Tensor:
-    """methods.md 4.12, line by line, in float64 and with whole matrices."""
+    """Line by line, in float64 and with whole matrices."""
     deltas = deltas.double()
     heads = []
     for delta in deltas:
@@ -66,6 +66,41 @@ def test_equal_weights_are_the_paper(n_sources: int, tensor: str) -> None:
     deltas = draw(1.0, n_sources)
     found = merged(deltas, [1.0] * n_sources, tensor)
     torch.testing.assert_close(found, of_the_paper(deltas, tensor == UP), atol=1e-5, rtol=0)
+
+
+def with_weights(deltas: Tensor, weights: list[float]) -> Tensor:
+    """The weighted formula of the method's docstring, with whole matrices, where s > 0."""
+    w, count = torch.tensor(weights).double(), len(weights)
+    head = []
+    for delta in deltas.double():
+        u, s, vh = torch.linalg.svd(delta)
+        head.append(s[0] * torch.outer(u[:, 0], vh[0]))
+    heads = torch.stack(head)
+    residual = deltas.double() - heads
+    q_i = residual / residual.flatten(1).norm(dim=1)[:, None, None]
+    total = torch.tensordot(w, q_i, dims=1)
+    pairs = list(itertools.combinations(range(count), 2))
+
+    def over_pairs(values: list[Tensor]) -> Tensor:
+        return 2 * count / (count - 1) * torch.stack(values).sum() / w.abs().sum() ** 2
+
+    c = total.norm() / w.abs().sum()
+    s = over_pairs([w[i] * w[j] * (q_i[i] * q_i[j]).sum() for i, j in pairs])
+    assert s > 0
+    beta = 1 - 0.3 * ((s + 1) / 2 + (c + 1) / 2) / 2
+    size = sum(abs(w[i]) * residual[i].norm() for i in range(count)) / count
+    a = c**beta * size * total / total.norm()
+    unit = heads / heads.flatten(1).norm(dim=1)[:, None, None]
+    cosines = [(w[i] * w[j] * (unit[i] * unit[j]).sum()).clamp_min(0) for i, j in pairs]
+    mean_head = torch.tensordot(w, heads, dims=1) / count
+    return (a + 0.2 * over_pairs(cosines) * a.norm() * mean_head / mean_head.norm()).float()
+
+
+@pytest.mark.parametrize("weights", [[1.0, 1.0, 1.0], [1.0, 0.5, 0.8], [1.2, -0.1, 0.6]])
+def test_weights_are_those_of_the_formula(weights: list[float]) -> None:
+    deltas = draw(1.0)
+    found = merged(deltas, weights)
+    torch.testing.assert_close(found, with_weights(deltas, weights), atol=1e-5, rtol=0)
 
 
 def test_sources_that_do_not_agree_are_averaged() -> None:

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from safemerge.methods.common import threshold
-from safemerge.methods.common.threshold import keep_window, magnitude_at
+from safemerge.methods.common.threshold import keep_window, magnitude_at, select_magnitude
 
 LARGE = (300, 500)  # more entries than are sorted outright
 
@@ -55,14 +54,12 @@ def test_thresholds_of_small_tensors_are_those_of_a_sort(
 
 
 @pytest.mark.parametrize("bracket", [(0.0, 0.0), (3.0, math.inf), (1.0, 1.0), (0.1, 0.2)], ids=str)
-def test_a_bracket_that_misses_is_moved(
-    bracket: tuple[float, float], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(threshold, "_bracket", lambda flat, position: bracket)
+def test_a_bracket_that_misses_changes_nothing(bracket: tuple[float, float]) -> None:
     values = kinds()["noise"]
     ordered = values.abs().reshape(-1).sort().values
-    positions = [0, 10, 75_000, 149_999]
-    assert magnitude_at(values, positions) == ordered[positions].tolist()
+    for position in (0, 10, 75_000, 149_999):
+        found = select_magnitude(values.reshape(-1).numpy(), position, bracket)
+        assert found == ordered[position].item()
 
 
 @given(

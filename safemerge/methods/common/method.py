@@ -1,19 +1,13 @@
-"""What a merge method is: a few pure functions and the properties they promise.
+"""What a merge method is: a few pure functions, and the properties that they promise.
 
-    prepare(base, deltas, params, site) -> State         once per tensor, may be slow
-    select(state, choice, params) -> State               once per tensor and choice of numbers
-    weigh(state, weights, params) -> coefficients        every trial, small
-    combine(base, state, coefficients, params) -> Tensor every trial
+    prepare(base, deltas, params, site) -> state            once per tensor, may be slow
+    select(state, selection, params) -> state               once per rank ratio, density, ...
+    weigh(state, weights, params) -> coefficients           every trial, small
+    combine(base, state, coefficients, params) -> tensor    every trial
 
-`prepare` holds all that does not depend on a trial's numbers (deltas, singular factors, Gram
-matrices), `select` what depends on the rank ratio and the per-source numbers, `combine` the rest.
-Methods for which the step from weights to coefficients is more than a product have it in `weigh`;
-the others take the weights as they are. Merging a checkpoint is all in a row; a search calls the
-last ones. All compute in float32 and return float32. None of them reads files or changes its
-inputs. A state may hold the tensors that came in, so a caller must not write into them afterwards.
-
-`Method.merged` and `Method.merge_into` run the last two: as a whole, differentiable, or in blocks
-straight into the tensor that is wanted.
+All compute in float32 and return float32. They read no files and change no inputs; a state may hold
+the tensors that came in, so a caller must not write into them afterwards. Their arguments are
+described at `Method`; the methods' own docstrings say what is special there.
 """
 
 from __future__ import annotations
@@ -25,35 +19,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 from torch import Tensor
 
 from safemerge.errors import RecipeError, near_names
 from safemerge.factors import Factoriser
 from safemerge.methods.common.blocks import BLOCK, blocks
+from safemerge.methods.common.params import Params
 from safemerge.names import Role
 from safemerge.recipe import Recipe, first_problem
 
 State = Mapping[str, Tensor]
-
-
-class Params(BaseModel):
-    """Parameters of a method: frozen, unknown names refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    def check_against(self, recipe: Recipe) -> None:
-        """Refuse parameters that do not fit the rest of a recipe, with a RecipeError."""
-
-
-class Scaled(Params):
-    """Parameters of methods that write base + scale * merged delta.
-
-    Args:
-        scale: alpha (or lambda) of the papers, in [0, 10]; 0 returns the base.
-    """
-
-    scale: float = Field(default=1.0, ge=0.0, le=10.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,23 +42,25 @@ class Site:
         svd: gives `Factors` of a delta.
         importance: for methods that need it, (n_sources, *base.shape), int16: positions in the
             order of importance to each source (`importance_order`).
+        begin: entries of the tensor before the first one that is prepared, where it is a piece.
     """
 
     tensor: str
     sources: tuple[str, ...]
     svd: Factoriser
     importance: Tensor | None = None
+    begin: int = 0
 
     def seed(self, seed: int, source: str) -> int:
-        """Seed of one source in this tensor, in [0, 2^63): the same on every machine, and whatever
-        else is drawn, because it hangs on the names and not on an order."""
+        """Seed of one source in this tensor, in [0, 2^63), from the names: the same on every
+        machine, whatever else is drawn and in whatever order."""
         digest = hashlib.sha256(repr((seed, self.tensor, source)).encode()).digest()
         return int.from_bytes(digest[:8], "big") >> 1
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A number that every source has, beside its weight: its default and closed range.
+    """A number that every source has beside its weight: its default and closed range.
 
     Args:
         default: in a recipe that does not name it.
@@ -97,28 +75,19 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """What a recipe chooses at one place, apart from the weights.
+class Selection:
+    """What a recipe selects of the deltas at one place, apart from the weights.
 
     Args:
         rank_ratio: share of the rank that is kept, in (0, 1]; None is the method's own.
-        peak: highest density among tensors of the same module type, for methods with a density.
+        peak_density: highest density among tensors of the same module type, for methods with one.
         per_source: `{number: values}`, a value for each source in order, for every number that the
             method declares.
     """
 
     rank_ratio: float | None = None
-    peak: float | None = None
+    peak_density: float | None = None
     per_source: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-
-
-def reads_nothing(params: Params) -> tuple[object, ...]:
-    """A key of functions that read no parameter."""
-    return ()
-
-
-def _reads_all(params: Params) -> tuple[object, ...]:
-    return (params,)
 
 
 def a_few_copies(shape: tuple[int, ...], n_sources: int) -> int:
@@ -132,20 +101,15 @@ class Method:
 
     Args:
         name: key in METHODS.
-        source: paper and equation, or "ours".
         params: model of its parameters.
         prepare: (base (out, in), deltas (n_sources, out, in) float32, params, site) -> state.
         combine: (base (out, in), state, coefficients, params) -> (out, in) float32.
-        select: (state, choice, params) -> state; None where no number of the recipe but the
-            weights matters.
+        select: (state, selection, params) -> state; None where the weights alone matter.
         weigh: (state, weights (n_sources,), params) -> coefficients (any shape); None where
             `combine` takes the weights themselves.
-        in_pieces: (deltas (n_sources, n) of consecutive entries, position of the first one, choice,
-            params, site) -> what the state holds of them, but for what `gather` finds. Where given,
-            a caller may go through a flat tensor piece by piece, instead of `prepare` and `select`.
-        gather: (base, state, params) of some entries -> tensors of the state that add up over
-            entries, such as inner products, or none. Only of methods `in_pieces`, where it asks for
-            a pass of its own; `prepare` and `select` have its tensors in their states.
+        piecewise: `prepare` and `select` of consecutive flat entries (`Site.begin`) return what the
+            whole tensor's state holds of them, but for `sums`.
+        sums: (params) -> tensors of the state that add up over pieces, such as inner products.
         entrywise: tensors of the state of shape (k, *base.shape). Where there are any, `combine`
             treats every entry by itself, given the rest of the state, and can work in blocks.
         block: entries of such a block on a CPU.
@@ -155,45 +119,39 @@ class Method:
         density: (deltas, params) -> share of entries that matter, in [0, 1]; where given, `select`
             receives the highest density among tensors of the same module type.
         prepare_key: what of the parameters `prepare` reads; equal keys share a state.
-        select_key: what of the parameters `select` reads.
-        slow_select: `select` takes much longer than reading what it returns from a disk.
+        slow_select: `select` takes much longer than reading what it returns from a disk, and reads
+            no parameter but those of `prepare_key`.
         least_sources, most_sources: how many sources it merges; None is any number.
         footprint: (shape, n_sources) -> bytes that prepare, select and combine hold at once, deltas
             and result included.
         needs_importance: masks by importance, so that every source needs an importance file.
-        needs_base: the result depends on the base, not on base + deltas alone.
-        symmetric: the order of the sources does not matter beyond rounding.
         seeded: draws random numbers from `params.seed` and `Site.seed`.
-        zero_is_base: weight 0 everywhere returns the base bit for bit; else the method averages
-            sources, and weights without a positive sum are refused.
+        zero_is_base: weight 0 everywhere returns the base bit for bit. Else the method averages
+            sources: the base plays no part, and weights without a positive sum are refused.
         one_source_is_itself: a single source of weight 1 comes back as it is, at full rank.
         differentiable: autograd reaches the weights through `combine`.
     """
 
     name: str
-    source: str
     params: type[Params]
     prepare: Callable[[Tensor, Tensor, Any, Site], State]
     combine: Callable[[Tensor, State, Tensor, Any], Tensor]
-    select: Callable[[State, Choice, Any], State] | None = None
+    select: Callable[[State, Selection, Any], State] | None = None
     weigh: Callable[[State, Tensor, Any], Tensor] | None = None
-    in_pieces: Callable[[Tensor, int, Choice, Any, Site], State] | None = None
-    gather: Callable[[Tensor, State, Any], State] | None = None
+    piecewise: bool = False
+    sums: Callable[[Any], tuple[str, ...]] | None = None
     entrywise: tuple[str, ...] = ()
     block: int = BLOCK
     elsewhere: Mapping[Role, Method] = field(default_factory=dict)
     per_source: Mapping[str, Span] = field(default_factory=dict)
     spectral: bool = False
     density: Callable[[Tensor, Any], float] | None = None
-    prepare_key: Callable[[Any], tuple[object, ...]] = reads_nothing
-    select_key: Callable[[Any], tuple[object, ...]] = _reads_all
+    prepare_key: Callable[[Any], tuple[object, ...]] = lambda params: ()
     slow_select: bool = False
     least_sources: int = 1
     most_sources: int | None = None
     footprint: Callable[[tuple[int, ...], int], int] = a_few_copies
     needs_importance: bool = False
-    needs_base: bool = True
-    symmetric: bool = True
     seeded: bool = False
     zero_is_base: bool = True
     one_source_is_itself: bool = True
@@ -214,10 +172,9 @@ class Method:
     def merge_into(
         self, out: Tensor, base: Tensor, state: State, weights: Tensor, params: Params
     ) -> None:
-        """Write the merged tensor into `out` (the base's shape, any floating dtype).
+        """Write the numbers of `merged` into `out` (the base's shape, any floating dtype).
 
-        The numbers are those of `merged`. Entry-wise methods go through in blocks: temporaries then
-        cost no memory, and on a CPU they stay in its cache.
+        Entry-wise methods work in blocks, whose temporaries stay in a CPU's cache.
         """
         coefficients = self._coefficients(state, weights, params)
         if not self.entrywise or not out.is_contiguous():
@@ -252,7 +209,7 @@ class Method:
             ) from error
 
     def check(self, recipe: Recipe) -> Params:
-        """Check all that a recipe says to this method, and return its parameters.
+        """Check all that a recipe says to this method but its weights, and return its parameters.
 
         Raises:
             RecipeError: a parameter or per-source number that is unknown or out of range, too few
@@ -314,10 +271,10 @@ class Method:
                     f"sum of the weights {weights} is not positive; give weights that are"
                 )
 
-    def choice(self, recipe: Recipe, group: str, peak: float | None = None) -> Choice:
-        """What a recipe that passed `check` chooses at a place group."""
+    def selection(self, recipe: Recipe, group: str, peak_density: float | None = None) -> Selection:
+        """What a recipe that passed `check` selects at a place group."""
         per_source = {}
         for number, span in self.per_source.items():
             given = recipe.per_source_at(number, group)
             per_source[number] = tuple(given.get(s.name, span.default) for s in recipe.sources)
-        return Choice(recipe.rank_ratio_at(group), peak, per_source)
+        return Selection(recipe.rank_ratio_at(group), peak_density, per_source)

@@ -1,47 +1,27 @@
-"""The linear family: theta = c_0 base + sum_i c_i D_i. Its methods differ in their coefficients.
-
-Not a method of its own.
-"""
+"""The linear family: theta = c_0 base + sum_i c_i D_i, and the inner products that some c need."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from safemerge.methods.common.base import Choice, Params, Site, State
+from safemerge.methods.common.blocks import blocks
+from safemerge.methods.common.method import Site, State
+from safemerge.methods.common.params import Params
 
 # Of a block, of the few entries among which a threshold is found, and of what malloc keeps between
 # freed blocks: up to 28 MiB a tensor with three in progress (measured by peak_memory.py).
 _TEMPORARY_BYTES = 32 << 20
 
-
 SUM_BLOCK = 1 << 19
-"""Entries of a block of `add_deltas`, which has a single temporary: with a quarter as many threads
-wait for each other between the calls (measured, two threads: a third slower)."""
+"""Entries of a block of `add_deltas`, which has a single temporary."""
 
 
 def keep_deltas(base: Tensor, deltas: Tensor, params: Params, site: Site) -> State:
     """Keep the deltas as they are: `deltas` (n_sources, *base.shape), float32."""
     return {"deltas": deltas}
-
-
-def keep_piece(deltas: Tensor, begin: int, choice: Choice, params: Params, site: Site) -> State:
-    """`keep_deltas` of a piece."""
-    return {"deltas": deltas}
-
-
-def keep_deltas_and(
-    gather: Callable[[Tensor, State, Params], State],
-) -> Callable[[Tensor, Tensor, Params, Site], State]:
-    """A `prepare` that keeps the deltas beside what `gather` finds in all of them."""
-
-    def prepare(base: Tensor, deltas: Tensor, params: Params, site: Site) -> State:
-        return {"deltas": deltas, **gather(base, {"deltas": deltas}, params)}
-
-    return prepare
 
 
 def add_deltas(base: Tensor, state: State, coefficients: Tensor, params: Params) -> Tensor:
@@ -58,8 +38,8 @@ def add_deltas(base: Tensor, state: State, coefficients: Tensor, params: Params)
     if coefficients.requires_grad:
         flat = merged.reshape(-1).mul_(coefficients[0])
         return flat.addmv_(deltas.reshape(len(deltas), -1).T, coefficients[1:]).reshape(base.shape)
-    # One source after the other, in place on a copy made here: bound by memory, where a product is
-    # a quarter slower. A source that is off is not even read.
+    # One source after the other, in place: bound by memory, where a product takes longer. A source
+    # that is off is not even read.
     of_base, *of_deltas = coefficients.tolist()
     if of_base != 1.0:
         merged.mul_(of_base)
@@ -82,3 +62,32 @@ def beside_base(coefficients: Tensor) -> Tensor:
 def of_sources(coefficients: Tensor) -> Tensor:
     """Coefficients (1 + n_sources,) of a sum of sources, sum_i c_i theta_i, from c (n_sources,)."""
     return torch.cat([coefficients.sum(dim=0, keepdim=True), coefficients])
+
+
+def gram(deltas: Tensor, base: Tensor | None = None) -> Tensor:
+    """Gram matrix of the deltas, or of the sources base + D_i where a base is given.
+
+    Of sources it is taken in float64: they hardly differ, so their angles hang on the last digits.
+    Deltas point anywhere, and float32 within blocks is enough.
+
+    Args:
+        deltas: (n_sources, *shape), float32.
+        base: shape, any floating dtype.
+
+    Returns:
+        (n_sources, n_sources), float64, on the CPU.
+    """
+    flat = deltas.reshape(len(deltas), -1)
+    flat_base = None if base is None else base.reshape(-1)
+    total = flat.new_zeros(len(flat), len(flat), dtype=torch.float64)
+    for entries in blocks(flat.shape[1], flat.device):
+        rows = flat[:, entries]
+        if flat_base is not None:
+            rows = flat_base[entries].double() + rows
+        total += rows @ rows.T
+    return total.cpu()
+
+
+def norms(products: Tensor) -> Tensor:
+    """Lengths (n_sources,) of the vectors of a Gram matrix."""
+    return products.diagonal().clamp_min(0.0).sqrt()

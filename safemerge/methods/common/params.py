@@ -1,0 +1,54 @@
+"""Parameter models that methods of several kinds share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from safemerge.errors import RecipeError, near_names
+from safemerge.recipe import Recipe
+
+
+class Params(BaseModel):
+    """Parameters of a method: frozen, unknown names refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def check_against(self, recipe: Recipe) -> None:
+        """Refuse parameters that do not fit the rest of a recipe, with a RecipeError."""
+
+
+class Scaled(Params):
+    """Parameters of methods that write base + scale * merged delta.
+
+    Args:
+        scale: alpha (or lambda) of the papers, in [0, 10]; 0 returns the base.
+    """
+
+    scale: float = Field(default=1.0, ge=0.0, le=10.0)
+
+
+class Aligned(Scaled):
+    """Parameters of methods that measure every source against an aligned one, beside `scale`.
+
+    Args:
+        aligned: name of the source whose delta (aligned minus base) holds the alignment. There is
+            no default: a guess would protect the wrong thing.
+    """
+
+    aligned: str = Field(examples=["a"])
+
+    def check_against(self, recipe: Recipe) -> None:
+        """Refuse a name that is not one of the recipe's sources."""
+        super().check_against(recipe)
+        names = [source.name for source in recipe.sources]
+        if self.aligned not in names:
+            raise RecipeError(
+                f"method {recipe.method!r}: aligned is {self.aligned!r}, which is no source of the "
+                f"recipe; {near_names(self.aligned, names)}"
+            )
+
+    def index(self, sources: Sequence[str]) -> int:
+        """The aligned source's place among the sources, given by name."""
+        return sources.index(self.aligned)
