@@ -1,6 +1,6 @@
-"""What paper B's baselines have in common: runs that go by its one fitness, without limits.
+"""What the baselines of Hammoud et al. have in common: one fitness to go by, and no limits.
 
-Source: Hammoud et al. 2406.14563, eq. 4 and 5 (methods.md 2.2):
+Source: Hammoud et al. 2024 (2406.14563), eq. 4 and 5:
 
     L_merge = L_safety + alpha L_expert,   alpha = 0.3
 
@@ -24,12 +24,13 @@ EXPERT = "domain"
 
 
 @dataclass(frozen=True, slots=True)
-class Baseline:
+class BaselineRun:
     """A run to compare a search with.
 
     Args:
         config: of the run.
-        first: given its open workbench, the recipes that it begins with; None lets the sampler.
+        first: given its open workbench, the recipes that it begins with; None leaves it to the
+            sampler.
     """
 
     config: SearchConfig

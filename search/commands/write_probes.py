@@ -1,4 +1,4 @@
-"""Write the probe file of a config: the base and the sources are the pool, and it is resumable."""
+"""Write the probe file of a config; the base and the sources write and answer; resumable."""
 
 from __future__ import annotations
 

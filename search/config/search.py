@@ -11,6 +11,7 @@ from search.config.section import Section
 
 SAMPLERS = ("blend", "tpe", "gp", "nsga2", "nsga3", "cmaes", "random")
 DATABASES = ("sqlite", "postgresql")
+STEP_COST = 3  # evaluations that a gradient step is charged as: a forward and a backward pass
 
 
 class WarmStartConfig(Section):
@@ -43,6 +44,11 @@ class WarmStartConfig(Section):
     pull: float = Field(default=3.0, ge=0.0)
     patience: int = Field(default=6, ge=1)
     rank_ratio: float | None = Field(default=None, gt=0.0, le=1.0)
+
+    @property
+    def evaluations(self) -> int:
+        """What all steps are charged as, in evaluations of a recipe."""
+        return STEP_COST * self.steps
 
 
 class StopConfig(Section):

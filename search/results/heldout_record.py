@@ -1,4 +1,4 @@
-"""front/heldout.json: what held-out probes say of a run, in numbers and in sentences."""
+"""front/heldout.json: the held-out measurement of a run, in numbers and in sentences."""
 
 from __future__ import annotations
 
@@ -59,4 +59,4 @@ class HeldOut(BaseModel):
 
     def save(self, home: RunDir) -> None:
         """Write it into a run."""
-        home.write(_FILE, self.model_dump(mode="json"))
+        home.write(_FILE, self)

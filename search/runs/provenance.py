@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import platform
 import uuid
-from collections.abc import Mapping
 from pathlib import Path
 
 import tomli_w
 
 from safemerge.errors import ConfigError, OutputError, RunError
-from safemerge.score import Scores
 from search.config import SearchConfig
-from search.results.run import read_baseline
-from search.runs.rundir import RunDir, scores_record
+from search.metrics import Baseline, Limits
+from search.runs.baseline import load_baseline, write_baseline
+from search.runs.rundir import RunDir
 from search.runs.workbench import Workbench
 
 # Keys that may differ when a run goes on: they change no trial that is finished.
@@ -90,35 +89,29 @@ def check_fresh(folder: Path) -> None:
         )
 
 
-def measure_baseline(
-    home: RunDir, config: SearchConfig, bench: Workbench
-) -> tuple[Scores, Mapping[str, Scores]]:
+def measure_baseline(home: RunDir, config: SearchConfig, bench: Workbench) -> Baseline:
     """Scores of base and sources on the search probes: those recorded, else measured now.
 
     Raises:
         ConfigError: a limit that no recipe can be within, since scores lie in [0, 1].
     """
-    if home.read("baseline.json") is not None:
-        return read_baseline(home)
-    base, sources = bench.baseline()
+    baseline = load_baseline(home)
+    if baseline is not None:
+        return baseline
+    baseline = bench.baseline()
+    limits = Limits(config.limits, baseline)
     for metric, limit in config.limits.items():
-        bound = limit.resolve(metric, base, sources)
+        bound = limits.bound(metric)
         if bound > 1.0 if limit.at_least is not None else bound < 0.0:
             raise ConfigError(
                 f"limits.{metric} {limit.text} is {bound:.3f} on these probes, and scores lie in "
                 "[0, 1]: no recipe can be within it; loosen it"
             )
-    return base, sources
+    return baseline
 
 
-def record_start(
-    home: RunDir,
-    config: SearchConfig,
-    bench: Workbench,
-    base: Scores,
-    sources: Mapping[str, Scores],
-) -> None:
-    """Record config, versions, input hashes and baseline scores; on resuming, check the hashes.
+def record_start(home: RunDir, config: SearchConfig, bench: Workbench, baseline: Baseline) -> None:
+    """Record config, versions, input hashes and baseline; on resuming, check the hashes.
 
     Raises:
         RunError: where a model, the probes or the judge are others than when the run began.
@@ -162,14 +155,8 @@ def record_start(
             "study": _study_name(home, config),
         }
         home.write("lock.json", record)
-    if home.read("baseline.json") is None:
-        home.write(
-            "baseline.json",
-            {
-                "base": scores_record(base),
-                "sources": {name: scores_record(scores) for name, scores in sources.items()},
-            },
-        )
+    if load_baseline(home) is None:
+        write_baseline(home, baseline)
 
 
 def _sha256(text: str) -> str:

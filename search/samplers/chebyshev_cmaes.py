@@ -3,12 +3,12 @@
     goal = max_i w_i l_i + 0.05 sum_i w_i l_i,   l_i = 1 - value, or the value where less is better
     goal = 2 + sum of the positive violations    where a limit is broken
 
-The augmented Chebyshev scalarisation finds any point of the front, concave parts too; its weights
-say which. So this sampler looks for one trade-off, equal weights by default, and what it finds on
-the way makes up the rest of the front. The distribution begins at the best of the trials enqueued
-before it, such as a warm start, else in the middle, with a deviation of a sixth of each range, as
-in EvoMM (methods.md 5). It is made anew from the finished trials, so a resumed study goes on where
-it was. Numbers only: choices cannot be ordered.
+The augmented Chebyshev scalarisation (Steuer and Choo 1983) reaches any point of a front, concave
+parts too; its weights say which. So this sampler looks for one trade-off, equal weights by default,
+and what it finds on the way makes up the rest of the front. The distribution begins at the best of
+the trials enqueued before it, such as a warm start, else in the middle, with a deviation of a sixth
+of each range. It is rebuilt from the finished trials, so a resumed study goes on where it was.
+Numbers only: choices cannot be ordered.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from optuna.distributions import BaseDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from search.samplers.unit_cube import ENQUEUED, UnitSampler, from_unit, to_unit, violation_of
+from search.samplers.unit_cube import ENQUEUED, UnitCubeSampler, from_unit, to_unit, violation_of
 
 _AUGMENTED = 0.05  # share of the sum, which tells weakly dominated points from the others
 _BROKEN = 2.0  # above every goal within the limits, which is at most 1.05
 _RESAMPLED = 10  # draws until one lies in the ranges; then what lies outside is clipped
 
 
-class ChebyshevCmaEs(UnitSampler):
+class ChebyshevCmaEs(UnitCubeSampler):
     """See the top of this file.
 
     Args:
@@ -59,7 +59,7 @@ class ChebyshevCmaEs(UnitSampler):
         self._population = population
         self._rng = np.random.RandomState(None if seed is None else seed % 2**32)
         self._strategy: cmaes.CMA | None = None
-        self._told: set[int] = set()
+        self._learned: set[int] = set()
 
     def reseed_rng(self) -> None:
         """Draw on from a random seed, for parallel workers."""
@@ -92,7 +92,7 @@ class ChebyshevCmaEs(UnitSampler):
             if ENQUEUED not in trial.system_attrs:
                 break
             enqueued.append(trial)
-        self._told = {trial.number for trial in enqueued}
+        self._learned = {trial.number for trial in enqueued}
         mean = np.full(len(space), 0.5)
         if enqueued:
             mean = to_unit(min(enqueued, key=goal), space)
@@ -111,12 +111,12 @@ class ChebyshevCmaEs(UnitSampler):
         goal: _Goal,
     ) -> None:
         assert self._strategy is not None
-        fresh = [trial for trial in trials if trial.number not in self._told]
+        fresh = [trial for trial in trials if trial.number not in self._learned]
         size = self._strategy.population_size
         for first in range(0, len(fresh) - size + 1, size):
             generation = fresh[first : first + size]
             self._strategy.tell([(to_unit(trial, space), goal(trial)) for trial in generation])
-            self._told |= {trial.number for trial in generation}
+            self._learned |= {trial.number for trial in generation}
 
 
 class _Goal:

@@ -19,7 +19,7 @@ def make_sampler(
     """The configured sampler; a resumed one draws on from another seed, not the same again.
 
     Args:
-        config: `seed`, `search.sampler` and `search.sampler_options`, which go over our own.
+        config: `seed`, `search.sampler` and `search.sampler_options`, which override the defaults.
         n_before: trials that the study has already.
         worker: number of the process; each draws from another seed.
 
@@ -31,23 +31,23 @@ def make_sampler(
 
     study = config.search
     seed = (config.seed * 100_003 + n_before + worker * 1_000_003) % 2**32
-    own: dict[str, Any] = {"seed": seed}
+    options: dict[str, Any] = {"seed": seed}
     # After a start the random trials that model-based samplers begin with would be wasted.
     started = study.warm_start.steps > 0 or study.start_from is not None
     startup = study.warm_start.ring if started else 10
     match study.sampler:
         case "blend":
             kind = importlib.import_module("search.samplers.blend").FrontBlend
-            own |= {"n_startup_trials": 2 if started else 10}
+            options |= {"n_startup_trials": 2 if started else 10}
         case "tpe":
             kind = samplers.TPESampler
-            # With others at work, what they are trying counts as bad: nobody draws beside them.
+            # Trials under way count as bad, so that workers draw apart.
             liar = study.workers > 1
-            own |= {"multivariate": True, "n_startup_trials": startup, "constant_liar": liar}
+            options |= {"multivariate": True, "n_startup_trials": startup, "constant_liar": liar}
         case "gp":
             require("scipy", extra="samplers")
             kind = samplers.GPSampler
-            own |= {"n_startup_trials": startup}
+            options |= {"n_startup_trials": startup}
         case "nsga2":
             kind = samplers.NSGAIISampler
         case "nsga3":
@@ -60,9 +60,9 @@ def make_sampler(
         case path:
             kind = _imported(path)
             if "seed" not in inspect.signature(kind).parameters:
-                own = {}
+                options = {}
     try:
-        return kind(**{**own, **study.sampler_options})
+        return kind(**{**options, **study.sampler_options})
     except (TypeError, ValueError, ImportError) as error:
         raise ConfigError(
             f"search.sampler = {study.sampler!r} cannot be made with search.sampler_options = "
@@ -71,7 +71,7 @@ def make_sampler(
 
 
 def check_sampler(config: SearchConfig) -> None:
-    """Try the sampler on two trials of nothing, before any work.
+    """Try the sampler on two made-up trials, before any work.
 
     Raises:
         ConfigError: as `make_sampler`; or a sampler that cannot serve this number of objectives.
@@ -89,7 +89,7 @@ def check_sampler(config: SearchConfig) -> None:
             for name in ("x", "y"):
                 trial.suggest_float(name, 0.0, 1.0)
             study.tell(trial, [0.5] * len(config.directions))
-    # Whatever somebody else's class raises, it is the choice of that class that was wrong.
+    # Whatever a foreign class raises, the choice of that class was wrong.
     except Exception as error:
         objectives = ", ".join(config.directions)
         raise ConfigError(

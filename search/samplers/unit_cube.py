@@ -1,4 +1,4 @@
-"""Coordinates of a study in the unit cube, linear or by logarithm, as our samplers see them."""
+"""Coordinates of a study in the unit cube, linear or logarithmic."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
+from search.metrics import total_violation
+
 ENQUEUED = "fixed_params"  # Optuna's system attribute of trials whose numbers were given
 
 
-class UnitSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # Optuna has no types
-    """What our samplers share: all numbers are drawn together, and evenly where nothing is known.
+class UnitCubeSampler(optuna.samplers.BaseSampler):
+    """Draws all numbers together, and uniformly where nothing is known.
 
     Args:
-        seed: of the even draws.
+        seed: of the uniform draws.
     """
 
     def __init__(self, seed: int | None) -> None:
@@ -34,9 +36,9 @@ class UnitSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # Optuna 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """What the finished trials have in common and is not fixed; nothing before the first."""
-        found = self._space.calculate(study)
-        return {name: kind for name, kind in found.items() if not kind.single()}
+        """The dimensions that all finished trials share and that are not fixed."""
+        shared = self._space.calculate(study)
+        return {name: kind for name, kind in shared.items() if not kind.single()}
 
     def sample_independent(
         self,
@@ -45,12 +47,12 @@ class UnitSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # Optuna 
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        """An even draw: for the first trials, and for what is fixed."""
+        """A uniform draw: for the first trials, and for fixed dimensions."""
         return self._random.sample_independent(study, trial, param_name, param_distribution)
 
 
 def _ends(kind: BaseDistribution) -> tuple[float, float]:
-    """The interval that the unit interval stands for; a whole number owns what rounds to it."""
+    """The interval that [0, 1] maps to; half a step wider for whole numbers, which are rounded."""
     half = 0.5 if isinstance(kind, IntDistribution) else 0.0
     low, high = kind.low - half, kind.high + half
     return (math.log(low), math.log(high)) if kind.log else (low, high)
@@ -81,7 +83,7 @@ def from_unit(unit: NDArray[np.float64], space: Mapping[str, BaseDistribution]) 
 
 def violation_of(trial: FrozenTrial) -> float:
     """Sum of a trial's positive violations of the limits; 0 is within all of them."""
-    return math.fsum(max(value, 0.0) for value in trial.constraints.values())
+    return total_violation(trial.constraints.values())
 
 
 def losses_of(

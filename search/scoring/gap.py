@@ -1,7 +1,7 @@
-"""The gap: how much likelier the wanted answers are on search probes than on held-out ones. Ours.
+"""The generalisation gap: likelihood of the wanted answers on search minus held-out probes.
 
-Like with like: both sides are likelihoods, as the search scores them, so that the gap shows how far
-the search has learned its probes by heart, and not how a likelihood differs from a judged reply.
+Both sides are likelihoods, as the search scores them, so the gap shows overfitting to the search
+probes and not how a likelihood differs from a judged reply.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Gap:
     Args:
         search: likelihood on the search probes.
         heldout: the same on the held-out probes.
-        value: search minus held-out, in [-1, 1]; above 0 the search probes flatter the model.
-        stderr: standard error of it; the two sets of probes are independent.
+        value: search minus held-out, in [-1, 1]; above 0 the model does better on search probes.
+        stderr: standard error of `value`; the two sets of probes are independent.
     """
 
     search: Score

@@ -43,15 +43,15 @@ def quiet_optuna() -> Iterator[None]:
         optuna.logging.set_verbosity(before)
 
 
-def check_storage(config: SearchConfig) -> None:
-    """Open the database that the config names, if it names one, before any work.
+def check_storage(storage: str) -> None:
+    """Open the database that `search.storage` names, if it names one, before any work.
 
     Raises:
         ConfigError: a database that cannot be opened.
         MissingDependency: PostgreSQL without its driver, with the install line.
     """
-    if config.search.storage != "journal":
-        _open_database(config.search.storage)
+    if storage != "journal":
+        _open_database(storage)
 
 
 def open_study(home: RunDir, config: SearchConfig, *, worker: int = 0) -> optuna.Study:
@@ -78,13 +78,13 @@ def open_study(home: RunDir, config: SearchConfig, *, worker: int = 0) -> optuna
     return study
 
 
-def check_no_copy(home: RunDir, config: SearchConfig, study: optuna.Study) -> None:
+def check_no_copy(home: RunDir, storage: str, study: optuna.Study) -> None:
     """Refuse a copy of a run whose study is in a database, which both folders would write to.
 
     Raises:
         RunError: where the study's folder is another one, and is still there.
     """
-    if config.search.storage == "journal":
+    if storage == "journal":
         return  # a copy has its own
     here, owner = str(home.path.resolve()), study.user_attrs.get(_OWNER)
     if owner == here:
@@ -93,7 +93,7 @@ def check_no_copy(home: RunDir, config: SearchConfig, study: optuna.Study) -> No
     if lock is not None and lock.get("study") == study.study_name:
         raise RunError(
             f"{home.path} is a copy of {owner}, and both have their trials in the study "
-            f"{study.study_name!r} of {config.search.storage}; go on there, or start a new run "
+            f"{study.study_name!r} of {storage}; go on there, or start a new run "
             "with --run NAME"
         )
     study.set_user_attr(_OWNER, here)

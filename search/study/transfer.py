@@ -1,54 +1,26 @@
 """Starting from another run: its pick and front as points of this search's space.
 
-Few numbers first and finer later, or the same ones with other probes. What is taken over is kept in
-`start.json`, so that the other run may go: the points, the evaluations that they cost, and digests
-of the prompts that they are fitted to, none of which may be held out here.
+Few numbers first and finer ones later, or the same numbers with other probes. What is taken over is
+kept in start.json: the points, the evaluations that they cost, and digests of the prompts that they
+are fitted to, none of which may be held out here.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 
 from safemerge.errors import BadInput, RecipeError, RunError
-from search.baselines.budget import charged
 from search.config import SearchConfig
 from search.results.pareto import thinned
 from search.results.run import Run
 from search.runs.rundir import RunDir
+from search.runs.start import Start, read_start
 from search.runs.workbench import Workbench, check_gradient, load_probes
 from synth.probes.probe import Probe
 from synth.text.normalise import normalise
 
-START = "start.json"
 _SHARE = 0.25  # of the trials that another run's front may take
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """What a search takes over from another run.
-
-    Args:
-        points: of this search's space, `{dimension: value}`; that of the pick first.
-        evaluations: what the other run was charged, and those that it started from.
-        seen: digests of the prompts of all their search and validation probes.
-    """
-
-    points: list[dict[str, float | str]]
-    evaluations: int
-    seen: list[str]
-
-
-def read_start(home: RunDir) -> Start | None:
-    """What a run has taken over; None where it began by itself, or has not begun."""
-    record = home.read(START)
-    return None if record is None else Start(**record)
-
-
-def write_start(home: RunDir, start: Start) -> None:
-    """Keep it with the run."""
-    home.write(START, asdict(start))
 
 
 def run_to_start_from(home: RunDir, config: SearchConfig) -> Run | None:
@@ -91,7 +63,7 @@ def start_of(other: Run, config: SearchConfig, bench: Workbench) -> Start:
         raise RunError(f"search.start_from = {other.dir.path}: {error}") from error
     check_gradient(pick.recipe.method, config)
     most = max(1, int(_SHARE * config.search.trials))
-    for point in thinned(other.shown(), most, kept=pick):
+    for point in thinned(other.reported_points(), most, kept=pick):
         try:
             placed = bench.space.coordinates(point.recipe)
         except RecipeError:  # of a method or an option that is not searched any more
@@ -100,9 +72,7 @@ def start_of(other: Run, config: SearchConfig, bench: Workbench) -> Start:
             points.append(placed)
     seen = _seen_by(other)
     _check_unseen(bench.probes.split("heldout").probes, seen, other)
-    before = read_start(other.dir)
-    evaluations = charged(other) + (0 if before is None else before.evaluations)
-    return Start(points, evaluations, sorted(seen))
+    return Start(points, other.evaluations, sorted(seen))
 
 
 def _seen_by(other: Run) -> set[str]:

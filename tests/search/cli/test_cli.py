@@ -447,8 +447,8 @@ def test_search_status_front_export_eval(record: dict[str, Any], tmp_path: Path)
     assert " ".join(shown.stderr.split()) == " ".join(found.statements)
     bench = open_workbench(Run.load(home).config)
     heldout = LikelihoodEvaluator(bench.engine, bench.probes.split("heldout").probes)
-    likely = heldout.score(pick.recipe, bench.resident(pick.recipe))
-    assert found.gap[pick.number] == gaps(pick.scores, likely)
+    bench.make_live(pick.recipe)
+    assert found.gap[pick.number] == gaps(pick.scores, heldout.score_live())
 
     done = safemerge("export", home, "--out", out)
     assert done.returncode == 0, done.stderr

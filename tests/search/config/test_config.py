@@ -166,6 +166,6 @@ def test_a_file_that_is_not_toml_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_the_template_names_every_method() -> None:
-    template = (files("search") / "template.toml").read_text()
+    template = (files("search.config") / "template.toml").read_text()
     named = set(re.findall(r"[a-z_]+", template))
     assert not METHODS.keys() - named

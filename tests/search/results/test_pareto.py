@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from safemerge import ModelRef, Recipe
 from safemerge.errors import BadInput
 from safemerge.score import Score
-from search.metrics import Limit
+from search.metrics import Baseline, Limit, Limits
 from search.results.pareto import Candidate, Front
 
 RECIPE = Recipe(
@@ -68,7 +68,7 @@ def test_infeasible_points_join_only_when_nothing_is_feasible() -> None:
 def test_picks_obey_bounds_and_the_knee_balances() -> None:
     points = [candidate(i, d, h) for i, (d, h) in enumerate([(0.9, 0.2), (0.7, 0.7), (0.2, 0.9)])]
     front = Front.of(points, BOTH)
-    assert front.knee().number == 1
+    assert front.minimax_regret().number == 1
     assert front.pick(maximise="domain").number == 0
     assert front.pick(at_least={"harmless": 0.6}, maximise="domain").number == 1
     assert front.pick(at_most={"domain": 0.5}).number == 2
@@ -76,7 +76,7 @@ def test_picks_obey_bounds_and_the_knee_balances() -> None:
 
 def test_a_gain_of_nothing_does_not_outweigh_a_loss_in_the_knee() -> None:
     points = [candidate(0, 0.97, 0.993), candidate(1, 0.91, 0.996), candidate(2, 0.87, 0.997)]
-    assert Front.of(points, BOTH).knee().number == 0
+    assert Front.of(points, BOTH).minimax_regret().number == 0
 
 
 def test_a_pick_that_no_point_allows_says_what_is_possible() -> None:
@@ -111,5 +111,6 @@ def test_a_limit_is_feasible_when_its_violation_is_not_positive(
     metric: str, limit: dict[str, object], value: float, violation: float
 ) -> None:
     scores = {metric: Score(value, 0.0, 1)}
-    found = Limit.model_validate(limit).violation(metric, scores, BASE, SOURCES)
-    assert found == pytest.approx(violation)
+    limits = Limits({metric: Limit.model_validate(limit)}, Baseline(BASE, SOURCES))
+    assert limits.violations(scores) == pytest.approx({metric: violation})
+    assert limits.total(scores) == pytest.approx(max(violation, 0.0))

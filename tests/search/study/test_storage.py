@@ -14,7 +14,9 @@ import pytest
 
 from safemerge.errors import ConfigError, MissingDependency, RunError
 from search.config import SearchConfig
+from search.metrics import Baseline
 from search.runs.rundir import RunDir
+from search.study.context import StudyContext
 from search.study.storage import check_storage, open_study
 from search.study.study import run_search
 from search.study.trials import WORKER, recover
@@ -114,12 +116,13 @@ def test_only_what_a_dead_worker_left_is_settled(make: Make, tmp_path: Path) -> 
         trial.suggest_float("x", 0.0, 1.0)
         if worker is not None:
             trial.set_user_attr(WORKER, worker)
-    recover(home, study, config, worker=1)
+    context = StudyContext.of(home, study, config, Baseline({}, {}))
+    recover(context, worker=1)
     states = [trial.state.name for trial in study.get_trials()]
     assert states == ["RUNNING", "FAIL", "FAIL", "WAITING", "WAITING"]
     again = [trial.system_attrs["fixed_params"] for trial in study.get_trials()[3:]]
     assert again == [trial.params for trial in study.get_trials()[1:3]]
-    recover(home, study, config, worker=1)
+    recover(context, worker=1)
     assert len(study.get_trials()) == 5
 
 
@@ -180,7 +183,7 @@ def test_a_missing_driver_is_named_with_its_install_line(
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "psycopg", None)
     with pytest.raises(MissingDependency, match=r"psycopg.*safemerge\[postgresql\]"):
-        check_storage(make(storage="postgresql://me@host/name"))
+        check_storage("postgresql://me@host/name")
 
 
 @pytest.fixture
@@ -232,4 +235,4 @@ def test_a_search_is_kept_in_postgresql_and_goes_on(
     assert len(more.candidates) == 4
     assert more.candidates[:2] == first.candidates
     with pytest.raises(ConfigError, match=r"no_such' cannot be opened|does not exist"):
-        check_storage(make(storage=postgresql.replace("/postgres?", "/no_such?")))
+        check_storage(postgresql.replace("/postgres?", "/no_such?"))

@@ -1,0 +1,35 @@
+"""start.json: what a search took over from another run, kept so that the other run may go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from search.runs.rundir import RunDir
+
+_FILE = "start.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a search takes over from another run.
+
+    Args:
+        points: of this search's space, `{dimension: value}`; that of the pick first.
+        evaluations: what the other run was charged, and those that it started from.
+        seen: digests of the prompts of all their search and validation probes.
+    """
+
+    points: list[dict[str, Any]]
+    evaluations: int
+    seen: list[str]
+
+
+def read_start(home: RunDir) -> Start | None:
+    """What a run has taken over; None where it began by itself, or has not begun."""
+    return home.load(_FILE, Start)
+
+
+def write_start(home: RunDir, start: Start) -> None:
+    """Keep it with the run."""
+    home.write(_FILE, start)

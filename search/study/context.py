@@ -1,0 +1,47 @@
+"""StudyContext: an open study with what its trials are told and stopped by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from search.config import SearchConfig, StudyConfig
+from search.metrics import Baseline, Directions, Limits
+from search.runs.rundir import RunDir
+
+
+@dataclass(frozen=True, slots=True)
+class StudyContext:
+    """What all who work on a study share.
+
+    Args:
+        home: the run, which this process holds or has joined.
+        study: its study.
+        settings: budget, stop rules and workers.
+        directions: of the objectives.
+        limits: relative to the run's baseline.
+    """
+
+    home: RunDir
+    study: optuna.Study
+    settings: StudyConfig
+    directions: Directions
+    limits: Limits
+
+    @classmethod
+    def of(
+        cls, home: RunDir, study: optuna.Study, config: SearchConfig, baseline: Baseline
+    ) -> StudyContext:
+        """The context of a run's study."""
+        limits = Limits(config.limits, baseline)
+        return cls(home, study, config.search, config.directions, limits)
+
+    def trials(self, *states: TrialState) -> list[FrozenTrial]:
+        """All trials in order of their numbers, or those in these states; not to be changed."""
+        return self.study.get_trials(deepcopy=False, states=states or None)
+
+    def complete(self) -> list[FrozenTrial]:
+        """The finished trials, in order of their numbers."""
+        return self.trials(TrialState.COMPLETE)
