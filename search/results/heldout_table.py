@@ -164,7 +164,7 @@ def _rows(
         recipe = run.pick().recipe
         # By content: a baseline that was deleted and run again may number its trials otherwise.
         digest = hashlib.sha256(recipe.canonical_json().encode()).hexdigest()[:12]
-        yield alone(name, f"{name}-{digest}", lambda recipe=recipe: recipe)
+        yield alone(name, f"{name}-{digest}", partial(run.recipe, run.pick().number))
     for point in points:
         make_live = partial(bench.make_live, point.recipe)
         yield row(f"trial {point.number}", f"trial-{point.number:05d}", make_live, point)

@@ -23,7 +23,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -39,6 +39,7 @@ from safemerge.score import Score
 
 _ORPHANS_S = 10.0  # in which workers whose search was killed notice it and end
 _T = TypeVar("_T")
+_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
 
 
 class RunDir:
@@ -157,12 +158,13 @@ class RunDir:
         if record is None:
             return None
         try:
-            return _adapter(kind).validate_python(record)
+            value: _T = _adapter(kind).validate_python(record)
         except ValidationError as error:
             raise RunError(
                 f"{self.path / name} was written by another version of safemerge, or is damaged; "
                 "restore it or start a new run"
             ) from error
+        return value
 
     def require(self, name: str, *, made_by: str) -> Any:
         """A record that must exist.
@@ -222,11 +224,6 @@ class RunDir:
     def trial_by_probe(self, number: int) -> dict[str, list[float]] | None:
         """Values of a trial's search probes by metric; None where not all were asked."""
         return self.load(f"{_trial(number)}/by_probe.json", dict[str, list[float]])
-
-
-@cache
-def _adapter(kind: type[_T]) -> TypeAdapter[_T]:
-    return TypeAdapter(kind)
 
 
 def _flock(handle: IO[str], how: int, *, wait_s: float = 0.0) -> bool:

@@ -27,10 +27,12 @@ from search.samplers.unit_cube import (
     UnitCubeSampler,
     from_unit,
     losses_of,
+    numbers,
     to_unit,
     violation_of,
 )
 
+Discrete = CategoricalDistribution | IntDistribution
 _BEYOND = 0.2  # how far a blend may go past either point, as a share of their distance
 _SHARE, _FLOOR = 0.2, 0.01  # of the noise
 _REDRAWN = 0.1  # share of the choices and whole numbers that are drawn uniformly
@@ -69,24 +71,19 @@ class FrontBlend(UnitCubeSampler):
         if away.sum() == 0.0:
             away = (seconds != first).astype(float)
         second = int(self._rng.choice(seconds, p=away / away.sum()))
-        numbers = {
-            name: kind
-            for name, kind in search_space.items()
-            if not isinstance(kind, CategoricalDistribution)
-        }
-        a, b = to_unit(trials[first], numbers), to_unit(trials[second], numbers)
+        space = numbers(search_space)
+        a, b = to_unit(trials[first], space), to_unit(trials[second], space)
         share = self._rng.uniform(-_BEYOND, 1.0 + _BEYOND)
         noise = self._rng.normal(size=len(a)) * (_SHARE * np.abs(b - a) + _FLOOR)
-        drawn: dict[str, Any] = from_unit(np.clip(a + share * (b - a) + noise, 0.0, 1.0), numbers)
+        drawn: dict[str, Any] = from_unit(np.clip(a + share * (b - a) + noise, 0.0, 1.0), space)
         for name, kind in search_space.items():
-            if name not in numbers:
+            if name not in space:
                 drawn[name] = trials[first if self._rng.random() < 0.5 else second].params[name]
-            choice = isinstance(kind, CategoricalDistribution | IntDistribution)
-            if choice and self._rng.random() < _REDRAWN:
+            if isinstance(kind, Discrete) and self._rng.random() < _REDRAWN:
                 drawn[name] = self._uniformly(kind)
         return drawn
 
-    def _uniformly(self, kind: CategoricalDistribution | IntDistribution) -> Any:
+    def _uniformly(self, kind: Discrete) -> Any:
         if isinstance(kind, CategoricalDistribution):
             return kind.choices[self._rng.integers(len(kind.choices))]
         return int(self._rng.integers(kind.low, kind.high + 1))

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 import cmaes
@@ -24,7 +25,15 @@ from optuna.distributions import BaseDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from search.samplers.unit_cube import ENQUEUED, UnitCubeSampler, from_unit, to_unit, violation_of
+from search.samplers.unit_cube import (
+    ENQUEUED,
+    Number,
+    UnitCubeSampler,
+    from_unit,
+    numbers,
+    to_unit,
+    violation_of,
+)
 
 _AUGMENTED = 0.05  # share of the sum, which tells weakly dominated points from the others
 _BROKEN = 2.0  # above every goal within the limits, which is at most 1.05
@@ -33,6 +42,9 @@ _RESAMPLED = 10  # draws until one lies in the ranges; then what lies outside is
 
 class ChebyshevCmaEs(UnitCubeSampler):
     """See the top of this file.
+
+    Attributes:
+        strategy: the distribution so far; None before the first draw from it.
 
     Args:
         seed: of the draws.
@@ -58,7 +70,7 @@ class ChebyshevCmaEs(UnitCubeSampler):
         self._sigma = sigma
         self._population = population
         self._rng = np.random.RandomState(None if seed is None else seed % 2**32)
-        self._strategy: cmaes.CMA | None = None
+        self.strategy: cmaes.CMA | None = None
         self._learned: set[int] = set()
 
     def reseed_rng(self) -> None:
@@ -70,53 +82,36 @@ class ChebyshevCmaEs(UnitCubeSampler):
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """A draw from the distribution that the finished trials have led to."""
-        goal = _Goal(study.directions, self._weights)
-        if not search_space or ENQUEUED in trial.system_attrs:
+        goal, space = _Goal(study.directions, self._weights), numbers(search_space)
+        if not space or ENQUEUED in trial.system_attrs:
             return {}
         trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if self._strategy is None:
-            self._begin(trials, search_space, goal)
-        assert self._strategy is not None  # _begin has just made it
-        self._learn(trials, search_space, goal)
-        self._strategy.reseed_rng(self._rng.randint(2**31))
-        return from_unit(self._strategy.ask(), search_space)
+        if self.strategy is None:
+            self.strategy = self._begin(trials, space, goal)
+        fresh = [trial for trial in trials if trial.number not in self._learned]
+        size = self.strategy.population_size
+        for first in range(0, len(fresh) - size + 1, size):
+            generation = fresh[first : first + size]
+            self.strategy.tell([(to_unit(trial, space), goal(trial)) for trial in generation])
+            self._learned |= {trial.number for trial in generation}
+        self.strategy.reseed_rng(self._rng.randint(2**31))
+        return from_unit(self.strategy.ask(), space)
 
     def _begin(
-        self,
-        trials: Sequence[FrozenTrial],
-        space: Mapping[str, BaseDistribution],
-        goal: _Goal,
-    ) -> None:
-        enqueued = []
-        for trial in trials:
-            if ENQUEUED not in trial.system_attrs:
-                break
-            enqueued.append(trial)
+        self, trials: Sequence[FrozenTrial], space: Mapping[str, Number], goal: _Goal
+    ) -> cmaes.CMA:
+        enqueued = list(takewhile(lambda trial: ENQUEUED in trial.system_attrs, trials))
         self._learned = {trial.number for trial in enqueued}
         mean = np.full(len(space), 0.5)
         if enqueued:
             mean = to_unit(min(enqueued, key=goal), space)
-        self._strategy = cmaes.CMA(
+        return cmaes.CMA(
             mean,
             self._sigma,
             bounds=np.tile([0.0, 1.0], (len(space), 1)),
             n_max_resampling=_RESAMPLED,
             population_size=self._population,
         )
-
-    def _learn(
-        self,
-        trials: Sequence[FrozenTrial],
-        space: Mapping[str, BaseDistribution],
-        goal: _Goal,
-    ) -> None:
-        assert self._strategy is not None
-        fresh = [trial for trial in trials if trial.number not in self._learned]
-        size = self._strategy.population_size
-        for first in range(0, len(fresh) - size + 1, size):
-            generation = fresh[first : first + size]
-            self._strategy.tell([(to_unit(trial, space), goal(trial)) for trial in generation])
-            self._learned |= {trial.number for trial in generation}
 
 
 class _Goal:

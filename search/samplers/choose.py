@@ -62,12 +62,13 @@ def make_sampler(
             if "seed" not in inspect.signature(kind).parameters:
                 options = {}
     try:
-        return kind(**{**options, **study.sampler_options})
+        sampler: optuna.samplers.BaseSampler = kind(**{**options, **study.sampler_options})
     except (TypeError, ValueError, ImportError) as error:
         raise ConfigError(
             f"search.sampler = {study.sampler!r} cannot be made with search.sampler_options = "
             f"{study.sampler_options}: {error}"
         ) from error
+    return sampler
 
 
 def check_sampler(config: SearchConfig) -> None:

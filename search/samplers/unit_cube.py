@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import optuna
 from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
 from search.metrics import total_violation
 
+Number = FloatDistribution | IntDistribution
 ENQUEUED = "fixed_params"  # Optuna's system attribute of trials whose numbers were given
 
 
@@ -51,14 +52,19 @@ class UnitCubeSampler(optuna.samplers.BaseSampler):
         return self._random.sample_independent(study, trial, param_name, param_distribution)
 
 
-def _ends(kind: BaseDistribution) -> tuple[float, float]:
+def numbers(space: Mapping[str, BaseDistribution]) -> dict[str, Number]:
+    """The dimensions that are numbers, not choices."""
+    return {name: kind for name, kind in space.items() if isinstance(kind, Number)}
+
+
+def _ends(kind: Number) -> tuple[float, float]:
     """The interval that [0, 1] maps to; half a step wider for whole numbers, which are rounded."""
     half = 0.5 if isinstance(kind, IntDistribution) else 0.0
     low, high = kind.low - half, kind.high + half
     return (math.log(low), math.log(high)) if kind.log else (low, high)
 
 
-def to_unit(trial: FrozenTrial, space: Mapping[str, BaseDistribution]) -> NDArray[np.float64]:
+def to_unit(trial: FrozenTrial, space: Mapping[str, Number]) -> NDArray[np.float64]:
     """A trial's numbers, (n_dimensions,), each in [0, 1]."""
     unit = []
     for name, kind in space.items():
@@ -68,7 +74,7 @@ def to_unit(trial: FrozenTrial, space: Mapping[str, BaseDistribution]) -> NDArra
     return np.asarray(np.clip(unit, 0.0, 1.0), dtype=np.float64)
 
 
-def from_unit(unit: NDArray[np.float64], space: Mapping[str, BaseDistribution]) -> dict[str, float]:
+def from_unit(unit: NDArray[np.float64], space: Mapping[str, Number]) -> dict[str, float]:
     """The numbers at a point of the unit cube, (n_dimensions,)."""
     params: dict[str, float] = {}
     for share, (name, kind) in zip(unit.tolist(), space.items(), strict=True):

@@ -116,8 +116,8 @@ def test_cmaes_goes_on_in_a_new_process_where_it_was() -> None:
     run(again, 1, study)
     study.sampler = sampler
     study.ask()
-    assert again._strategy.generation == sampler._strategy.generation > 3
-    assert again._strategy.mean == pytest.approx(sampler._strategy.mean)
+    assert again.strategy.generation == sampler.strategy.generation > 3
+    assert again.strategy.mean == pytest.approx(sampler.strategy.mean)
 
 
 @pytest.mark.parametrize(
