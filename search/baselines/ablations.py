@@ -9,12 +9,7 @@ SAFETY = "harmless"
 
 
 def random_search(config: SearchConfig, evaluations: int) -> SearchConfig:
-    """Uniform draws from the same space.
-
-    Args:
-        config: of the search.
-        evaluations: that it may spend; those of the search.
-    """
+    """Uniform draws from the same space."""
     return config.model_copy(update={"search": plain_study(config.search, evaluations, "random")})
 
 

@@ -11,9 +11,6 @@ def plain_study(study: StudyConfig, trials: int, sampler: str, **changes: Any) -
     """The same storage and workers, with another sampler, nothing to start from and no stop rule.
 
     Args:
-        study: of the search.
-        trials: of the baseline.
-        sampler: its name.
         changes: other fields that differ.
     """
     return study.model_copy(

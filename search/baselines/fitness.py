@@ -28,7 +28,6 @@ class BaselineRun:
     """A run to compare a search with.
 
     Args:
-        config: of the run.
         first: given its open workbench, the recipes that it begins with; None leaves it to the
             sampler.
     """
@@ -41,7 +40,6 @@ def fitness_weights(safety: bool, alpha: float = ALPHA) -> dict[str, float]:
     """`{axis: weight}` of the fitness, with the safety term or without it.
 
     Args:
-        safety: whether it counts.
         alpha: weight of the expert's term beside it, above 0.
     """
     return {SAFETY: 1.0, EXPERT: alpha} if safety else {EXPERT: 1.0}
@@ -57,12 +55,8 @@ def by_fitness(
     """The same models and probes, searched for the fitness alone.
 
     Args:
-        config: of the search.
         method: of the merge. Under TIES the sum of what agrees is not divided by the weights, as
             in the paper's code, so that their size matters.
-        space: what may change.
-        study: budget and sampler.
-        weights: of the fitness.
     """
     merge = MergeConfig(
         method=method,

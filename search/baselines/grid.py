@@ -28,7 +28,6 @@ def grid(config: SearchConfig, method: str, weights: dict[str, float]) -> Baseli
     Args:
         config: of the search; SLERP needs one of two sources.
         method: `ties`, `dare_ties` or `slerp`.
-        weights: `{axis: weight}` of the fitness.
     """
     thinned = bool(get_method(method).per_source)
     space = SpaceConfig(

@@ -88,7 +88,6 @@ def baseline_runs(
 
     Args:
         requested: what `parse_baselines` returned, checked.
-        config: of the search.
         run: the finished search, whose evaluations are the budget.
     """
     for name, method in requested:

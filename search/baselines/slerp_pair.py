@@ -14,12 +14,7 @@ from search.results.run import Run
 
 
 def two_models(config: SearchConfig, run: Run) -> SearchConfig:
-    """The search over two models alone, the safest first; the base is one of the candidates.
-
-    Args:
-        config: of the search.
-        run: which has scored base and sources.
-    """
+    """The search over two models alone, the safest first; the base is one of the candidates."""
     name = "the_base"
     while name in run.baseline.sources:
         name += "_"

@@ -47,7 +47,6 @@ class DemoSettings:
         world: seed of the small world: its facts, split and training.
         width: hidden size of the models.
         device: torch device.
-        trials: of the search.
         effort: factor on the world's training steps.
     """
 
@@ -66,8 +65,6 @@ def run_demo(
 
     Args:
         home: run directory; the zoo is kept beside it in `zoo/`.
-        settings: of the world and the search.
-        report: called at every step.
 
     Returns:
         The summary as written, and the held-out measurement.
@@ -199,7 +196,7 @@ def _export(run: Run, out: Path, report: Report) -> Path:
     marker = out / "recipe.json"
     if marker.exists():
         known = run.dir.require("lock.json", made_by="safemerge demo")["inputs"]
-        there, wanted = Recipe.load(marker), run.recipe(number)
+        there, wanted = Recipe.load(marker), run.dir.trial_recipe(number)
         if all(model.content == known[model.name] for model in (there.base, *there.sources)) and (
             there.hash(known) == wanted.hash(known)
         ):

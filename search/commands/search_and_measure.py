@@ -25,8 +25,6 @@ class MeasuredRun:
     """A finished run and its held-out table.
 
     Args:
-        run: the run.
-        heldout: its held-out measurement.
         seconds: `{stage: wall seconds}` of this call; a stage found finished takes almost none.
     """
 
@@ -41,10 +39,8 @@ def search_and_measure(
     """Search, run the baselines, and measure all on held-out probes.
 
     Args:
-        config: the run's configuration.
         home: its directory; baselines live in `home/baselines/`.
         baselines: names of what to run besides, as `search.baselines.registry` lists them.
-        report: called at every step.
 
     Raises:
         BadInput: what is wrong with config, probes or baselines, before any work.

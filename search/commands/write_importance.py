@@ -26,11 +26,9 @@ def write_importance(
 
     Args:
         config: models; the source has to name its `importance` file.
-        source: name of the source.
         probes: JSON Lines of the source's domain. Held-out probes are skipped: the masks are part
             of the merge that they measure.
         most: probes that are used, evenly spread over the file, at least 1; a few dozen suffice.
-        report: called with the passes done.
 
     Returns:
         The file, and how many probes it was made from.

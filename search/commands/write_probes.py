@@ -35,7 +35,6 @@ def write_probes(
     Args:
         config: models (the pool), probe section and seed.
         terms: the facts, acts or names on which a question turns, where they are known.
-        report: called with the axis and the probes so far.
 
     Returns:
         What was written and dropped, or None where the file exists already and was left alone.

@@ -15,20 +15,14 @@ from search.config.probes import ProbesConfig
 from search.config.search import EngineConfig, StudyConfig
 from search.config.section import Section
 from search.config.space import SpaceConfig
-from search.config.toml import explain, join_taxonomy, set_key, without_none
+from search.config.toml import drop_removed, explain, join_taxonomy, set_key, without_none
 from search.metrics import LOWER_IS_BETTER, METRICS, Limit, Metric, probe_axes
 from synth.probes.probe import AXES
 
 
 class ObjectiveConfig(Section):
-    """One objective.
+    """One objective; only the fitness has weights, `{axis: weight above 0}`."""
 
-    Args:
-        maximise: may be left out, since every metric has one good direction.
-        weights: `{axis: weight}`, above 0, of the fitness, which no other objective has.
-    """
-
-    maximise: bool | None = None
     weights: dict[str, float] = Field(default={})
 
 
@@ -61,14 +55,6 @@ class SearchConfig(Section):
                     raise ValueError(
                         f"{section}: unknown {metric!r}; {near_names(metric, METRICS)}"
                     )
-        for name, objective in self.objectives.items():
-            if objective.maximise is (name in LOWER_IS_BETTER):
-                better = "lower" if name in LOWER_IS_BETTER else "higher"
-                given = str(objective.maximise).lower()
-                raise ValueError(
-                    f"objectives.{name}.maximise is {given}, but {name} is better {better}; "
-                    "leave it out"
-                )
         self._check_fitness()
         for params in self.merge.methods.values():
             if "scale" in params:
@@ -150,12 +136,14 @@ class SearchConfig(Section):
         return {name: name not in LOWER_IS_BETTER for name in self.objective_names}
 
     @classmethod
-    def from_toml(cls, path: str | Path, overrides: Iterable[str] = ()) -> SearchConfig:
+    def from_toml(
+        cls, path: str | Path, overrides: Iterable[str] = (), *, of_run: bool = False
+    ) -> SearchConfig:
         """Read a TOML file.
 
         Args:
-            path: the file.
             overrides: `a.b=c` strings; the value is read as TOML, else as a plain string.
+            of_run: a run's own record, in which keys of earlier versions are ignored.
 
         Raises:
             ConfigError: naming the file, the key, the value and what is allowed.
@@ -173,6 +161,9 @@ class SearchConfig(Section):
             raise ConfigError(f"{path} is not valid TOML: {error}") from error
         for override in overrides:
             set_key(record, override)
+        removed = drop_removed(record)
+        if removed and not of_run:
+            raise ConfigError(f"{path}: {removed[0]}")
         join_taxonomy(record, path.parent)
         return cls.from_record(record, where=str(path), folder=path.parent)
 

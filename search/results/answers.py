@@ -28,12 +28,7 @@ _FOLDER = "validation"  # of a run, for the answers
 
 @dataclass(frozen=True, slots=True)
 class ValidationScores:
-    """Scores by generation and judge, all on the same probes.
-
-    Args:
-        baseline: of base and sources.
-        trials: `{trial: scores}`.
-    """
+    """Scores by generation and judge, all on the same probes."""
 
     baseline: Baseline
     trials: Mapping[int, Scores]
@@ -46,10 +41,6 @@ def answer(
 
     Args:
         home: where answers are kept, in its folder validation.
-        bench: the live engine and the judge.
-        trials: who answers.
-        max_tokens: length of a reply.
-        report: called for every model.
     """
     forget_others(home, _FOLDER, {"engine": bench.settings.kind})
     scores = []
@@ -89,13 +80,7 @@ def _ask(bench: Workbench, make_live: Callable[[], None], max_tokens: int) -> li
 
 
 def forget_others(home: RunDir, folder: str, asked: Mapping[str, object]) -> None:
-    """Remove a folder of answers that another engine gave or another judge read.
-
-    Args:
-        home: the run.
-        folder: of the run.
-        asked: the engine and the judges of now.
-    """
+    """Remove a folder of answers that another engine gave or another judge read."""
     if home.read(f"{folder}/asked.json") != asked:
         if (home.path / folder).exists():
             shutil.rmtree(home.path / folder)

@@ -15,11 +15,7 @@ def shortfalls(run: Run) -> list[str]:
 
 
 def nothing_within(run: Run) -> str | None:
-    """The trial nearest to the limits, and what to loosen; None where a trial is within them all.
-
-    Args:
-        run: None is returned too where no trial has finished.
-    """
+    """The trial nearest to the limits, and what to loosen; None where a trial is within them."""
     if not run.candidates or any(candidate.feasible for candidate in run.candidates):
         return None
     nearest = run.front().points[0]

@@ -25,9 +25,6 @@ def export(
     """Merge a trial's recipe to disk, with a `mergekit.yml` where mergekit can do the same merge.
 
     Args:
-        run: where the trial was found.
-        number: trial number.
-        out: folder to create.
         progress: as in `safemerge.merge`.
 
     Returns:
@@ -36,7 +33,7 @@ def export(
     Raises:
         BadInput: no such trial, inputs that have changed, an output folder that is not empty.
     """
-    recipe = run.recipe(number)
+    recipe = run.dir.trial_recipe(number)
     if run.dir.trial_scores(number) is None:
         raise RunError(
             f"trial {number} of {run.dir.path} did not finish (see its error.txt), so nothing is "

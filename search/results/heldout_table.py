@@ -39,8 +39,6 @@ class _Row:
     """One row of the table.
 
     Args:
-        name: of the row.
-        file: in the run, where its answers are kept.
         make_live: writes its weights into the live model.
         point: of the front; None is another model.
     """
@@ -65,10 +63,7 @@ def measure_run(
     makes all answer anew.
 
     Args:
-        run: the finished run.
-        bench: its workbench.
         baselines: `{row name: finished run}` whose picks join the table.
-        report: called for every row.
 
     Returns:
         The measurement, with the pick as the last row, "search".
@@ -164,7 +159,7 @@ def _rows(
         recipe = run.pick().recipe
         # By content: a baseline that was deleted and run again may number its trials otherwise.
         digest = hashlib.sha256(recipe.canonical_json().encode()).hexdigest()[:12]
-        yield alone(name, f"{name}-{digest}", partial(run.recipe, run.pick().number))
+        yield alone(name, f"{name}-{digest}", partial(run.dir.trial_recipe, run.pick().number))
     for point in points:
         make_live = partial(bench.make_live, point.recipe)
         yield row(f"trial {point.number}", f"trial-{point.number:05d}", make_live, point)

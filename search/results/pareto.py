@@ -23,8 +23,6 @@ class Candidate:
     """A finished trial.
 
     Args:
-        number: trial number.
-        recipe: what was merged.
         scores: on the search probes.
         violation: sum of the positive violations of the limits; 0 is feasible.
     """
@@ -46,7 +44,6 @@ class Front:
 
     Args:
         points: sorted by the first objective, best first.
-        directions: of its objectives.
     """
 
     points: tuple[Candidate, ...]

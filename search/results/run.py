@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safemerge.errors import RunError
-from safemerge.recipe import Recipe
 from safemerge.score import Score
 from search.config import SearchConfig
 from search.metrics import Baseline, Limits
@@ -14,7 +13,7 @@ from search.results.heldout_record import HeldOut
 from search.results.pareto import Candidate, Front
 from search.runs.baseline import require_baseline
 from search.runs.rundir import RunDir
-from search.runs.start import read_start
+from search.runs.start import START, Start
 
 _FRONT = "front/search.json"
 
@@ -24,9 +23,7 @@ class FrontPoint:
     """A trial that the pick was chosen from.
 
     Args:
-        trial: its number.
         on_front: whether nothing dominates it on the search probes.
-        violation: of the limits, on the search probes.
         scores: by likelihood on the search probes.
         validation: by likelihood on the validation probes; empty without any.
         answered: by generation and judge; empty where it did not answer.
@@ -45,10 +42,7 @@ class FrontRecord:
     """front/search.json: what a search that has ended chose, and from what.
 
     Args:
-        pick: number of the chosen trial.
-        stopped: why the search ended.
         feasible: whether the front lies within the limits.
-        hypervolume: of the front.
         points: the front and what cannot be told from it.
     """
 
@@ -64,8 +58,6 @@ class Run:
     """What a search has found so far.
 
     Args:
-        dir: its directory.
-        config: its configuration.
         baseline: scores of base and sources on the search probes.
         candidates: finished trials, by number.
     """
@@ -107,7 +99,7 @@ class Run:
 
         Steps that its warm start left untaken count too.
         """
-        start = read_start(self.dir)
+        start = self.dir.load(START, Start)
         before = 0 if start is None else start.evaluations
         return before + len(self.candidates) + self.config.search.warm_start.evaluations
 
@@ -163,10 +155,6 @@ class Run:
             for file in files
         }
 
-    def recipe(self, number: int) -> Recipe:
-        """The recipe of a trial; a RunError that says which there are where it has none."""
-        return self.dir.trial_recipe(number)
-
 
 def read_config(run_dir: RunDir) -> SearchConfig:
     """The config that a run was started with.
@@ -180,4 +168,4 @@ def read_config(run_dir: RunDir) -> SearchConfig:
             f"{run_dir.path} is not a run directory (it has no config.toml); "
             "`safemerge search CONFIG` makes one"
         )
-    return SearchConfig.from_toml(path)
+    return SearchConfig.from_toml(path, of_run=True)

@@ -32,10 +32,7 @@ def record_front(run: Run, bench: Workbench, stopped: str, report: Report) -> No
     """Choose the pick and write front/search.json.
 
     Args:
-        run: with all its trials.
-        bench: its workbench.
         stopped: why the search ended.
-        report: called for every model that answers.
 
     Raises:
         SafemergeError: where no trial has finished, with why.
@@ -93,7 +90,6 @@ def choose(
         near: the front and the trials near it.
         answered: their scores by generation; None leaves out steps 2 and 3.
         validation: `{trial: scores}` by likelihood; empty leaves out step 4.
-        limits: of the search.
     """
     left = {point.number for point in near.points}
     if answered is not None:

@@ -13,7 +13,6 @@ def statements(heldout: HeldOut, *, on_front: int) -> tuple[str, ...]:
     """Who judged, how large the gap is, and which points differ significantly from the pick.
 
     Args:
-        heldout: the measurement, its own `statements` not needed.
         on_front: points of the front, of which `heldout` may have measured fewer.
     """
     return (

@@ -5,12 +5,7 @@ from __future__ import annotations
 from search.metrics import Baseline
 from search.runs.rundir import RunDir
 
-_FILE = "baseline.json"
-
-
-def load_baseline(home: RunDir) -> Baseline | None:
-    """The baseline of a run; None where it is not measured yet."""
-    return home.load(_FILE, Baseline)
+BASELINE = "baseline.json"
 
 
 def require_baseline(home: RunDir) -> Baseline:
@@ -19,12 +14,7 @@ def require_baseline(home: RunDir) -> Baseline:
     Raises:
         RunError: where the run has none yet, saying which command measures it.
     """
-    baseline = load_baseline(home)
+    baseline = home.load(BASELINE, Baseline)
     if baseline is None:
-        raise home.missing(_FILE, "safemerge search CONFIG")
+        raise home.missing(BASELINE, "safemerge search CONFIG")
     return baseline
-
-
-def write_baseline(home: RunDir, baseline: Baseline) -> None:
-    """Keep it with the run."""
-    home.write(_FILE, baseline)

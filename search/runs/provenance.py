@@ -12,7 +12,7 @@ import tomli_w
 from safemerge.errors import ConfigError, OutputError, RunError
 from search.config import SearchConfig
 from search.metrics import Baseline, Limits
-from search.runs.baseline import load_baseline, write_baseline
+from search.runs.baseline import BASELINE
 from search.runs.rundir import RunDir
 from search.runs.workbench import Workbench
 
@@ -45,7 +45,7 @@ def check_same(home: RunDir, config: SearchConfig) -> None:
     if not (home.path / "config.toml").exists():
         return
     before, now = (
-        _flat(SearchConfig.from_toml(home.path / "config.toml").record()),
+        _flat(SearchConfig.from_toml(home.path / "config.toml", of_run=True).record()),
         _flat(config.record()),
     )
     differ = [
@@ -95,7 +95,7 @@ def measure_baseline(home: RunDir, config: SearchConfig, bench: Workbench) -> Ba
     Raises:
         ConfigError: a limit that no recipe can be within, since scores lie in [0, 1].
     """
-    baseline = load_baseline(home)
+    baseline = home.load(BASELINE, Baseline)
     if baseline is not None:
         return baseline
     baseline = bench.baseline()
@@ -155,8 +155,8 @@ def record_start(home: RunDir, config: SearchConfig, bench: Workbench, baseline:
             "study": _study_name(home, config),
         }
         home.write("lock.json", record)
-    if load_baseline(home) is None:
-        write_baseline(home, baseline)
+    if home.read(BASELINE) is None:
+        home.write(BASELINE, baseline)
 
 
 def _sha256(text: str) -> str:

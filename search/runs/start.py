@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from search.runs.rundir import RunDir
-
-_FILE = "start.json"
+START = "start.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +21,3 @@ class Start:
     points: list[dict[str, Any]]
     evaluations: int
     seen: list[str]
-
-
-def read_start(home: RunDir) -> Start | None:
-    """What a run has taken over; None where it began by itself, or has not begun."""
-    return home.load(_FILE, Start)
-
-
-def write_start(home: RunDir, start: Start) -> None:
-    """Keep it with the run."""
-    home.write(_FILE, start)

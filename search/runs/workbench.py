@@ -45,15 +45,11 @@ class Workbench:
     """Everything open, on one device.
 
     Args:
-        inputs: base and sources.
         engine: the live model.
         live: the merged tensors of the live model, under the base's names.
-        judge: labels replies.
         probes: all probes of the config's file(s), with splits assigned.
-        space: what the search may change.
         evaluator: scores the live model on the search probes.
         validation: scores it on the validation probes; None where an objective has none.
-        settings: of the engine.
         merges: prepared so far, shared by the workbenches of one `Workbenches`; see `resident`.
         vllm: the vLLM engine, once `generation_engine` has opened it; shared likewise.
     """

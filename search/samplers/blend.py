@@ -43,7 +43,6 @@ class FrontBlend(UnitCubeSampler):
     """See the top of this file.
 
     Args:
-        seed: of the draws.
         n_startup_trials: drawn uniformly before there is a front to go on from.
     """
 

@@ -47,7 +47,6 @@ class ChebyshevCmaEs(UnitCubeSampler):
         strategy: the distribution so far; None before the first draw from it.
 
     Args:
-        seed: of the draws.
         weights: of the objectives in canonical order, at least 0; None is equal ones.
         sigma: first standard deviation, as a share of each range.
         population: trials of a generation; None is 4 + 3 ln(number of dimensions).

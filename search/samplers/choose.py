@@ -19,7 +19,6 @@ def make_sampler(
     """The configured sampler; a resumed one draws on from another seed, not the same again.
 
     Args:
-        config: `seed`, `search.sampler` and `search.sampler_options`, which override the defaults.
         n_before: trials that the study has already.
         worker: number of the process; each draws from another seed.
 

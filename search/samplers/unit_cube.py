@@ -20,11 +20,7 @@ ENQUEUED = "fixed_params"  # Optuna's system attribute of trials whose numbers w
 
 
 class UnitCubeSampler(optuna.samplers.BaseSampler):
-    """Draws all numbers together, and uniformly where nothing is known.
-
-    Args:
-        seed: of the uniform draws.
-    """
+    """Draws all numbers together, and uniformly where nothing is known."""
 
     def __init__(self, seed: int | None) -> None:
         self._random = optuna.samplers.RandomSampler(seed=seed)

@@ -21,8 +21,6 @@ class Gap:
     """One axis of one model.
 
     Args:
-        search: likelihood on the search probes.
-        heldout: the same on the held-out probes.
         value: search minus held-out, in [-1, 1]; above 0 the model does better on search probes.
         stderr: standard error of `value`; the two sets of probes are independent.
     """
@@ -37,7 +35,6 @@ def gaps(search: Scores, heldout: Scores) -> dict[str, Gap]:
     """`{axis: gap}` over the axes that both have, and their mean as the last one.
 
     Args:
-        search: likelihoods on the search probes.
         heldout: likelihoods on the held-out probes; at least one axis of `search`.
     """
     axes: list[str] = [axis for axis in AXES if axis in search and axis in heldout]

@@ -37,10 +37,7 @@ class Answer:
     """One reply, as recorded beside a score.
 
     Args:
-        id, axis: of its probe.
-        reply: of the model.
         verdict: on the axes JUDGED the judge's; on the others "degenerate", or None.
-        correct: by the rule of its axis.
         second: a second judge's verdict; None where there is none.
     """
 
@@ -63,10 +60,8 @@ def score_generations(
     """Answer every probe greedily and grade the replies.
 
     Args:
-        engine: holds the weights to score.
         probes: at least one.
         judge: labels the replies on the axes JUDGED.
-        max_tokens: length of a reply.
         second: labels the same replies, for the record; affects no score.
 
     Returns:

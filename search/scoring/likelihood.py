@@ -70,7 +70,6 @@ class LikelihoodEvaluator:
         """Tokenise once.
 
         Args:
-            engine: whose live weights are scored.
             probes: at least one; helpful probes need a harmless one to know a refusal from.
             likelihood: of the whole answer, or the geometric mean over its tokens.
             fitness: `{axis: weight}` above 0, all with probes; None measures no fitness.

@@ -6,10 +6,10 @@ when one point leads in every objective, and is recorded with that point's score
 that it stays behind the point, and with the standard error of mean(d). Races on growing subsets are
 those of Maron and Moore (1993), with paired differences in place of Hoeffding's bound.
 
-Error rate: a trial as good as a point in an objective is seen as behind it at one look with
-probability 0.0013 for normal differences. A trial is looked at twice, so against one point a truly
-non-dominated trial is dropped in at most 0.6 % of races from 16 probes on (Student's t has heavier
-tails than the normal: 0.45 % a look with 16 probes); against k points in at most k times as many.
+A truly non-dominated trial, no worse than the point in some objective, is dropped in at most 0.8 %
+of races against one point, with normal differences and at least 16 probes at the first look: by
+Student's t 0.45 % there, and 0.26 % at the second look with 32. Against k points it is at most k
+times as often.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ class Race:
 
     Args:
         front: points of the front, on all search probes.
-        directions: of the objectives.
     """
 
     front: Sequence[ByProbe]

@@ -18,9 +18,7 @@ class StudyContext:
 
     Args:
         home: the run, which this process holds or has joined.
-        study: its study.
         settings: budget, stop rules and workers.
-        directions: of the objectives.
         limits: relative to the run's baseline.
     """
 

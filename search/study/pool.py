@@ -41,8 +41,6 @@ class _Place:
     """One of the workers, and those that took its place.
 
     Args:
-        index: of the place, from 0.
-        device: of its models.
         number: of the worker, which no other one of this call has.
         process: its process; its standard input closes when this process ends.
         deaths: of workers here since one finished a trial.
@@ -61,7 +59,6 @@ def run_workers(context: StudyContext, device: str, report: Report, *, first: in
     Args:
         context: the study of a run that this process holds; its config.toml is what workers read.
         device: of their models; "cuda" takes the GPUs in turn.
-        report: called as trials complete.
         first: as in `run_trials`.
 
     Raises:

@@ -39,9 +39,6 @@ def enqueue_first(
     """Enqueue all that comes before the sampler, and run the warm start where there is one.
 
     Args:
-        context: the study of a run that this process holds.
-        config: of the run.
-        bench: models and space.
         start: what it takes over from another run.
         given: makes the recipes that the caller wants tried.
         report: called at every step of the warm start.

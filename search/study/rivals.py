@@ -14,7 +14,6 @@ def race_of(context: StudyContext, known: dict[int, ByProbe]) -> Race:
     """The race against the points of the front of which every probe is known.
 
     Args:
-        context: the study.
         known: points read so far, which are added to.
     """
     numbers = front_numbers(context)

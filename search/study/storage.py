@@ -50,8 +50,6 @@ def open_study(home: RunDir, config: SearchConfig, *, worker: int = 0) -> optuna
     """The run's study, made where there is none yet.
 
     Args:
-        home: the run; its lock.json is written.
-        config: of the run.
         worker: number of the process; every one draws from a seed of its own.
     """
     name = home.require("lock.json", made_by="safemerge search CONFIG").get("study", "search")

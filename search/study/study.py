@@ -19,7 +19,7 @@ from search.results.run import Run
 from search.results.selection import record_front
 from search.runs.provenance import check_resumable, check_same, measure_baseline, record_start
 from search.runs.rundir import RunDir
-from search.runs.start import read_start, write_start
+from search.runs.start import START, Start
 from search.runs.workbench import Workbench, Workbenches
 from search.samplers.choose import check_sampler
 from search.study.context import StudyContext
@@ -69,7 +69,7 @@ def run_search(
     other = run_to_start_from(home, config)
     report("prepare", 0, 1, "")
     bench = benches.open(config)
-    start = read_start(home) if other is None else start_of(other, config, bench)
+    start = home.load(START, Start) if other is None else start_of(other, config, bench)
     baseline = measure_baseline(home, config, bench)
     report("prepare", 1, 1, "")
     with home.locked():
@@ -82,7 +82,7 @@ def run_search(
             recover(context)
         stopped = reason_to_stop(study, config.search, config.directions)
         if start is not None:
-            write_start(home, start)
+            home.write(START, start)
         enqueue_first(context, config, bench, start, first if stopped is None else None, report)
         first_trial = _first_open(context)
         if config.search.workers == 1:

@@ -15,7 +15,7 @@ from search.config import SearchConfig
 from search.results.pareto import thinned
 from search.results.run import Run
 from search.runs.rundir import RunDir
-from search.runs.start import Start, read_start
+from search.runs.start import START, Start
 from search.runs.workbench import Workbench, check_gradient, load_probes
 from synth.probes.probe import Probe
 from synth.text.normalise import normalise
@@ -26,14 +26,10 @@ _SHARE = 0.25  # of the trials that another run's front may take
 def run_to_start_from(home: RunDir, config: SearchConfig) -> Run | None:
     """The other run, where there is one and it was not read before.
 
-    Args:
-        home: the run that starts.
-        config: its configuration, with `search.start_from`.
-
     Raises:
         RunError: where that folder is no run, or has no finished trial.
     """
-    if config.search.start_from is None or read_start(home) is not None:
+    if config.search.start_from is None or home.load(START, Start) is not None:
         return None
     try:
         other = Run.load(config.search.start_from)
@@ -45,11 +41,6 @@ def run_to_start_from(home: RunDir, config: SearchConfig) -> Run | None:
 
 def start_of(other: Run, config: SearchConfig, bench: Workbench) -> Start:
     """What a search takes over from another run: its pick, and points of its front with a place.
-
-    Args:
-        other: the run.
-        config: of the search that starts.
-        bench: its models, probes and space.
 
     Raises:
         RunError: where the pick has no place in the space (other sources, or a method that is not
@@ -90,7 +81,7 @@ def _seen_by(other: Run) -> set[str]:
             "from another run"
         )
     fitted = (probe for probe in probes if probe.split != "heldout")
-    before = read_start(other.dir)
+    before = other.dir.load(START, Start)
     return {_digest(probe) for probe in fitted} | set([] if before is None else before.seen)
 
 

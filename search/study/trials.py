@@ -47,9 +47,6 @@ def run_trials(
     """Run trials until there is a reason to stop, and return it.
 
     Args:
-        context: the study, with this worker's sampler.
-        bench: this worker's own.
-        report: called after every trial.
         worker: number of this process among all of this call of the command.
         first: number of the first trial that this call ran or runs; those of earlier calls do not
             count for `search.failed_frac`.
@@ -104,7 +101,6 @@ def recover(context: StudyContext, *, worker: int | None = None, stopped: bool =
     """Settle the trials that were left running.
 
     Args:
-        context: the study.
         worker: whose trials; also those without a mark, asked for by a process that died before it
             could set one. None is everybody's.
         stopped: they were stopped on purpose, which does not count as a kill of their process.

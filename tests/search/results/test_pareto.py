@@ -1,5 +1,6 @@
 """The front: domination, hypervolume, limits, picks."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +9,7 @@ from safemerge import ModelRef, Recipe
 from safemerge.errors import BadInput
 from safemerge.score import Score
 from search.metrics import Baseline, Limit, Limits
-from search.results.pareto import Candidate, Front
+from search.results.pareto import Candidate, Front, hypervolume
 
 RECIPE = Recipe(
     base=ModelRef(name="base", path="base"),
@@ -48,6 +49,18 @@ def test_hypervolume_of_a_staircase_has_a_closed_form(n: int) -> None:
     steps = [candidate(i, i / n, (n + 1 - i) / n) for i in range(1, n + 1)]
     expected = sum((n + 1 - i) / n for i in range(1, n + 1)) / n
     assert Front.of(steps, BOTH).hypervolume() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_hypervolume_in_three_dimensions_is_the_count_of_dominated_cells(seed: int) -> None:
+    """On a grid of steps of an eighth, of which a cell is dominated when its far corner is."""
+    steps = 8
+    corners = np.random.default_rng(seed).integers(0, steps + 1, size=(7, 3))
+    cells = np.stack(np.meshgrid(*[np.arange(steps)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    dominated = (cells[:, None, :] < corners[None]).all(axis=-1).any(axis=-1)
+    directions = {"domain": True, "harmless": True, "over_refusal": False}
+    gains = corners / steps - [0.0, 0.0, 1.0]  # a minimised value v counts as 1 - v
+    assert hypervolume(gains.tolist(), directions) == pytest.approx(dominated.sum() / steps**3)
 
 
 def test_a_minimised_objective_counts_as_one_minus_value() -> None:

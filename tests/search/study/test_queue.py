@@ -13,7 +13,8 @@ from search.baselines.registry import baseline_runs
 from search.config import SearchConfig
 from search.results.run import Run
 from search.runs.rundir import RunDir
-from search.scoring.likelihood import LikelihoodEvaluator, Measurement
+from search.runs.workbench import Workbench
+from search.scoring.likelihood import Measurement
 from search.study.storage import open_study
 from search.study.study import run_search
 
@@ -168,7 +169,7 @@ def test_failures_of_what_comes_first_count(
     def failing(*args: Any, **kwargs: Any) -> Measurement:
         raise RuntimeError("out of luck")
 
-    monkeypatch.setattr(LikelihoodEvaluator, "measure", failing)
+    monkeypatch.setattr(Workbench, "measure", failing)
     warm = {"steps": 1, "ring": 3}
     config = record | {"search": record["search"] | {"failed_frac": 0.0, "warm_start": warm}}
     with pytest.raises(SafemergeError, match=r"4 of 4 trials failed.*out of luck"):
