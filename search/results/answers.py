@@ -34,6 +34,37 @@ class ValidationScores:
     trials: Mapping[int, Scores]
 
 
+@dataclass(frozen=True, slots=True)
+class Respondent:
+    """A model that answers probes.
+
+    Args:
+        name: of its row in a table.
+        file: of its answers, in their folder of the run.
+        make_live: writes its weights into the live model.
+        point: the trial; None is another model.
+    """
+
+    name: str
+    file: str
+    make_live: Callable[[], None]
+    point: Candidate | None = None
+
+
+def base_and_sources(bench: Workbench) -> Iterator[Respondent]:
+    """The models that are merged, as respondents."""
+    yield Respondent("base", "base.jsonl", bench.load_base)
+    for index, ref in enumerate(bench.inputs.refs[1:]):
+        file = f"source-{index}.jsonl"  # a name may be no file name
+        yield Respondent(ref.name, file, partial(bench.load_source, index))
+
+
+def respondent(bench: Workbench, trial: Candidate) -> Respondent:
+    """A trial as a respondent."""
+    name, file = f"trial {trial.number}", f"trial-{trial.number:05d}.jsonl"
+    return Respondent(name, file, partial(bench.make_live, trial.recipe), trial)
+
+
 def answer(
     home: RunDir, bench: Workbench, trials: Sequence[Candidate], *, max_tokens: int, report: Report
 ) -> ValidationScores:
@@ -43,40 +74,26 @@ def answer(
         home: where answers are kept, in its folder validation.
     """
     forget_others(home, _FOLDER, {"engine": bench.settings.kind})
-    scores = []
-    models = list(_models(bench, trials))
-    for done, (file, make_live) in enumerate(models):
-        report("answers", done, len(models), "")
-        answers = kept_answers(home, file, partial(_ask, bench, make_live, max_tokens))
-        scores.append(answer_scores(answers))
-    report("answers", len(models), len(models), "")
-    names = [ref.name for ref in bench.inputs.refs[1:]]
-    numbers = [trial.number for trial in trials]
-    return ValidationScores(
-        Baseline(scores[0], dict(zip(names, scores[1:], strict=False))),
-        dict(zip(numbers, scores[1 + len(names) :], strict=True)),
-    )
-
-
-def _models(
-    bench: Workbench, trials: Sequence[Candidate]
-) -> Iterator[tuple[str, Callable[[], None]]]:
-    """(file of the answers, function that makes the weights live) of base, sources and trials."""
-    yield f"{_FOLDER}/base.jsonl", bench.load_base
-    for index in range(len(bench.inputs.sources)):
-        file = f"{_FOLDER}/source-{index}.jsonl"  # a name may be no file name
-        yield file, partial(bench.load_source, index)
-    for trial in trials:
-        file = f"{_FOLDER}/trial-{trial.number:05d}.jsonl"
-        yield file, partial(bench.make_live, trial.recipe)
-
-
-def _ask(bench: Workbench, make_live: Callable[[], None], max_tokens: int) -> list[Answer]:
-    make_live()
     probes = bench.search_probes if bench.validation is None else bench.validation.probes
-    engine = bench.generation_engine()
-    _, answers = score_generations(engine, probes, bench.judge, max_tokens=max_tokens)
-    return answers
+
+    def ask(model: Respondent) -> list[Answer]:
+        model.make_live()
+        engine = bench.generation_engine()
+        return score_generations(engine, probes, bench.judge, max_tokens=max_tokens)[1]
+
+    references = list(base_and_sources(bench))
+    models = [*references, *(respondent(bench, trial) for trial in trials)]
+    scores: dict[str, Scores] = {}
+    for done, model in enumerate(models):
+        report("answers", done, len(models), "")
+        answers = kept_answers(home, f"{_FOLDER}/{model.file}", partial(ask, model))
+        scores[model.file] = answer_scores(answers)
+    report("answers", len(models), len(models), "")
+    base, *sources = references
+    return ValidationScores(
+        Baseline(scores[base.file], {source.name: scores[source.file] for source in sources}),
+        {m.point.number: scores[m.file] for m in models if m.point is not None},
+    )
 
 
 def forget_others(home: RunDir, folder: str, asked: Mapping[str, object]) -> None:

@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 
 from safemerge.recipe import Recipe
 from safemerge.score import Score
 from search.config import ProbesConfig
 from search.progress import Report, silent
-from search.results.answers import forget_others, kept_answers
+from search.results.answers import (
+    Respondent,
+    base_and_sources,
+    forget_others,
+    kept_answers,
+    respondent,
+)
 from search.results.heldout_record import HeldOut
 from search.results.pareto import Candidate, thinned
 from search.results.plain_merges import best_single_weight, uniform
@@ -34,27 +39,8 @@ _FOLDER = "heldout"  # of a run, for the answers
 FRONT_POINTS = 8  # of the front are measured; a longer front is thinned evenly
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """One row of the table.
-
-    Args:
-        make_live: writes its weights into the live model.
-        point: of the front; None is another model.
-    """
-
-    name: str
-    file: str
-    make_live: Callable[[], None]
-    point: Candidate | None = None
-
-
 def measure_run(
-    run: Run,
-    bench: Workbench,
-    baselines: Mapping[str, Run],
-    *,
-    report: Report = silent,
+    run: Run, bench: Workbench, baselines: Mapping[str, Run], *, report: Report = silent
 ) -> HeldOut:
     """Measure a finished run on held-out probes and write front/heldout.json.
 
@@ -80,7 +66,7 @@ def measure_run(
     front = run.reported_points()
     points = thinned(front, FRONT_POINTS, run.pick())
 
-    def ask(row: _Row) -> list[Answer]:
+    def ask(row: Respondent) -> list[Answer]:
         row.make_live()
         _, answers = score_generations(
             bench.generation_engine(),
@@ -99,7 +85,7 @@ def measure_run(
     models = list(_rows(bench, baselines, points))
     for done, row in enumerate(models):
         report("held-out", done, len(models), row.name)
-        answers = kept_answers(run.dir, row.file, partial(ask, row))
+        answers = kept_answers(run.dir, f"{_FOLDER}/{row.file}", partial(ask, row))
         scores = answer_scores(answers)
         every.extend(answers)
         if row.point is None:
@@ -132,37 +118,27 @@ def measure_run(
 
 def _rows(
     bench: Workbench, baselines: Mapping[str, Run], points: tuple[Candidate, ...]
-) -> Iterator[_Row]:
+) -> Iterator[Respondent]:
     """All rows, those of the front last."""
-
-    def row(
-        name: str, file: str, make_live: Callable[[], None], point: Candidate | None = None
-    ) -> _Row:
-        return _Row(name, f"{_FOLDER}/{file}.jsonl", make_live, point)
 
     def merge_alone(recipe: Callable[[], Recipe]) -> None:
         # Prepared merges of several methods may not fit into memory together.
         with bench.temporary_merges():
             bench.make_live(recipe())
 
-    def alone(name: str, file: str, recipe: Callable[[], Recipe]) -> _Row:
-        return row(name, file, partial(merge_alone, recipe))
+    def row(name: str, file: str, recipe: Callable[[], Recipe]) -> Respondent:
+        return Respondent(name, f"{file}.jsonl", partial(merge_alone, recipe))
 
-    yield row("base", "base", bench.load_base)
-    for index, ref in enumerate(bench.inputs.refs[1:]):
-        # A name may be no file name.
-        yield row(ref.name, f"source-{index}", partial(bench.load_source, index))
-    template = bench.space.template
-    yield alone("uniform", "uniform", lambda: uniform(template))
-    yield alone("best_single_weight", "best_single_weight", lambda: best_single_weight(bench))
+    yield from base_and_sources(bench)
+    yield row("uniform", "uniform", partial(uniform, bench.space.template))
+    yield row("best_single_weight", "best_single_weight", partial(best_single_weight, bench))
     for name, run in baselines.items():
-        recipe = run.pick().recipe
+        pick = run.pick()
         # By content: a baseline that was deleted and run again may number its trials otherwise.
-        digest = hashlib.sha256(recipe.canonical_json().encode()).hexdigest()[:12]
-        yield alone(name, f"{name}-{digest}", partial(run.dir.trial_recipe, run.pick().number))
+        digest = hashlib.sha256(pick.recipe.canonical_json().encode()).hexdigest()[:12]
+        yield row(name, f"{name}-{digest}", partial(run.dir.trial_recipe, pick.number))
     for point in points:
-        make_live = partial(bench.make_live, point.recipe)
-        yield row(f"trial {point.number}", f"trial-{point.number:05d}", make_live, point)
+        yield respondent(bench, point)
 
 
 def _agreement(answers: Iterable[Answer], section: ProbesConfig) -> Agreement | None:

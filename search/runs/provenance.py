@@ -44,10 +44,8 @@ def check_same(home: RunDir, config: SearchConfig) -> None:
     """
     if not (home.path / "config.toml").exists():
         return
-    before, now = (
-        _flat(SearchConfig.from_toml(home.path / "config.toml", of_run=True).record()),
-        _flat(config.record()),
-    )
+    recorded = SearchConfig.from_toml(home.path / "config.toml", of_run=True)
+    before, now = _flat(recorded.record()), _flat(config.record())
     differ = [
         key
         for key in sorted(before.keys() | now.keys())
@@ -120,16 +118,16 @@ def record_start(home: RunDir, config: SearchConfig, bench: Workbench, baseline:
     import torch
     import transformers
 
-    inputs, judge = bench.inputs.contents(), bench.judge.fingerprint()
+    inputs, probes = bench.inputs.contents(), bench.probes.content_hash
+    judge = bench.judge.fingerprint()
     lock = home.read("lock.json")
     if lock is not None:
-        known = {"the probes": lock["probes"], "the judge": _sha256(lock["judge"])}
-        before = {**lock["inputs"], **known}
-        now = {
-            **inputs,
-            "the probes": bench.probes.content_hash,
-            "the judge": _sha256(judge),
+        before = {
+            **lock["inputs"],
+            "the probes": lock["probes"],
+            "the judge": _sha256(lock["judge"]),
         }
+        now = {**inputs, "the probes": probes, "the judge": _sha256(judge)}
         for name, digest in now.items():
             if before.get(name) != digest:
                 raise RunError(
@@ -139,17 +137,12 @@ def record_start(home: RunDir, config: SearchConfig, bench: Workbench, baseline:
                 )
     home.write_text("config.toml", tomli_w.dumps(config.record()))
     if lock is None:
-        versions = {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "optuna": optuna.__version__,
-        }
+        versions = {module.__name__: module.__version__ for module in (torch, transformers, optuna)}
         record = {
             "inputs": inputs,
-            "probes": bench.probes.content_hash,
+            "probes": probes,
             "judge": judge,
-            "versions": versions,
+            "versions": {"python": platform.python_version(), **versions},
             "device": config.engine.device,
             "seed": config.seed,
             "study": _study_name(home, config),

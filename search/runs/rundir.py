@@ -117,8 +117,8 @@ class RunDir:
     def turn(self) -> Iterator[None]:
         """Wait for this process's turn at the study: one worker asks or tells at a time.
 
-        What is counted in there stays true, so no trial goes beyond the budget, and a trial that
-        runs without a worker's mark outside of it was asked for by one that is dead.
+        So no trial goes beyond the budget, and a RUNNING trial without a worker's mark was asked
+        for by a worker that is dead.
         """
         with (self.path / ".turn").open("w") as handle:
             _flock(handle, fcntl.LOCK_EX)
