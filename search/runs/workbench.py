@@ -24,7 +24,7 @@ from safemerge.methods import get_method
 from safemerge.recipe import ModelRef, Recipe
 from safemerge.resident import ResidentMerge
 from safemerge.score import Score
-from search.config import EngineConfig, SearchConfig
+from search.config import EngineConfig, SearchConfig, WarmStartConfig
 from search.config.profiles import recipe_places
 from search.metrics import Baseline, measurable
 from search.scoring.likelihood import LikelihoodEvaluator, Measurement
@@ -177,7 +177,7 @@ class Workbenches:
             changes = {"method": name, "params": params, "rank_ratio": top}
             method.check(template.model_copy(update=changes))
         if config.search.start_from is None:
-            check_gradient(template.method, config)
+            check_gradient(template.method, config.search.warm_start)
         probes = self.probes(config)
         search, validation = (probes.split(split).probes for split in ("search", "validation"))
         _check_measurable(config, search)
@@ -243,13 +243,13 @@ def open_workbench(config: SearchConfig) -> Workbench:
     return Workbenches().open(config)
 
 
-def check_gradient(method: str, config: SearchConfig) -> None:
+def check_gradient(method: str, warm_start: WarmStartConfig) -> None:
     """Refuse a warm start that sets out from a recipe of a method.
 
     Raises:
         ConfigError: where the method has no gradient.
     """
-    if config.search.warm_start.steps and not get_method(method).differentiable:
+    if warm_start.steps and not get_method(method).differentiable:
         raise ConfigError(
             f"method {method!r} has no gradient with respect to its weights, which a warm "
             "start needs; set search.warm_start.steps = 0, and search.sampler to one that needs no "

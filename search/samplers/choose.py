@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from safemerge.errors import ConfigError, MissingDependency, near_names, require
-from search.config import SearchConfig
+from search.config import StudyConfig
+from search.metrics import Directions
 
 if TYPE_CHECKING:
     import optuna
 
 
 def make_sampler(
-    config: SearchConfig, n_before: int = 0, worker: int = 0
+    study: StudyConfig, seed: int, *, n_before: int = 0, worker: int = 0
 ) -> optuna.samplers.BaseSampler:
-    """The configured sampler; a resumed one draws on from another seed, not the same again.
+    """The configured sampler; `sampler_options` override what it is given here.
 
     Args:
+        study: the [search] section.
+        seed: of the run; a resumed sampler draws on from another one, and so does each worker.
         n_before: trials that the study has already.
-        worker: number of the process; each draws from another seed.
+        worker: number of the process.
 
     Raises:
         ConfigError: a path that leads to no sampler, or options that it does not take.
@@ -28,9 +31,8 @@ def make_sampler(
     """
     from optuna import samplers
 
-    study = config.search
-    seed = (config.seed * 100_003 + n_before + worker * 1_000_003) % 2**32
-    options: dict[str, Any] = {"seed": seed}
+    drawn = (seed * 100_003 + n_before + worker * 1_000_003) % 2**32
+    options: dict[str, Any] = {"seed": drawn}
     # After a start the random trials that model-based samplers begin with would be wasted.
     started = study.warm_start.steps > 0 or study.start_from is not None
     startup = study.warm_start.ring if started else 10
@@ -70,7 +72,7 @@ def make_sampler(
     return sampler
 
 
-def check_sampler(config: SearchConfig) -> None:
+def check_sampler(study: StudyConfig, directions: Directions) -> None:
     """Try the sampler on two made-up trials, before any work.
 
     Raises:
@@ -78,23 +80,25 @@ def check_sampler(config: SearchConfig) -> None:
     """
     import optuna
 
-    sampler = make_sampler(config)
-    study = optuna.create_study(
-        directions=["maximize" if up else "minimize" for up in config.directions.values()],
-        sampler=sampler,
+    made_up = optuna.create_study(
+        directions=optuna_directions(directions), sampler=make_sampler(study, 0)
     )
     try:
         for _ in range(2):
-            trial = study.ask()
+            trial = made_up.ask()
             for name in ("x", "y"):
                 trial.suggest_float(name, 0.0, 1.0)
-            study.tell(trial, [0.5] * len(config.directions))
+            made_up.tell(trial, [0.5] * len(directions))
     # Whatever a foreign class raises, the choice of that class was wrong.
     except Exception as error:
-        objectives = ", ".join(config.directions)
         raise ConfigError(
-            f"search.sampler = {config.search.sampler!r} cannot search {objectives}: {error}"
+            f"search.sampler = {study.sampler!r} cannot search {', '.join(directions)}: {error}"
         ) from error
+
+
+def optuna_directions(directions: Directions) -> list[Literal["minimize", "maximize"]]:
+    """The directions of objectives in Optuna's words."""
+    return ["maximize" if larger else "minimize" for larger in directions.values()]
 
 
 def _imported(path: str) -> Any:

@@ -15,7 +15,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from safemerge.errors import ConfigError, RunError, require
 from search.config import SearchConfig
 from search.runs.rundir import RunDir
-from search.samplers.choose import make_sampler
+from search.samplers.choose import make_sampler, optuna_directions
 
 _SQLITE_WAIT_S = 60.0  # for somebody else who looks at the database; workers take turns
 _OWNER = "run"  # attribute of a study in a database: the folder of its run
@@ -59,12 +59,10 @@ def open_study(home: RunDir, config: SearchConfig, *, worker: int = 0) -> optuna
             study_name=name,
             storage=_open_journal(home.journal) if url == "journal" else _open_database(url),
             load_if_exists=True,
-            directions=[
-                "maximize" if larger_is_better else "minimize"
-                for larger_is_better in config.directions.values()
-            ],
+            directions=optuna_directions(config.directions),
         )
-        study.sampler = make_sampler(config, len(study.get_trials(deepcopy=False)), worker)
+        n_before = len(study.get_trials(deepcopy=False))
+        study.sampler = make_sampler(config.search, config.seed, n_before=n_before, worker=worker)
     return study
 
 

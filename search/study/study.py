@@ -64,12 +64,12 @@ def run_search(
     benches = Workbenches() if benches is None else benches
     check_resumable(home, config)
     with quiet_optuna():
-        check_sampler(config)
+        check_sampler(config.search, config.directions)
     check_storage(config.search.storage)
-    other = run_to_start_from(home, config)
+    other = run_to_start_from(home, config.search.start_from)
     report("prepare", 0, 1, "")
     bench = benches.open(config)
-    start = home.load(START, Start) if other is None else start_of(other, config, bench)
+    start = home.load(START, Start) if other is None else start_of(other, config.search, bench)
     baseline = measure_baseline(home, config, bench)
     report("prepare", 1, 1, "")
     with home.locked():

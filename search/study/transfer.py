@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Sequence
 
 from safemerge.errors import BadInput, RecipeError, RunError
-from search.config import SearchConfig
+from search.config import StudyConfig
 from search.results.pareto import thinned
 from search.results.run import Run
 from search.runs.rundir import RunDir
@@ -23,23 +23,23 @@ from synth.text.normalise import normalise
 _SHARE = 0.25  # of the trials that another run's front may take
 
 
-def run_to_start_from(home: RunDir, config: SearchConfig) -> Run | None:
+def run_to_start_from(home: RunDir, start_from: str | None) -> Run | None:
     """The other run, where there is one and it was not read before.
 
     Raises:
         RunError: where that folder is no run, or has no finished trial.
     """
-    if config.search.start_from is None or home.load(START, Start) is not None:
+    if start_from is None or home.load(START, Start) is not None:
         return None
     try:
-        other = Run.load(config.search.start_from)
+        other = Run.load(start_from)
         other.pick()
     except RunError as error:
         raise RunError(f"search.start_from: {error}") from error
     return other
 
 
-def start_of(other: Run, config: SearchConfig, bench: Workbench) -> Start:
+def start_of(other: Run, settings: StudyConfig, bench: Workbench) -> Start:
     """What a search takes over from another run: its pick, and points of its front with a place.
 
     Raises:
@@ -52,8 +52,8 @@ def start_of(other: Run, config: SearchConfig, bench: Workbench) -> Start:
         points = [bench.space.coordinates(pick.recipe)]
     except RecipeError as error:
         raise RunError(f"search.start_from = {other.dir.path}: {error}") from error
-    check_gradient(pick.recipe.method, config)
-    most = max(1, int(_SHARE * config.search.trials))
+    check_gradient(pick.recipe.method, settings.warm_start)
+    most = max(1, int(_SHARE * settings.trials))
     for point in thinned(other.reported_points(), most, kept=pick):
         try:
             placed = bench.space.coordinates(point.recipe)
