@@ -10,10 +10,10 @@ end with some of them untaken, so its curve is made of one search per budget; a 
 off one long search. What counts at n
 evaluations is the search's front then, answered in full on held-out prompts: nothing is chosen by
 those. Objectives are domain, harmless and honest, all shares in [0, 1], hypervolume from 0; a limit
-keeps refusals of harmless prompts down. Paper B's methods may stand among the samplers: they search
-their own space for their fitness, with the safety term, which knows domain and harmless alone; what
-counts is the front of what they tried within the limit. Runs are kept, so a stopped benchmark goes
-on; other spaces that are in the file already stay there.
+keeps refusals of harmless prompts down. The methods of Hammoud et al. 2024 may
+stand among the samplers: they search their own space for their fitness, with the safety term, which
+knows domain and harmless alone; what counts is the front of what they tried within the limit. Runs
+are kept, so a stopped benchmark goes on; other spaces that are in the file already stay there.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "one weight for each source": {"places": "global"},
     "layers": {"places": "layers", "rank_places": "global"},
 }
-PAPER_B = ("evomm:ties", "evomm:dare_ties", "grid:ties", "grid:dare_ties", "lm_cocktail")
+BASELINES = ("evomm:ties", "evomm:dare_ties", "grid:ties", "grid:dare_ties", "lm_cocktail")
 CHECKPOINTS = (20, 30, 60, 120, 200, 300)  # evaluations at which a front is answered
 MOST = {"gp": 60}  # evaluations: one of its draws takes seconds, and longer with every trial
 STEPS_SHARE = 0.6  # of a gradient search's evaluations that go into gradient steps
@@ -102,20 +102,20 @@ def plan(job: Job) -> Any:
     record["search"]["trials"] = job.evaluations - STEP_COST * steps
     if job.sampler == GRADIENT:
         record["search"]["sampler"] = "blend"
-    elif job.sampler not in PAPER_B:
+    elif job.sampler not in BASELINES:
         record["search"]["sampler"] = job.sampler
     record["search"]["warm_start"]["steps"] = steps
     return SearchConfig.from_record(record)
 
 
 def runnable(job: Job, config: Any) -> Any:
-    """What runs: the configuration itself, or paper B's method with the same models and probes."""
+    """What runs: the configuration itself, or a baseline with the same models and probes."""
     from search.baselines.evomm import evomm
     from search.baselines.fitness import BaselineRun, fitness_weights
     from search.baselines.grid import grid
     from search.baselines.lm_cocktail import lm_cocktail
 
-    if job.sampler not in PAPER_B:
+    if job.sampler not in BASELINES:
         return BaselineRun(config)
     name, _, method = job.sampler.partition(":")
     if name == "evomm":
@@ -160,7 +160,7 @@ def work(job: Job) -> dict[str, Any]:
             )
         return answered[point.number]
 
-    # Paper B's searches have no limit of their own.
+    # Their searches have no limit of their own.
     limits = Limits(config.limits, run.baseline)
     candidates = [replace(c, violation=limits.total(c.scores)) for c in run.candidates]
     charged = (run.dir.read("warmstart.json") or {"evaluations": 0})["evaluations"]
@@ -185,7 +185,7 @@ def work(job: Job) -> dict[str, Any]:
     bench.make_live(pick.recipe)
     numbers = sum(not d.fixed for d in bench.space.dimensions.values())
     result = {
-        "numbers": None if job.sampler in PAPER_B else numbers,  # it has a space of its own
+        "numbers": None if job.sampler in BASELINES else numbers,  # it has a space of its own
         "cpu_s": seconds,
         "spent": total,
         "curve": curve,

@@ -152,7 +152,7 @@ def test_the_rates_of_engines_stand_side_by_side(tmp_path: Path) -> None:
     assert rates["score"]["median"] > 0
 
 
-def test_paper_bs_table_shows_what_the_safety_term_changes(raw_zoo: Zoo, tmp_path: Path) -> None:
+def test_the_table_shows_what_the_safety_term_changes(raw_zoo: Zoo, tmp_path: Path) -> None:
     worlds = tmp_path / "worlds"
     (worlds / "0").mkdir(parents=True)
     (worlds / "zoo").symlink_to(raw_zoo.root.parent)
@@ -160,7 +160,7 @@ def test_paper_bs_table_shows_what_the_safety_term_changes(raw_zoo: Zoo, tmp_pat
     arguments = ["--seeds", "0", "--evaluations", "6", "--baseline", "lm_cocktail"]
     arguments += ["--width", "32", "--effort", "0.02", "--worlds", str(worlds)]
     arguments += ["--runs", str(tmp_path / "runs")]
-    record = run("paper_b.py", tmp_path / "out.json", *arguments)
+    record = run("safety_term.py", tmp_path / "out.json", *arguments)
     rows, change = record["rows"], record["safety term changes, points"]
     assert change.keys() == {"lm_cocktail"}
     for metric in ("domain", "harmless", "helpful", "over_refusal"):
@@ -174,7 +174,7 @@ def test_paper_bs_table_shows_what_the_safety_term_changes(raw_zoo: Zoo, tmp_pat
     kept = json.loads(done.read_text())
     kept["rows"]["base"]["domain"] += 7.0
     done.write_text(json.dumps(kept))
-    again = run("paper_b.py", tmp_path / "out.json", *arguments)
+    again = run("safety_term.py", tmp_path / "out.json", *arguments)
     assert again["rows"]["base"]["domain"]["mean"] == rows["base"]["domain"]["mean"] + 7.0
 
 

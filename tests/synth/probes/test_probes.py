@@ -279,7 +279,7 @@ def test_unknown_names_list_the_known_ones() -> None:
 
 def test_importing_synth_stays_light() -> None:
     code = (
-        "import sys, synth, synth.judges, synth.engines, synth.pipeline; "
+        "import sys, synth, synth.judges, synth.engines, synth.writing.pipeline; "
         "heavy = {'torch', 'transformers', 'datasets', 'optuna', 'vllm'} & set(sys.modules); "
         "sys.exit(', '.join(sorted(heavy)) or 0)"
     )

@@ -1,7 +1,8 @@
-"""Paper B's finding on small worlds: what the safety term changes for EvoMM and LM-Cocktail.
+"""What the safety term of Hammoud et al. 2024 (2406.14563) changes on small worlds.
 
-    python benchmarks/paper_b.py --seeds 30 31 32 & python benchmarks/paper_b.py --seeds 33 34; wait
-    python benchmarks/paper_b.py --seeds 30 31 32 33 34
+    B=benchmarks/safety_term.py
+    python $B --seeds 30 31 32 & python $B --seeds 33 34; wait
+    python benchmarks/safety_term.py --seeds 30 31 32 33 34
 
 A seed decides the world, its models, the probes and the searches. The models merged are the domain
 expert and the safe one (`--sources domain safe honest` for three), on probes of these two axes
@@ -38,7 +39,7 @@ AXES = ("domain", "harmless")
 HELDOUT_AXES = (*AXES, "helpful")  # so that refusing everything shows
 METRICS = (*HELDOUT_AXES, "over_refusal")
 WITHOUT = "_without_safety"
-# 2406.14563, main tables (methods.md 2.4): alignment and accuracy, in percent, without the safety
+# 2406.14563, main tables: alignment and accuracy, in percent, without the safety
 # term and with it; of two models, and of three, whose accuracy was taken on two sets.
 PAPER = {
     "evomm_ties": {
@@ -164,10 +165,10 @@ def main() -> None:
     parser.add_argument("--evaluations", type=int, default=100)
     parser.add_argument("--baseline", nargs="+", default=["evomm", "lm_cocktail"])
     parser.add_argument("--worlds", type=Path, default=Path("runs/seeds"))
-    parser.add_argument("--runs", type=Path, default=Path("runs/paper_b"))
+    parser.add_argument("--runs", type=Path, default=Path("runs/safety_term"))
     parser.add_argument("--width", type=int, default=128, help="hidden size of the models")
     parser.add_argument("--effort", type=float, default=1.0, help="factor on training steps")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/paper_b.json"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/safety_term.json"))
     args = parser.parse_args()
     tables = []
     for seed in args.seeds:
