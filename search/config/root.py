@@ -186,41 +186,43 @@ class SearchConfig(Section):
         """
         folder = folder.absolute()
 
+        def file(path: str | None) -> str | None:
+            return path and str(folder / path)
+
         def model(path: str) -> str:
             return str(folder / path) if (folder / path).exists() else path
 
-        def judge(named: str | tuple[str, ...]) -> str | tuple[str, ...]:
-            if isinstance(named, tuple):
-                return tuple(str(judge(name)) for name in named)
-            kind, equals, path = named.partition("=")
-            return f"{kind}{equals}{model(path)}" if path else named
+        def judge(name: str) -> str:
+            kind, equals, path = name.partition("=")
+            return f"{kind}{equals}{model(path)}" if path else name
 
-        probes = self.probes.model_copy(
-            update={
-                "judge": judge(self.probes.judge),
-                "heldout_judge": self.probes.heldout_judge and judge(self.probes.heldout_judge),
-                "path": str(folder / self.probes.path),
-                "heldout": self.probes.heldout and str(folder / self.probes.heldout),
-                "write": self.probes.write and self.probes.write.resolved(folder),
-            }
-        )
+        def judges(names: str | tuple[str, ...]) -> str | tuple[str, ...]:
+            return judge(names) if isinstance(names, str) else tuple(map(judge, names))
+
+        section, study = self.probes, self.search
+        probes = {
+            "judge": judges(section.judge),
+            "heldout_judge": section.heldout_judge and judges(section.heldout_judge),
+            "path": file(section.path),
+            "heldout": file(section.heldout),
+            "write": section.write and section.write.resolved(folder),
+        }
         sources = tuple(
             source.model_copy(
-                update={
-                    "path": model(source.path),
-                    "importance": source.importance and str(folder / source.importance),
-                }
+                update={"path": model(source.path), "importance": file(source.importance)}
             )
             for source in self.models.sources
         )
-        models = ModelsConfig(base=model(self.models.base), sources=sources)
-        search = self.search
-        kind, slashes, file = search.storage.partition(":///")
-        if kind == "sqlite":
-            search = search.model_copy(update={"storage": f"{kind}{slashes}{folder / file}"})
-        if search.start_from is not None:
-            search = search.model_copy(update={"start_from": str(folder / search.start_from)})
-        return self.model_copy(update={"probes": probes, "models": models, "search": search})
+        kind, slashes, database = study.storage.partition(":///")
+        storage = f"{kind}{slashes}{folder / database}" if kind == "sqlite" else study.storage
+        search = {"storage": storage, "start_from": file(study.start_from)}
+        return self.model_copy(
+            update={
+                "probes": section.model_copy(update=probes),
+                "models": ModelsConfig(base=model(self.models.base), sources=sources),
+                "search": study.model_copy(update=search),
+            }
+        )
 
     def record(self) -> dict[str, Any]:
         """A plain record that `from_record` reads back; None values left out, as TOML has none."""

@@ -15,7 +15,7 @@ from search.runs.baseline import require_baseline
 from search.runs.rundir import RunDir
 from search.runs.start import START, Start
 
-_FRONT = "front/search.json"
+FRONT = "front/search.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +133,7 @@ class Run:
 
     def front_record(self) -> FrontRecord | None:
         """What was recorded when the search ended; None where it has not."""
-        return self.dir.load(_FRONT, FrontRecord)
-
-    def write_front_record(self, record: FrontRecord) -> None:
-        """Keep it with the run."""
-        self.dir.write(_FRONT, record)
+        return self.dir.load(FRONT, FrontRecord)
 
     def heldout(self) -> HeldOut | None:
         """The held-out measurement; None where there is none yet.

@@ -24,7 +24,7 @@ from search.progress import Report
 from search.results.answers import ValidationScores, answer
 from search.results.diagnostics import failed
 from search.results.pareto import Front
-from search.results.run import FrontPoint, FrontRecord, Run
+from search.results.run import FRONT, FrontPoint, FrontRecord, Run
 from search.runs.workbench import Workbench
 
 
@@ -57,7 +57,8 @@ def record_front(run: Run, bench: Workbench, stopped: str, report: Report) -> No
         if bench.validation is not None
     }
     replies = {} if answered is None else answered.trials
-    run.write_front_record(
+    run.dir.write(
+        FRONT,
         FrontRecord(
             pick=choose(near, answered, validation, run.config.limits),
             stopped=stopped,
@@ -74,7 +75,7 @@ def record_front(run: Run, bench: Workbench, stopped: str, report: Report) -> No
                 )
                 for point in near.points
             ],
-        )
+        ),
     )
 
 

@@ -172,3 +172,11 @@ def test_the_template_names_every_method() -> None:
     template = (files("search.config") / "template.toml").read_text()
     named = set(re.findall(r"[a-z_]+", template))
     assert not METHODS.keys() - named
+
+
+def test_a_runs_own_record_may_have_keys_of_earlier_versions(tmp_path: Path) -> None:
+    objectives = {"domain": {"maximise": True}, "harmless": {}}
+    path = write(tmp_path, MINIMAL | {"objectives": objectives})
+    assert list(SearchConfig.from_toml(path, of_run=True).objectives) == ["domain", "harmless"]
+    with pytest.raises(ConfigError, match="key 'maximise' was removed, since every metric has one"):
+        SearchConfig.from_toml(path)
