@@ -8,7 +8,8 @@ from safemerge.devices import check_device
 from safemerge.errors import ConfigError, ProbeError, near_names
 from search.config import SearchConfig
 from search.progress import Report, silent
-from search.runs.workbench import heldout_prompts, recipe_template
+from search.runs.probe_sets import heldout_prompts
+from search.runs.workbench import recipe_template
 from synth import importance
 from synth.probes.probe import ProbeSet
 from synth.text.normalise import normalise

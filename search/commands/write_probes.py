@@ -14,7 +14,8 @@ from safemerge.io import Adapter
 from safemerge.live import stored_views
 from search.config import SearchConfig
 from search.progress import Report, silent
-from search.runs.workbench import load_live, probe_judge, recipe_template
+from search.runs.probe_sets import probe_judge
+from search.runs.workbench import load_live, recipe_template
 from synth.engines import Engine
 from synth.engines.openai import OpenAIEngine
 from synth.engines.swapped import Stage, SwappedEngine

@@ -6,7 +6,7 @@ from collections import Counter
 
 from search.results.run import Run
 
-_REASONS = 3  # that are told
+_REASONS = 3  # most that are listed
 
 
 def shortfalls(run: Run) -> list[str]:

@@ -27,7 +27,8 @@ from search.results.pareto import Candidate, thinned
 from search.results.plain_merges import best_single_weight, uniform
 from search.results.run import Run
 from search.results.summary import statements
-from search.runs.workbench import Workbench, heldout_judge
+from search.runs.probe_sets import heldout_judge
+from search.runs.workbench import Workbench
 from search.scoring.bootstrap import paired_differences
 from search.scoring.gap import Gap, gaps
 from search.scoring.generation import JUDGED, Answer, answer_scores, score_generations

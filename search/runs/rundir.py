@@ -5,7 +5,7 @@
                    by_probe.json (what the scores are means of, where all probes were asked)
                    same_as.json (only where an earlier trial has the same recipe and was scored)
     validation/    answers to the validation probes, of base, sources and trials near the front;
-                   asked.json, here and in heldout/, says of which engine and judges
+                   asked.json, here and in heldout/, names the engine and the judges
     heldout/       answers to the held-out probes, a file for each row of the table
     warmstart/     linearisations of a warm start that is under way
     baselines/     runs that this one is compared with

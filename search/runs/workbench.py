@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from safemerge.cache import tensor_store
 from safemerge.devices import check_device
-from safemerge.errors import ConfigError, ProbeError
+from safemerge.errors import ConfigError
 from safemerge.inputs import Inputs, open_inputs
 from safemerge.live import stored_views
 from safemerge.methods import get_method
@@ -27,15 +26,15 @@ from safemerge.score import Score
 from search.config import EngineConfig, SearchConfig, WarmStartConfig
 from search.config.profiles import recipe_places
 from search.metrics import Baseline, measurable
+from search.runs.probe_sets import load_probes, probe_judge
 from search.scoring.likelihood import LikelihoodEvaluator, Measurement
 from search.scoring.racing import Race
 from search.space.space import Space
 from synth.engines.base import Engine
 from synth.engines.transformers import TransformersEngine
 from synth.engines.vllm import VllmEngine
-from synth.judges import Judge, make_judge
+from synth.judges import Judge
 from synth.probes.probe import Probe, ProbeSet
-from synth.text.normalise import normalise
 
 _T = TypeVar("_T")
 
@@ -273,60 +272,6 @@ def recipe_template(config: SearchConfig) -> Recipe:
         dtype=config.merge.dtype,
         tokenizer=config.merge.tokenizer,
     )
-
-
-def load_probes(config: SearchConfig) -> ProbeSet:
-    """Search, validation and held-out probes of a config, with splits assigned by group."""
-    section = config.probes
-    probes = _in_order(ProbeSet.from_jsonl(section.path))
-    if section.heldout is None:
-        return probes.with_splits(section.heldout_frac, section.validation_frac, config.seed)
-    split = probes.with_splits(0.0, section.validation_frac, config.seed)
-    heldout = _in_order(ProbeSet.from_jsonl(section.heldout))
-    held = {normalise(probe.prompt) for probe in heldout}
-    shared = [probe.id for probe in probes if normalise(probe.prompt) in held]
-    if shared:
-        raise ProbeError(
-            f"{section.path} and {section.heldout} share {len(shared)} prompts, such as that of "
-            f"the probe {shared[0]}; held-out probes must not be searched on, remove them from one "
-            "file"
-        )
-    return ProbeSet(
-        (*split.probes, *(p.model_copy(update={"split": "heldout"}) for p in heldout.probes))
-    )
-
-
-def _in_order(probes: ProbeSet) -> ProbeSet:
-    """Sorted by id, so that the order of the file does not matter."""
-    return ProbeSet(tuple(sorted(probes, key=lambda probe: probe.id)))
-
-
-def heldout_prompts(config: SearchConfig) -> frozenset[str]:
-    """The held-out prompts, normalised; none where their file is not written yet."""
-    section = config.probes
-    if not Path(section.heldout or section.path).exists():
-        return frozenset()
-    if section.heldout is not None:
-        held = ProbeSet.from_jsonl(section.heldout)
-    else:
-        held = load_probes(config).split("heldout")
-    return frozenset(normalise(probe.prompt) for probe in held)
-
-
-def probe_judge(config: SearchConfig) -> Judge:
-    """The judge of a config, with its guards on the engine's device."""
-    return _judge(config, config.probes.judges)
-
-
-def heldout_judge(config: SearchConfig) -> Judge | None:
-    """The judge of held-out replies; None where it is the same one."""
-    names = config.probes.heldout_judges
-    return _judge(config, names) if names else None
-
-
-def _judge(config: SearchConfig, names: tuple[str, ...]) -> Judge:
-    device, unreadable = config.engine.device, config.probes.unreadable_frac
-    return make_judge(names, device=device, unreadable_frac=unreadable)
 
 
 def load_live(live: Mapping[str, Tensor], inputs: Inputs, source: int | None = None) -> None:

@@ -1,4 +1,4 @@
-"""StudyContext: an open study with what its trials are told and stopped by."""
+"""StudyContext: an open study with the settings, objectives and limits of its trials."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from search.runs.rundir import RunDir
 
 @dataclass(frozen=True, slots=True)
 class StudyContext:
-    """What all who work on a study share.
+    """What all code that works on a study shares.
 
     Args:
         home: the run, which this process holds or has joined.

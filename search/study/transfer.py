@@ -14,9 +14,10 @@ from safemerge.errors import BadInput, RecipeError, RunError
 from search.config import StudyConfig
 from search.results.pareto import thinned
 from search.results.run import Run
+from search.runs.probe_sets import load_probes
 from search.runs.rundir import RunDir
 from search.runs.start import START, Start
-from search.runs.workbench import Workbench, check_gradient, load_probes
+from search.runs.workbench import Workbench, check_gradient
 from synth.probes.probe import Probe
 from synth.text.normalise import normalise
 

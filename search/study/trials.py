@@ -1,9 +1,9 @@
 """One worker's trials: ask, merge, score, record, tell; and settling those that were left running.
 
 Within a trial the recipe is merged and scored, the trial folder is written (scores.json last), then
-Optuna is told. A kill in between leaves a RUNNING trial. It is told from its complete folder, or
-failed and enqueued again with the same parameters, unless its process has died with it so often
-that it must be the cause.
+Optuna is told. A kill in between leaves a RUNNING trial. Optuna is told of it from its complete
+folder; an incomplete one fails and is enqueued again, unless its process has died with it so often
+that the trial must be the cause.
 """
 
 from __future__ import annotations

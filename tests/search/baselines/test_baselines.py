@@ -28,7 +28,8 @@ from search.baselines.registry import (
 from search.config import SearchConfig
 from search.results.heldout_table import measure_run
 from search.results.run import Run
-from search.runs.workbench import Workbench, load_probes, open_workbench
+from search.runs.probe_sets import load_probes
+from search.runs.workbench import Workbench, open_workbench
 from search.scoring.likelihood import LikelihoodEvaluator
 from search.study.study import run_search
 from synth.engines.transformers import TransformersEngine

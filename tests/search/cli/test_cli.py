@@ -23,7 +23,8 @@ from safemerge.merging import Plan
 from search.cli import app as cli
 from search.config import SearchConfig
 from search.results.run import Run
-from search.runs.workbench import load_probes, open_workbench
+from search.runs.probe_sets import load_probes
+from search.runs.workbench import open_workbench
 from search.scoring.gap import gaps
 from search.scoring.likelihood import LikelihoodEvaluator
 from search.study.study import run_search

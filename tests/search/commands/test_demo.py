@@ -10,7 +10,7 @@ import pytest
 
 from search.commands.demo import DemoSettings, run_demo
 from search.results.run import Run
-from search.runs.workbench import load_probes
+from search.runs.probe_sets import load_probes
 from synth.probes.probe import AXES, ProbeSet
 from synth.zoo import World
 

@@ -78,7 +78,7 @@ def test_infeasible_points_join_only_when_nothing_is_feasible() -> None:
     assert nearest.hypervolume() == 0.0
 
 
-def test_picks_obey_bounds_and_the_knee_balances() -> None:
+def test_picks_obey_bounds_and_minimax_regret_balances() -> None:
     points = [candidate(i, d, h) for i, (d, h) in enumerate([(0.9, 0.2), (0.7, 0.7), (0.2, 0.9)])]
     front = Front.of(points, BOTH)
     assert front.minimax_regret().number == 1
@@ -87,7 +87,7 @@ def test_picks_obey_bounds_and_the_knee_balances() -> None:
     assert front.pick(at_most={"domain": 0.5}).number == 2
 
 
-def test_a_gain_of_nothing_does_not_outweigh_a_loss_in_the_knee() -> None:
+def test_a_gain_of_nothing_does_not_outweigh_a_loss() -> None:
     points = [candidate(0, 0.97, 0.993), candidate(1, 0.91, 0.996), candidate(2, 0.87, 0.997)]
     assert Front.of(points, BOTH).minimax_regret().number == 0
 

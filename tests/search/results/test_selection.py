@@ -74,7 +74,7 @@ def limited(record: dict[str, Any], limits: dict[str, Any]) -> dict[str, Limit]:
 def test_each_step_of_the_rule_leaves_what_it_cannot_tell_apart(record: dict[str, Any]) -> None:
     tried = Front(tuple(candidate(i, 0.8, 0.8 - 0.01 * i) for i in range(4)), BOTH)
     plain = limited(record, {})
-    assert choose(tried, None, {}, plain) == 0  # the knee of the search scores
+    assert choose(tried, None, {}, plain) == 0  # the minimax regret of the search scores
     base = scores(0.5, 0.5, honest=0.5)
 
     def answered(*trials: dict[str, Score]) -> ValidationScores:
