@@ -103,28 +103,18 @@ class Limit(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What limits may be relative to, all on the same probes.
-
-    Args:
-        base: scores of the base.
-        sources: `{source: scores}`.
-    """
+    """What limits may be relative to, all on the same probes."""
 
     base: Scores
-    sources: Mapping[str, Scores]
+    sources: Mapping[str, Scores]  # `{source: scores}`
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The limits of a search, and how far scores lie outside them.
+    """The limits of a search, and how far scores lie outside them."""
 
-    Args:
-        limits: `{metric: limit}`.
-        baseline: what their bounds are relative to.
-    """
-
-    limits: Mapping[str, Limit]
-    baseline: Baseline
+    limits: Mapping[str, Limit]  # `{metric: limit}`
+    baseline: Baseline  # what their bounds are relative to
 
     def bound(self, metric: str) -> float:
         """The bound on a metric as a number."""
@@ -164,7 +154,6 @@ def measurable(axes: Iterable[str], fitness: Collection[str] = ()) -> frozenset[
     """Metrics that can be measured on probes of these axes.
 
     Args:
-        axes: of the probes.
         fitness: axes that the fitness is made of; none where there is no such objective.
     """
     present = set(axes)

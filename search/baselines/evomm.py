@@ -31,7 +31,6 @@ def evomm(
 
     Args:
         config: of the search; SLERP needs one of two sources.
-        method: `ties`, `dare_ties` or `slerp`.
         places: profile of the layer groups; the paper's code has one for each layer.
     """
     # Only the ratio of SLERP's weights counts.

@@ -25,14 +25,10 @@ EXPERT = "domain"
 
 @dataclass(frozen=True, slots=True)
 class BaselineRun:
-    """A run to compare a search with.
-
-    Args:
-        first: given its open workbench, the recipes that it begins with; None leaves it to the
-            sampler.
-    """
+    """A run to compare a search with."""
 
     config: SearchConfig
+    # given its open workbench, the recipes that it begins with; None leaves it to the sampler
     first: Callable[[Workbench], Sequence[Recipe]] | None = None
 
 

@@ -23,12 +23,7 @@ SHARES = tuple(round(0.1 * step, 1) for step in range(1, 11))  # t of SLERP
 
 
 def grid(config: SearchConfig, method: str, weights: dict[str, float]) -> BaselineRun:
-    """Every point of the grid of one method: 9 for two sources, 15 for more, 10 of SLERP.
-
-    Args:
-        config: of the search; SLERP needs one of two sources.
-        method: `ties`, `dare_ties` or `slerp`.
-    """
+    """Every point of the grid of one method: 9 for two sources, 15 for more, 10 of SLERP."""
     thinned = bool(get_method(method).per_source)
     space = SpaceConfig(
         places="global",

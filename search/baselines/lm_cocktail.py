@@ -27,8 +27,6 @@ def lm_cocktail(
     """The one recipe of LM-Cocktail, as a run of one trial.
 
     Args:
-        weights: `{axis: weight}` of the likelihoods; equal ones stand for the union of probe sets
-            of equal size.
         temperature: tau, above 0; 1 in Hammoud et al., 5 in Xiao et al.
     """
     space = SpaceConfig(places="global", weight=(0.0, 1.0), scale=(1.0, 1.0))

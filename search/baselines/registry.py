@@ -84,12 +84,7 @@ def check_baselines(
 def baseline_runs(
     requested: Sequence[tuple[str, str]], config: SearchConfig, run: Run
 ) -> Iterator[tuple[str, BaselineRun]]:
-    """(row of the held-out table, run) of every baseline.
-
-    Args:
-        requested: what `parse_baselines` returned, checked.
-        run: the finished search, whose evaluations are the budget.
-    """
+    """(row of the held-out table, run) of every baseline."""
     for name, method in requested:
         if name == "random":
             yield "random_search", BaselineRun(random_search(config, run.evaluations))

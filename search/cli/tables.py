@@ -112,12 +112,7 @@ def probe_stats(axes: Sequence[AxisStats]) -> None:
 
 
 def agreement_tables(with_people: Sequence[Agreement], between: Sequence[Agreement]) -> None:
-    """Judges beside human labels and beside each other, as tables on stdout.
-
-    Args:
-        with_people: judges compared with people; each gets a confusion table.
-        between: pairs of judges.
-    """
+    """Judges beside human labels and beside each other, as tables on stdout."""
     title = f"Agreement on {with_people[0].n} labelled answers"
     summary = Table(title=title, title_justify="left")
     summary.add_column("rater", no_wrap=True)

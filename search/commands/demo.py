@@ -40,22 +40,14 @@ RANK_RATIO = 0.3  # of the warm start
 
 @dataclass(frozen=True, slots=True)
 class DemoSettings:
-    """A demo.
+    """What differs between demos."""
 
-    Args:
-        seed: of probes and search.
-        world: seed of the small world: its facts, split and training.
-        width: hidden size of the models.
-        device: torch device.
-        effort: factor on the world's training steps.
-    """
-
-    seed: int = 0
-    world: int = 0
-    width: int = 128
+    seed: int = 0  # of probes and search
+    world: int = 0  # seed of the small world: its facts, split and training
+    width: int = 128  # hidden size of the models
     device: str = "cpu"
     trials: int = 60
-    effort: float = 1.0
+    effort: float = 1.0  # factor on the world's training steps
 
 
 def run_demo(

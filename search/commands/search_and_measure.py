@@ -22,14 +22,11 @@ from synth.probes.probe import ProbeSet
 
 @dataclass(frozen=True, slots=True)
 class MeasuredRun:
-    """A finished run and its held-out table.
-
-    Args:
-        seconds: `{stage: wall seconds}` of this call; a stage found finished takes almost none.
-    """
+    """A finished run and its held-out table."""
 
     run: Run
     heldout: HeldOut
+    # `{stage: wall seconds}` of this call; a stage found finished takes almost none
     seconds: Mapping[str, float]
 
 

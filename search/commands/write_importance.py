@@ -26,7 +26,6 @@ def write_importance(
     """Take gradients on a source's probes and write the file that the config names for it.
 
     Args:
-        config: models; the source has to name its `importance` file.
         probes: JSON Lines of the source's domain. Held-out probes are skipped: the masks are part
             of the merge that they measure.
         most: probes that are used, evenly spread over the file, at least 1; a few dozen suffice.

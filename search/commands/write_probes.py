@@ -34,7 +34,6 @@ def write_probes(
     """Make the probes that `[probes.write]` describes and write them to `probes.path`.
 
     Args:
-        config: models (the pool), probe section and seed.
         terms: the facts, acts or names on which a question turns, where they are known.
 
     Returns:

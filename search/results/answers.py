@@ -36,19 +36,12 @@ class ValidationScores:
 
 @dataclass(frozen=True, slots=True)
 class Respondent:
-    """A model that answers probes.
+    """A model that answers probes."""
 
-    Args:
-        name: of its row in a table.
-        file: of its answers, in their folder of the run.
-        make_live: writes its weights into the live model.
-        point: the trial; None is another model.
-    """
-
-    name: str
-    file: str
-    make_live: Callable[[], None]
-    point: Candidate | None = None
+    name: str  # of its row in a table
+    file: str  # of its answers, in their folder of the run
+    make_live: Callable[[], None]  # writes its weights into the live model
+    point: Candidate | None = None  # the trial; None is another model
 
 
 def base_and_sources(bench: Workbench) -> Iterator[Respondent]:

@@ -24,9 +24,6 @@ def export(
 ) -> str:
     """Merge a trial's recipe to disk, with a `mergekit.yml` where mergekit can do the same merge.
 
-    Args:
-        progress: as in `safemerge.merge`.
-
     Returns:
         The recipe's hash.
 

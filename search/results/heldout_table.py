@@ -49,9 +49,6 @@ def measure_run(
     twice: not after a kill, and not where a longer search has new points. Another judge or engine
     makes all answer anew.
 
-    Args:
-        baselines: `{row name: finished run}` whose picks join the table.
-
     Returns:
         The measurement, with the pick as the last row, "search".
 

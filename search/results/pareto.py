@@ -20,17 +20,12 @@ from search.metrics import LOWER_IS_BETTER, Directions, signs
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A finished trial.
-
-    Args:
-        scores: on the search probes.
-        violation: sum of the positive violations of the limits; 0 is feasible.
-    """
+    """A finished trial."""
 
     number: int
     recipe: Recipe
-    scores: Scores
-    violation: float
+    scores: Scores  # on the search probes
+    violation: float  # sum of the positive violations of the limits; 0 is feasible
 
     @property
     def feasible(self) -> bool:
@@ -40,13 +35,9 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """Non-dominated candidates.
+    """Non-dominated candidates."""
 
-    Args:
-        points: sorted by the first objective, best first.
-    """
-
-    points: tuple[Candidate, ...]
+    points: tuple[Candidate, ...]  # sorted by the first objective, best first
     directions: Directions
 
     @classmethod

@@ -20,52 +20,35 @@ FRONT = "front/search.json"
 
 @dataclass(frozen=True, slots=True)
 class FrontPoint:
-    """A trial that the pick was chosen from.
-
-    Args:
-        on_front: whether nothing dominates it on the search probes.
-        scores: by likelihood on the search probes.
-        validation: by likelihood on the validation probes; empty without any.
-        answered: by generation and judge; empty where it did not answer.
-    """
+    """A trial that the pick was chosen from."""
 
     trial: int
-    on_front: bool
+    on_front: bool  # whether nothing dominates it on the search probes
     violation: float
-    scores: dict[str, Score]
-    validation: dict[str, Score]
-    answered: dict[str, Score]
+    scores: dict[str, Score]  # by likelihood on the search probes
+    validation: dict[str, Score]  # by likelihood on the validation probes; empty without any
+    answered: dict[str, Score]  # by generation and judge; empty where it did not answer
 
 
 @dataclass(frozen=True, slots=True)
 class FrontRecord:
-    """front/search.json: what a search that has ended chose, and from what.
-
-    Args:
-        feasible: whether the front lies within the limits.
-        points: the front and what cannot be told from it.
-    """
+    """front/search.json: what a search that has ended chose, and from what."""
 
     pick: int
     stopped: str
-    feasible: bool
+    feasible: bool  # whether the front lies within the limits
     hypervolume: float
-    points: list[FrontPoint]
+    points: list[FrontPoint]  # the front and what cannot be told from it
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a search has found so far.
-
-    Args:
-        baseline: scores of base and sources on the search probes.
-        candidates: finished trials, by number.
-    """
+    """What a search has found so far."""
 
     dir: RunDir
     config: SearchConfig
-    baseline: Baseline
-    candidates: tuple[Candidate, ...]
+    baseline: Baseline  # scores of base and sources on the search probes
+    candidates: tuple[Candidate, ...]  # finished trials, by number
 
     @classmethod
     def load(cls, path: str | Path) -> Run:

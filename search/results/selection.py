@@ -31,9 +31,6 @@ from search.runs.workbench import Workbench
 def record_front(run: Run, bench: Workbench, stopped: str, report: Report) -> None:
     """Choose the pick and write front/search.json.
 
-    Args:
-        stopped: why the search ended.
-
     Raises:
         SafemergeError: where no trial has finished, with why.
     """

@@ -10,14 +10,9 @@ START = "start.json"
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a search takes over from another run.
+    """What a search takes over from another run."""
 
-    Args:
-        points: of this search's space, `{dimension: value}`; that of the pick first.
-        evaluations: what the other run was charged, and those that it started from.
-        seen: digests of the prompts of all their search and validation probes.
-    """
-
+    # of this search's space, `{dimension: value}`; that of the pick first
     points: list[dict[str, Any]]
-    evaluations: int
-    seen: list[str]
+    evaluations: int  # what the other run was charged, and those that it started from
+    seen: list[str]  # digests of the prompts of all their search and validation probes

@@ -41,28 +41,21 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Workbench:
-    """Everything open, on one device.
-
-    Args:
-        engine: the live model.
-        live: the merged tensors of the live model, under the base's names.
-        probes: all probes of the config's file(s), with splits assigned.
-        evaluator: scores the live model on the search probes.
-        validation: scores it on the validation probes; None where an objective has none.
-        merges: prepared so far, shared by the workbenches of one `Workbenches`; see `resident`.
-        vllm: the vLLM engine, once `generation_engine` has opened it; shared likewise.
-    """
+    """Everything open, on one device."""
 
     inputs: Inputs
-    engine: TransformersEngine
-    live: Mapping[str, Tensor]
+    engine: TransformersEngine  # the live model
+    live: Mapping[str, Tensor]  # the merged tensors of the live model, under the base's names
     judge: Judge
-    probes: ProbeSet
+    probes: ProbeSet  # all probes of the config's file(s), with splits assigned
     space: Space
-    evaluator: LikelihoodEvaluator
+    evaluator: LikelihoodEvaluator  # scores the live model on the search probes
+    # scores it on the validation probes; None where an objective has none
     validation: LikelihoodEvaluator | None
     settings: EngineConfig
+    # prepared so far, shared by the workbenches of one `Workbenches`; see `resident`
     merges: list[ResidentMerge] = field(default_factory=list)
+    # the vLLM engine, once `generation_engine` has opened it; shared likewise
     vllm: list[VllmEngine] = field(default_factory=list)
 
     def resident(self, recipe: Recipe) -> ResidentMerge:

@@ -49,7 +49,6 @@ class ChebyshevCmaEs(UnitCubeSampler):
     Args:
         weights: of the objectives in canonical order, at least 0; None is equal ones.
         sigma: first standard deviation, as a share of each range.
-        population: trials of a generation; None is 4 + 3 ln(number of dimensions).
     """
 
     def __init__(

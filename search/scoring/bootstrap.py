@@ -25,18 +25,12 @@ _LEVEL = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How much better one model is than another on one axis.
+    """How much better one model is than another on one axis."""
 
-    Args:
-        value: share of correct answers, minus the other's, in [-1, 1].
-        low, high: 95 % interval of this comparison by itself, not of many together.
-        apart: the interval does not contain 0.
-    """
-
-    value: float
-    low: float
+    value: float  # share of correct answers, minus the other's, in [-1, 1]
+    low: float  # of the 95 % interval of this comparison by itself, not of many together
     high: float
-    apart: bool
+    apart: bool  # the interval does not contain 0
 
 
 def paired_differences(

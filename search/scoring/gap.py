@@ -18,17 +18,13 @@ MEAN = "mean"  # of the axes, as one more of them
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """One axis of one model.
-
-    Args:
-        value: search minus held-out, in [-1, 1]; above 0 the model does better on search probes.
-        stderr: standard error of `value`; the two sets of probes are independent.
-    """
+    """One axis of one model."""
 
     search: Score
     heldout: Score
+    # search minus held-out, in [-1, 1]; above 0 the model does better on search probes
     value: float
-    stderr: float
+    stderr: float  # standard error of `value`; the two sets of probes are independent
 
 
 def gaps(search: Scores, heldout: Scores) -> dict[str, Gap]:

@@ -34,19 +34,14 @@ _NOT_WORDS = re.compile(r"[\W_]+")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One reply, as recorded beside a score.
-
-    Args:
-        verdict: on the axes JUDGED the judge's; on the others "degenerate", or None.
-        second: a second judge's verdict; None where there is none.
-    """
+    """One reply, as recorded beside a score."""
 
     id: str
     axis: str
     reply: str
-    verdict: str | None
+    verdict: str | None  # on the axes JUDGED the judge's; on the others "degenerate", or None
     correct: bool
-    second: str | None = None
+    second: str | None = None  # a second judge's verdict; None where there is none
 
 
 def score_generations(

@@ -39,15 +39,11 @@ _QUARTERS = ((0,), (2,), (1, 3))  # of each axis, scored one after the other
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """The likelihood scores of a model.
+    """The likelihood scores of a model."""
 
-    Args:
-        scores: `{metric: Score}` for every metric with probes.
-        by_probe: the values that the scores are means of, in the evaluator's order; None where not
-            all probes were scored. Fitness and degenerate are no means over probes, and not in it.
-    """
-
-    scores: dict[str, Score]
+    scores: dict[str, Score]  # `{metric: Score}` for every metric with probes
+    # the values that the scores are means of, in the evaluator's order; None where not all probes
+    # were scored. Fitness and degenerate are no means over probes, and not in it
     by_probe: ByProbe | None
 
 

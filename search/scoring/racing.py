@@ -33,13 +33,9 @@ ByProbe = Mapping[str, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Race:
-    """What a trial is compared with.
+    """What a trial is compared with."""
 
-    Args:
-        front: points of the front, on all search probes.
-    """
-
-    front: Sequence[ByProbe]
+    front: Sequence[ByProbe]  # points of the front, on all search probes
     directions: Directions
 
     def early_stop_scores(self, seen: ByProbe) -> dict[str, Score] | None:

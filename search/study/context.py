@@ -14,19 +14,13 @@ from search.runs.rundir import RunDir
 
 @dataclass(frozen=True, slots=True)
 class StudyContext:
-    """What all code that works on a study shares.
+    """What all code that works on a study shares."""
 
-    Args:
-        home: the run, which this process holds or has joined.
-        settings: budget, stop rules and workers.
-        limits: relative to the run's baseline.
-    """
-
-    home: RunDir
+    home: RunDir  # the run, which this process holds or has joined
     study: optuna.Study
-    settings: StudyConfig
+    settings: StudyConfig  # budget, stop rules and workers
     directions: Directions
-    limits: Limits
+    limits: Limits  # relative to the run's baseline
 
     @classmethod
     def of(

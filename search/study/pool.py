@@ -38,19 +38,14 @@ _DEATHS = KILLS + 1
 
 @dataclass(slots=True)
 class _Place:
-    """One of the workers, and those that took its place.
-
-    Args:
-        number: of the worker, which no other one of this call has.
-        process: its process; its standard input closes when this process ends.
-        deaths: of workers here since one finished a trial.
-    """
+    """One of the workers, and those that took its place."""
 
     index: int
     device: str
-    number: int
+    number: int  # of the worker, which no other one of this call has
+    # its process; its standard input closes when this process ends
     process: subprocess.Popen[bytes]
-    deaths: int = 0
+    deaths: int = 0  # of workers here since one finished a trial
 
 
 def run_workers(context: StudyContext, device: str, report: Report, *, first: int) -> str:

@@ -41,7 +41,6 @@ def enqueue_first(
     Args:
         start: what it takes over from another run.
         given: makes the recipes that the caller wants tried.
-        report: called at every step of the warm start.
     """
     home, study = context.home, context.study
     begin = bench.space.beginning()

@@ -45,7 +45,6 @@ def run_search(
     Args:
         config: the run's configuration, with paths that are absolute or from here; on resuming
             only what `provenance.MAY_CHANGE` names and the stop rules and engine may differ.
-        run_dir: where the run lives; made if missing.
         first: given the open workbench, the recipes that are tried before the sampler draws any.
         benches: opens the workbench, and shares what it has opened for other searches; closed
             meanwhile where there are several workers. None opens everything here.
