@@ -14,6 +14,18 @@ if TYPE_CHECKING:
     import optuna
 
 
+_KINDS = {
+    "blend": "search.samplers.blend:FrontBlend",
+    "cmaes": "search.samplers.chebyshev_cmaes:ChebyshevCmaEs",
+    "gp": "optuna.samplers:GPSampler",
+    "nsga2": "optuna.samplers:NSGAIISampler",
+    "nsga3": "optuna.samplers:NSGAIIISampler",
+    "random": "optuna.samplers:RandomSampler",
+    "tpe": "optuna.samplers:TPESampler",
+}
+_NEEDS = {"cmaes": "cmaes", "gp": "scipy"}
+
+
 def make_sampler(
     study: StudyConfig, seed: int, *, n_before: int = 0, worker: int = 0
 ) -> optuna.samplers.BaseSampler:
@@ -29,39 +41,25 @@ def make_sampler(
         ConfigError: a path that leads to no sampler, or options that it does not take.
         MissingDependency: a sampler whose package is not installed, with the install line.
     """
-    from optuna import samplers
-
-    drawn = (seed * 100_003 + n_before + worker * 1_000_003) % 2**32
-    options: dict[str, Any] = {"seed": drawn}
     # After a start the random trials that model-based samplers begin with would be wasted.
     started = study.warm_start.steps > 0 or study.start_from is not None
     startup = study.warm_start.ring if started else 10
-    match study.sampler:
-        case "blend":
-            kind = importlib.import_module("search.samplers.blend").FrontBlend
-            options |= {"n_startup_trials": 2 if started else 10}
-        case "tpe":
-            kind = samplers.TPESampler
-            # Trials under way count as bad, so that workers draw apart.
-            liar = study.workers > 1
-            options |= {"multivariate": True, "n_startup_trials": startup, "constant_liar": liar}
-        case "gp":
-            require("scipy", extra="samplers")
-            kind = samplers.GPSampler
-            options |= {"n_startup_trials": startup}
-        case "nsga2":
-            kind = samplers.NSGAIISampler
-        case "nsga3":
-            kind = samplers.NSGAIIISampler
-        case "cmaes":
-            require("cmaes", extra="samplers")
-            kind = importlib.import_module("search.samplers.chebyshev_cmaes").ChebyshevCmaEs
-        case "random":
-            kind = samplers.RandomSampler
-        case path:
-            kind = _imported(path)
-            if "seed" not in inspect.signature(kind).parameters:
-                options = {}
+    defaults: dict[str, dict[str, Any]] = {
+        "blend": {"n_startup_trials": 2 if started else 10},
+        "gp": {"n_startup_trials": startup},
+        # Trials under way count as bad, so that workers draw apart.
+        "tpe": {
+            "multivariate": True,
+            "n_startup_trials": startup,
+            "constant_liar": study.workers > 1,
+        },
+    }
+    if study.sampler in _NEEDS:
+        require(_NEEDS[study.sampler], extra="samplers")
+    kind = _imported(_KINDS.get(study.sampler, study.sampler))
+    options = defaults.get(study.sampler, {})
+    if "seed" in inspect.signature(kind).parameters:
+        options["seed"] = (seed * 100_003 + n_before + worker * 1_000_003) % 2**32
     try:
         sampler: optuna.samplers.BaseSampler = kind(**{**options, **study.sampler_options})
     except (TypeError, ValueError, ImportError) as error:
