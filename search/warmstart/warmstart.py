@@ -23,7 +23,6 @@ from search.warmstart.probe_losses import LossGroups, ProbeLosses, grouped
 from synth.engines.transformers import TransformersEngine
 from synth.probes.probe import Probe
 
-STEP_COST = 3  # evaluations that one gradient step is charged as: a forward and a backward pass
 _CENTRE = 2 / 3  # share of the steps that go into the balanced recipe, at least
 _OTHERS = 0.5  # weight of the objectives that are not favoured; its powers go further out
 _LEAST_RADIUS = 0.05  # of what is solved for at the end, as a share of the range of weights
