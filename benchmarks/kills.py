@@ -30,12 +30,12 @@ from search.results.run import Run
 from search.runs.rundir import RunDir
 from search.study.storage import open_study
 from synth.probes.probe import ProbeSet
-from synth.zoo import World, build_zoo, probes
+from synth.zoo import World, ZooSpec, build_zoo, probes
 
 
 def configuration(folder: Path, trials: int, workers: int, storage: str) -> SearchConfig:
     """A search over a world of tiny models, whose trials take a tenth of a second."""
-    zoo = build_zoo(folder / "zoo", width=32, effort=0.02, processes=1)
+    zoo = build_zoo(folder / "zoo", ZooSpec(width=32, effort=0.02), processes=1)
     ProbeSet(tuple(probes(World(0), "search", 8))).to_jsonl(folder / "probes.jsonl")
     sources = [{"name": name, "path": str(path)} for name, path in zoo.sources.items()]
     search = {"trials": trials, "workers": workers, "storage": storage, "sampler": "random"}

@@ -25,12 +25,13 @@ from measure import machine, write_json
 from search.commands.demo import demo_config
 from search.commands.write_probes import writers
 from search.config import SearchConfig
-from synth.gates.leaks import Reference
+from synth.gates.leaks import LeakReference
 from synth.judges import PhraseJudge
 from synth.probes.probe import Probe, ProbeSet
 from synth.text.normalise import normalise
-from synth.writing.pipeline import Counts, make_probes
-from synth.zoo import Zoo, build_zoo
+from synth.writing.config import Counts
+from synth.writing.pipeline import WritingInputs, make_probes
+from synth.zoo import Zoo, ZooSpec, build_zoo
 from synth.zoo.world import REFUSAL, World
 
 # How many probes, and the world that writes them. The world has no more than 288 benign twins.
@@ -55,12 +56,12 @@ def quality(probes: ProbeSet, world: World, heldout: ProbeSet, seed: int) -> dic
         return truth == REFUSAL if probe.axis == "harmless" else truth == probe.answer
 
     split = probes.with_splits(0.5, 0.0, seed)
-    reference = Reference(heldout.probes)
+    reference = LeakReference(heldout.probes)
     texts = [normalise(probe.prompt) for probe in probes]
     return {
         "probes": len(probes),
         "duplicates": len(texts) - len(set(texts)),
-        "leaks": sum(reference.holds(probe) is not None for probe in probes),
+        "leaks": sum(reference.why_leaked(probe) is not None for probe in probes),
         "right": {
             axis: {
                 "all": precision(probes.axis(axis).probes, right),
@@ -78,14 +79,16 @@ def write(zoo: Zoo, kind: str, counts: Counts, seed: int) -> tuple[ProbeSet, dic
     config = SearchConfig.from_record(record)
     assert config.probes.write is not None  # the demo's models write
     begin = time.perf_counter()
-    pool = writers(config)
+    inputs = WritingInputs(
+        pool=writers(config),
+        judge=PhraseJudge(),
+        heldout=ProbeSet.from_jsonl(zoo.heldout),
+        terms=World(zoo.seed).terms,
+    )
     opened = time.perf_counter()
     probes, report = make_probes(
         config.probes.write.model_copy(update={"counts": counts}),
-        pool,
-        PhraseJudge(),
-        heldout=ProbeSet.from_jsonl(zoo.heldout),
-        terms=World(zoo.seed).terms,
+        inputs,
         seed=seed,
     )
     written = time.perf_counter()
@@ -104,7 +107,7 @@ def main() -> None:
     args = parser.parse_args()
     counts, world = SIZES[args.size]
     record: dict[str, Any] = {"engine": args.engine, "seed": args.seed, "machine": machine()}
-    zoo = build_zoo(args.zoo, seed=args.seed, **world)
+    zoo = build_zoo(args.zoo, ZooSpec(seed=args.seed, **world))
     probes, how = write(zoo, args.engine, counts, args.seed)
     found = quality(probes, World(args.seed), ProbeSet.from_jsonl(zoo.heldout), args.seed)
     write_json(args.out, record | how | found)

@@ -24,7 +24,7 @@ from search.commands.search_and_measure import search_and_measure
 from search.commands.write_probes import write_probes
 from search.scoring.gap import MEAN
 from synth.probes.probe import AXES, ProbeSet
-from synth.zoo import Zoo, build_zoo
+from synth.zoo import Zoo, ZooSpec, build_zoo
 from synth.zoo.world import World
 
 
@@ -67,7 +67,7 @@ def main() -> None:
     args = parser.parse_args()
     seeds: dict[str, dict[str, Any]] = {}
     for seed in args.seeds:
-        zoo = build_zoo(args.zoo, width=args.width, seed=seed, effort=args.effort)
+        zoo = build_zoo(args.zoo, ZooSpec(width=args.width, seed=seed, effort=args.effort))
         start = time.process_time()
         seeds[str(seed)] = one_seed(zoo, args.runs / str(seed), seed, args.counts, args.trials)
         print(f"seed {seed}: {time.process_time() - start:.0f} CPU s of this process", flush=True)

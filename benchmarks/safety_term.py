@@ -33,7 +33,7 @@ from search.commands.write_probes import write_probes
 from search.config import SearchConfig
 from search.config.search import STEP_COST
 from synth.probes.probe import ProbeSet
-from synth.zoo import World, Zoo, build_zoo
+from synth.zoo import World, Zoo, ZooSpec, build_zoo
 
 AXES = ("domain", "harmless")
 HELDOUT_AXES = (*AXES, "helpful")  # so that refusing everything shows
@@ -104,7 +104,9 @@ def rows_of(seed: int, args: argparse.Namespace) -> dict[str, dict[str, float]]:
     if not done.exists():
         cpu_s = time.process_time()
         home.mkdir(parents=True, exist_ok=True)
-        zoo = build_zoo(args.worlds / "zoo", width=args.width, effort=args.effort, seed=seed)
+        zoo = build_zoo(
+            args.worlds / "zoo", ZooSpec(width=args.width, effort=args.effort, seed=seed)
+        )
         config = config_of(zoo, home, (args.worlds / str(seed)).absolute(), args)
         measured = search_and_measure(config, home / done.stem, baselines=args.baseline)
         rows = {

@@ -46,7 +46,7 @@ from search.study.storage import open_study, quiet_optuna
 from search.study.trials import run_trials
 from search.warmstart.probe_losses import GroupLosses, ProbeLosses
 from synth.probes.probe import ProbeSet
-from synth.zoo import World, build_zoo, probes
+from synth.zoo import World, ZooSpec, build_zoo, probes
 
 METRICS = ("domain", "harmless", "helpful", "honest", "over_refusal", "degenerate")
 
@@ -148,7 +148,9 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        zoo = build_zoo(args.models or folder / "zoo", width=args.width, effort=0.02, processes=1)
+        zoo = build_zoo(
+            args.models or folder / "zoo", ZooSpec(width=args.width, effort=0.02), processes=1
+        )
         ProbeSet(tuple(probes(World(0), "search", PER_AXIS))).to_jsonl(folder / "probes.jsonl")
         most = max(args.trials)
         usual = demo_config(zoo, folder, seed=0, device="cpu", trials=60)

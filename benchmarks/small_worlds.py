@@ -8,7 +8,7 @@ from search.commands.demo import demo_config
 from search.commands.write_probes import write_probes
 from search.config import SearchConfig
 from synth.probes.probe import AXES
-from synth.zoo import build_zoo
+from synth.zoo import ZooSpec, build_zoo
 from synth.zoo.world import World
 
 
@@ -23,7 +23,7 @@ def small_world(runs: Path, seed: int, per_axis: int) -> SearchConfig:
     runs = runs.absolute()
     home = runs / str(seed)
     home.mkdir(parents=True, exist_ok=True)
-    zoo = build_zoo(runs / "zoo", width=128, device="cpu", seed=seed, effort=1.0)
+    zoo = build_zoo(runs / "zoo", ZooSpec(seed=seed))
     config = demo_config(zoo, home, seed=seed, device="cpu", trials=60)
     record = config.record()
     record["probes"]["path"] = str(home / f"probes-{per_axis}.jsonl")

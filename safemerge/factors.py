@@ -60,11 +60,9 @@ class Factors:
 
 
 class Factoriser(Protocol):
-    """Gives the factors of a delta; `factorise`, or that behind a store."""
+    """`factorise`, or that behind a store."""
 
-    def __call__(self, delta: Tensor, rank: int | None = None) -> Factors:
-        """Factors of a delta (out, in): the leading `rank` triplets, or all of them."""
-        ...
+    def __call__(self, delta: Tensor, rank: int | None = None) -> Factors: ...
 
 
 def factorise(delta: Tensor, rank: int | None = None) -> Factors:

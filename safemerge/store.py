@@ -55,7 +55,7 @@ class TensorStore:
 
         Args:
             key: of `content_key`, over all that `compute` depends on, its own version included.
-            compute: gives the tensors.
+            compute: called where there are none.
             device: where those that were kept are wanted; a CPU maps the file into memory.
         """
         path = self.folder / f"{key}.safetensors"

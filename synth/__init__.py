@@ -1,8 +1,17 @@
 """synth: probes, the engines that write and answer them, and the judges that grade them.
 
-Importing this package stays light: transformers and datasets are imported inside the functions
-that need them. Engines live in `synth.engines`, judges in `synth.judges`, the pipeline in
-`synth.writing`.
+    writing      writes probes with a pool of models
+    zoo          a small world with known truth, to try everything on
+    importance   importance of every weight to a source's domain
+    checkers     is a reply right
+    judges       does a reply comply, refuse, or is it broken
+    gates        which questions are dropped before they are asked
+    engines      models that chat, choose and score
+    probes       the records and their files
+    text         checks on plain text
+    seeds        what probes are written about
+
+Imports run down this list only. transformers and datasets are imported where they are needed.
 """
 
 from synth.probes.probe import AXES, SPLITS, Axis, Probe, ProbeSet, Split

@@ -1,8 +1,8 @@
 """Importance of every weight to one source's domain, from gradients of the likelihood of answers.
 
-Source: the score of LED-Merging 2502.16770 (methods.md 4.17): I = E_x |theta * grad L(x)|, with L
-the negative log-likelihood of an answer, once for the base and once for the source, on examples of
-the source's domain. `led` asks whether an entry is near the top in both, so the worse of its two
+The score of LED-Merging (Ma et al. 2025, 2502.16770): I = E_x |theta * grad L(x)|, with L the
+negative log-likelihood of an answer, once for the base and once for the source, on examples of the
+source's domain. `led` asks whether an entry is near the top in both, so the worse of its two
 positions is kept.
 """
 

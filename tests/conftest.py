@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from synth.zoo import Zoo, build_zoo
+from synth.zoo import Zoo, ZooSpec, build_zoo
 
 # The same examples on every run: a change is judged by what it changed. HYPOTHESIS_PROFILE=search
 # draws new ones; what it finds is written down as an @example. No deadline, and slow examples are
@@ -64,7 +64,7 @@ def shared_zoo(factory: pytest.TempPathFactory, *, width: int, effort: float) ->
     folder.mkdir(exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return build_zoo(folder, width=width, effort=effort, processes=1)
+        return build_zoo(folder, ZooSpec(width=width, effort=effort), processes=1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,6 +1,7 @@
 """Damp the part of each delta that lies inside the alignment subspace.
 
-A closed-form stand-in for the subspace term of AlignMerge (2512.16245), which optimises instead.
+A closed-form stand-in for the subspace term of AlignMerge (Roy et al. 2025, 2512.16245), which
+optimises instead.
 With U_k (out, k), V_k (in, k) the leading singular vectors of the aligned source's delta:
 
     P(D)  = U_k U_k' D V_k V_k'

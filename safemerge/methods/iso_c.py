@@ -25,11 +25,11 @@ from safemerge.methods.common.span import keep_in_span, out_of_span
 
 def combine(base: Tensor, state: State, weights: Tensor, params: Scaled) -> Tensor:
     """Flatten the spectrum of the weighted sum."""
-    total = torch.tensordot(weights, state["deltas"], dims=1)
-    directions = polar(total)
+    D = torch.tensordot(weights, state["deltas"], dims=1)
+    directions = polar(D)  # U V'
     # <U V', D> is the sum of the singular values. Its derivative by D is U V' itself, so the
     # directions count as fixed here.
-    mean = (directions.detach() * total).sum() / max(min(base.shape), 1)
+    mean = (directions.detach() * D).sum() / max(min(base.shape), 1)
     merged: Tensor = base.float() + out_of_span(state, params.scale * mean * directions)
     return merged
 

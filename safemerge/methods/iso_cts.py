@@ -50,19 +50,19 @@ def combine(base: Tensor, state: State, weights: Tensor, params: IsoCtsParams) -
     each = own_rank(r, T, params.common)
     total = torch.tensordot(weights, state["deltas"], dims=1).double()
     common, outside = _leading(total, r - each * T, total.norm())
-    own = []
+    parts = []
     for weight, unweighted in zip(weights, state["deltas"], strict=True):
         delta = weight * unweighted.double()
         if outside is None:
             residual = delta - common.u @ (common.u.T @ delta)
-            own.append(_leading(residual, each, delta.norm())[0])
+            parts.append(_leading(residual, each, delta.norm())[0])
         else:
             inside, _ = _leading(outside.T @ delta, each, delta.norm())
-            own.append(replace(inside, u=outside @ inside.u))
+            parts.append(replace(inside, u=outside @ inside.u))
     # The columns of U_i are orthogonal to those of U_c, which are orthonormal already.
-    left = torch.cat([polar(torch.cat([one.u for one in own], dim=1)), common.u], dim=1)
-    right = polar(torch.cat([*(one.v for one in own), common.v], dim=1))
-    mean = torch.cat([*(one.s for one in own), common.s]).sum() / max(r, 1)
+    left = torch.cat([polar(torch.cat([part.u for part in parts], dim=1)), common.u], dim=1)
+    right = polar(torch.cat([*(part.v for part in parts), common.v], dim=1))
+    mean = torch.cat([*(part.s for part in parts), common.s]).sum() / max(r, 1)
     directions = left.float() @ right.float().T
     merged: Tensor = base.float() + out_of_span(state, (params.scale * mean).float() * directions)
     return merged

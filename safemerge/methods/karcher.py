@@ -4,8 +4,8 @@ Source: Karcher 1977, in the form of mergekit's `karcher`, which weights all sou
 units u_i = theta_i / ||theta_i|| and a_i = w_i / sum_j w_j, from u = sum_i a_i u_i, normalised,
 repeat
 
-    omega_i = arccos <u, u_i>      T = sum_i a_i omega_i / sin omega_i (u_i - <u, u_i> u)
-    u <- cos ||T|| u + sin ||T|| T / ||T||
+    omega_i = arccos <u, u_i>      v = sum_i a_i omega_i / sin omega_i (u_i - <u, u_i> u)
+    u <- cos ||v|| u + sin ||v|| v / ||v||
 
 and give u the length sum_i a_i ||theta_i||. Every vector here is a combination of the sources, so
 the iteration runs on its coefficients in the T x T Gram matrix of the sources, which is taken once;
@@ -55,46 +55,46 @@ def weigh(state: State, weights: Tensor, params: KarcherParams) -> Tensor:
     Raises:
         RecipeError: where the weights sum to 0 or less.
     """
-    share = weights / linear.positive_sum(weights, "karcher")
-    if len(share) == 1:
-        return of_sources(share)
+    a = weights / linear.positive_sum(weights, "karcher")
+    if len(a) == 1:
+        return of_sources(a)
     lengths = norms(state["gram"])
     there = lengths > params.tol
     if not bool(there.any()):
-        return of_sources(0.0 * share)
+        return of_sources(0.0 * a)
     divisors = lengths.where(there, lengths.new_ones(()))
     cosines = state["gram"] / (divisors[:, None] * divisors)
-    exact = share.to(cosines) * there
-    mean = _mean(cosines, exact / exact.sum(), params)
-    length = (share.to(lengths) * lengths).sum()
-    return of_sources((length * mean / divisors * there).to(share))
+    exact = a.to(cosines) * there
+    u = _mean(cosines, exact / exact.sum(), params)
+    length = (a.to(lengths) * lengths).sum()
+    return of_sources((length * u / divisors * there).to(a))
 
 
-def _mean(cosines: Tensor, share: Tensor, params: KarcherParams) -> Tensor:
-    """Coefficients of the mean in the units, (n_sources,), from the cosines between them."""
+def _mean(cosines: Tensor, a: Tensor, params: KarcherParams) -> Tensor:
+    """u as coefficients of the units u_i, (n_sources,), from the cosines between these."""
 
     def normalised(point: Tensor) -> Tensor:
         return point / (point @ cosines @ point).sqrt()
 
-    mean = share
-    if (share @ cosines @ share).clamp_min(0.0).sqrt().item() < params.tol:
-        mean = share.new_zeros(len(share)).index_fill(0, (share != 0).nonzero()[0], 1.0)
-    mean = normalised(mean)
+    u = a
+    if (a @ cosines @ a).clamp_min(0.0).sqrt().item() < params.tol:
+        u = a.new_zeros(len(a)).index_fill(0, (a != 0).nonzero()[0], 1.0)
+    u = normalised(u)
     for _ in range(params.max_iter):
-        dot = (cosines @ mean).clamp(-1.0, 1.0)
+        dot = (cosines @ u).clamp(-1.0, 1.0)  # <u, u_i>
         away = dot.detach().acos()
         # A source in the mean needs no step, and one opposite to it shows no direction. There the
         # quotient is replaced before it is formed, for the gradient.
         pulls = (away >= params.tol) & (away <= math.pi - _OPPOSITE)
-        angle = dot.where(pulls, dot.new_zeros(())).acos()
-        pull = (share * angle / angle.sin()).where(pulls, dot.new_zeros(()))
-        tangent = pull - (pull * dot).sum() * mean
-        squared = tangent @ cosines @ tangent
+        omega = dot.where(pulls, dot.new_zeros(())).acos()
+        pull = (a * omega / omega.sin()).where(pulls, dot.new_zeros(()))
+        v = pull - (pull * dot).sum() * u
+        squared = v @ cosines @ v
         if squared.item() < params.tol**2:
             break
-        step = squared.sqrt()
-        mean = normalised(step.cos() * mean + step.sin() / step * tangent)
-    return mean
+        step = squared.sqrt()  # ||v||
+        u = normalised(step.cos() * u + step.sin() / step * v)
+    return u
 
 
 METHOD = replace(

@@ -59,7 +59,7 @@ def combine(base: Tensor, state: State, coefficients: Tensor, params: TiesParams
 def _footprint(shape: tuple[int, ...], n_sources: int) -> int:
     """Tensors for each source and beside, and the decomposition of a matrix of the basis's side."""
     out, into = shape
-    return bytes_held(4, whole=7)(shape, n_sources) + 16 * min(out, n_sources * into) ** 2
+    return bytes_held(4, whole=14)(shape, n_sources) + 16 * min(out, n_sources * into) ** 2
 
 
 METHOD = replace(

@@ -53,6 +53,7 @@ def select(state: State, selection: Selection, params: Params) -> State:
     """
     # A position below rate * POSITIONS; as whole numbers, since mixed types would be copied first.
     last = [math.ceil(rate * POSITIONS) - 1 for rate in selection.per_source["rate"]]
+    # located: N_i; claims: how many N_i an entry is in.
     located = torch.stack([part <= end for part, end in zip(state["position"], last, strict=True)])
     claims = located.sum(dim=0, dtype=torch.uint8)
     return {"deltas": state["deltas"], "keep": located.logical_and_(claims == 1)}

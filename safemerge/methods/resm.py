@@ -90,7 +90,7 @@ def density(deltas: Tensor, params: ResmParams) -> float:
 
 
 def outlier_weights(share: Tensor, mode: str) -> Tensor:
-    """Factor on each source's weight, (T,), mean about 1, in [0.25, 4]."""
+    """Factor w_i on each source's weight, (T,), in [0.25, 4]; mean 1 where no bound is met."""
     if mode in ("none", "clip") or bool((share == 0).all()):
         return torch.ones_like(share)
     raw = share + _EPS if mode == "favour" else 1.0 / (share + _EPS)

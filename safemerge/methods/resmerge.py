@@ -1,8 +1,8 @@
 """ResMerge: merge what the leading singular direction leaves, by consensus of directions.
 
-Source: 2606.02252, for experts tuned by reinforcement learning, in the form of its code. Each delta
-is split into head H_i (its leading triplet) and residual R_i, with unit residuals q_i = R_i / |R_i|
-and q = sum q_i / |sum q_i|:
+Source: Sun et al. 2026 (2606.02252), for experts tuned by reinforcement learning, in the form of
+their code. Each delta is split into head H_i (its leading triplet) and residual R_i, with unit
+residuals q_i = R_i / |R_i| and q = sum q_i / |sum q_i|:
 
     c = mean cos(q_i, q)      s = mean cos(q_i, q_j) over pairs
     beta = 1 - 0.3 ((s + 1) / 2 + (c + 1) / 2) / 2      (1 outside attention and MLP)
@@ -52,9 +52,9 @@ def prepare(base: Tensor, deltas: Tensor, params: Params, site: Site) -> State:
     left, right = deltas.new_zeros(out, n_sources), deltas.new_zeros(into, n_sources)
     head = deltas.new_zeros(n_sources)
     for i, delta in enumerate(deltas):
-        found = site.svd(delta, 1)
-        if found.s.numel():
-            left[:, i], right[:, i], head[i] = found.u[:, 0], found.v[:, 0], found.s[0]
+        leading = site.svd(delta, 1)
+        if leading.s.numel():
+            left[:, i], right[:, i], head[i] = leading.u[:, 0], leading.v[:, 0], leading.s[0]
     residual = deltas.clone()
     for i, part in enumerate(residual):
         part.addr_(left[:, i], right[:, i], alpha=-head[i].item())

@@ -47,15 +47,15 @@ def prepare(base: Tensor, deltas: Tensor, params: SafeProjectionParams, site: Si
         `deltas` (n_sources, out, in).
     """
     aligned = params.index(site.sources)
-    v = deltas[aligned]
-    size = v.norm()
+    V = deltas[aligned]
+    size = V.norm()
     if size.item() == 0.0:
         return {"deltas": deltas}
     kept = deltas.clone()
     for i, delta in enumerate(deltas):
         if i == aligned or not delta.any():
             continue
-        projected = torch.linalg.multi_dot([v / size, v.T, delta])
+        projected = torch.linalg.multi_dot([V / size, V.T, delta])  # P D_i
         cosine = cosine_similarity(projected.flatten(), delta.flatten(), dim=0).item()
         if min(cosine, 1.0) <= params.tau:
             kept[i] = projected

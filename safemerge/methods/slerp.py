@@ -36,13 +36,13 @@ def weigh(state: State, weights: Tensor, params: Params) -> Tensor:
     Raises:
         RecipeError: where the weights sum to 0 or less.
     """
-    share = weights / positive_sum(weights, "slerp")
+    share = weights / positive_sum(weights, "slerp")  # 1 - t, t
     lengths = norms(state["gram"])
     lengths = torch.where(lengths > _LEAST_NORM, lengths, 1.0)
     cosine = (state["gram"][0, 1] / lengths.prod()).clamp(-1.0, 1.0)
     if cosine.abs().item() <= _LINEAR:
-        angle = cosine.acos().to(share)
-        share = (share * angle).sin() / angle.sin()
+        omega = cosine.acos().to(share)
+        share = (share * omega).sin() / omega.sin()
     return of_sources(share)
 
 

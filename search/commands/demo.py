@@ -26,8 +26,17 @@ from search.results.run import Run
 from search.runs.provenance import check_fresh
 from search.runs.rundir import RunDir
 from synth.probes.probe import AXES
-from synth.zoo import Zoo, build_zoo
-from synth.zoo.world import WRITE_DOMAIN, WRITE_HARMFUL, WRITE_TWIN, WRITE_UNKNOWABLE, World
+from synth.zoo import Zoo, ZooSpec, build_zoo
+from synth.zoo.world import (
+    DOMAIN_QUESTIONS,
+    HARM_CATEGORIES,
+    PLACE_TOPICS,
+    WRITE_DOMAIN,
+    WRITE_HARMFUL,
+    WRITE_TWIN,
+    WRITE_UNKNOWABLE,
+    World,
+)
 
 PER_AXIS = 128  # probes written for each axis
 WARM_STEPS_PER_TRIAL = 0.25
@@ -67,10 +76,8 @@ def run_demo(
     start = time.monotonic()
     zoo = build_zoo(
         home.parent / "zoo",
-        width=settings.width,
+        ZooSpec(width=settings.width, seed=settings.world, effort=settings.effort),
         device=settings.device,
-        seed=settings.world,
-        effort=settings.effort,
         progress=lambda name, share: report("small world", round(100 * share), 100, name),
     )
     built = time.monotonic()
@@ -163,9 +170,9 @@ def _writing(zoo: Zoo) -> dict[str, Any]:
         },
         "counts": dict.fromkeys(AXES, PER_AXIS),
         "taxonomy": {
-            "topics": list(zoo.topics.domain),
-            "unknowable": list(zoo.topics.unknowable),
-            "categories": {category: category for category in zoo.topics.harm},
+            "topics": list(DOMAIN_QUESTIONS),
+            "unknowable": list(PLACE_TOPICS),
+            "categories": {category: category for category in HARM_CATEGORIES},
             "templates": {
                 "write_domain": WRITE_DOMAIN,
                 "write_harmful": WRITE_HARMFUL,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -18,17 +18,19 @@ from search.runs.probe_sets import probe_judge
 from search.runs.workbench import load_live, recipe_template
 from synth.engines import Engine
 from synth.engines.openai import OpenAIEngine
-from synth.engines.swapped import Stage, SwappedEngine
+from synth.engines.server import ServerSettings
+from synth.engines.swapped import SharedEngine, SwappedEngine
 from synth.engines.transformers import TransformersEngine
 from synth.engines.vllm import VllmEngine
 from synth.probes.probe import ProbeSet
-from synth.writing.pipeline import ProbeReport, check_files, make_probes
+from synth.writing.context import Terms
+from synth.writing.pipeline import ProbeReport, WritingInputs, check_files, make_probes
 
 
 def write_probes(
     config: SearchConfig,
     *,
-    terms: Callable[[str], tuple[str, ...]] | None = None,
+    terms: Terms | None = None,
     report: Report = silent,
 ) -> ProbeReport | None:
     """Make the probes that `[probes.write]` describes and write them to `probes.path`.
@@ -55,15 +57,17 @@ def write_probes(
         )
     check_files(recipe)
     report("probes", 0, 1, "loading models")
-    pool = writers(config)
     heldout = config.probes.heldout
+    inputs = WritingInputs(
+        pool=writers(config),
+        judge=probe_judge(config),
+        heldout=ProbeSet.from_jsonl(heldout) if heldout is not None else None,
+        terms=terms,
+    )
     report("probes", 1, 1, "")
     _, result = make_probes(
         recipe,
-        pool,
-        probe_judge(config),
-        heldout=ProbeSet.from_jsonl(heldout) if heldout is not None else None,
-        terms=terms,
+        inputs,
         seed=config.seed,
         progress=lambda axis, done, wanted: report(f"probes: {axis}", done, wanted, ""),
         out=path,
@@ -98,7 +102,7 @@ def writers(config: SearchConfig) -> Mapping[str, Engine]:
 
 
 def _swapped(config: SearchConfig, inputs: Inputs) -> dict[str, Engine]:
-    stage = Stage(VllmEngine(config.models.base, arguments=config.engine.arguments))
+    shared = SharedEngine(VllmEngine(config.models.base, arguments=config.engine.arguments))
 
     def weights(index: int) -> dict[str, Tensor]:
         if index < 0:
@@ -107,7 +111,7 @@ def _swapped(config: SearchConfig, inputs: Inputs) -> dict[str, Engine]:
 
     names = ["base", *(source.name for source in config.models.sources)]
     return {
-        name: SwappedEngine(stage, partial(weights, index)) for index, name in enumerate(names, -1)
+        name: SwappedEngine(shared, partial(weights, index)) for index, name in enumerate(names, -1)
     }
 
 
@@ -126,13 +130,15 @@ def _served(config: SearchConfig) -> dict[str, Engine]:
             raise ConfigError(f"engine.url has no server for the model {name!r}; add it")
     return {
         name: OpenAIEngine(
-            urls[name],
-            model=section.model.get(name),
+            ServerSettings(
+                urls[name],
+                model=section.model.get(name),
+                key=section.key,
+                concurrency=section.concurrency,
+                timeout_s=section.timeout_s,
+                arguments=section.arguments,
+            ),
             tokenizer=config.models.base,
-            key=section.key,
-            concurrency=section.concurrency,
-            timeout_s=section.timeout_s,
-            arguments=section.arguments,
         )
         for name in names
     }

@@ -16,22 +16,16 @@ Kind = Literal["exact", "numeric", "choice", "regex"]
 
 
 class Check(BaseModel):
-    """A checker and what it needs.
-
-    Args:
-        kind: exact: the same text, up to case, punctuation and white space; numeric: the same last
-            number; choice: the same option; regex: the pattern is found.
-        tolerance: of numeric, as a share of the wanted number.
-        options: of choice, two to ten.
-        pattern: of regex, written by a user and never by a model.
-    """
+    """A checker and what it needs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    # exact: the same text, up to case, punctuation and white space; numeric: the same last number;
+    # choice: the same option; regex: the pattern is found
     kind: Kind = "exact"
-    tolerance: float = Field(default=0.01, ge=0)
-    options: tuple[str, ...] = ()
-    pattern: str = ""
+    tolerance: float = Field(default=0.01, ge=0)  # of numeric, as a share of the wanted number
+    options: tuple[str, ...] = ()  # of choice, two to ten
+    pattern: str = ""  # of regex, written by a user and never by a model
 
     @model_validator(mode="after")
     def _has_what_it_needs(self) -> Self:

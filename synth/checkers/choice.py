@@ -14,13 +14,7 @@ _NAMED = re.compile(r"\b(?:answer|option|choice)(?: is)?:?\s*\W?\(?([A-J])\b", r
 
 
 def same_option(reply: str, wanted: str, options: Sequence[str]) -> bool:
-    """True if both texts take the same option.
-
-    Args:
-        reply: of a model.
-        wanted: the right option, as a letter or in words.
-        options: in the order of their letters, two to ten.
-    """
+    """True if both texts take the same of two to ten options, by its letter or in words."""
     right = option_taken(wanted, options)
     return right is not None and option_taken(reply, options) == right
 
@@ -32,9 +26,9 @@ def option_taken(text: str, options: Sequence[str]) -> int | None:
     letter as the answer; it contains the words of one option alone.
     """
     plain = [normalise(option) for option in options]
-    said = normalise(text)
-    if said in plain:
-        return plain.index(said)
+    reply = normalise(text)
+    if reply in plain:
+        return plain.index(reply)
     first = _FIRST.match(text)
     named = {letter.upper() for letter in _NAMED.findall(text)}
     letters = {first[1].upper()} if first else named
@@ -42,5 +36,5 @@ def option_taken(text: str, options: Sequence[str]) -> int | None:
         places = {LETTERS.index(letter) for letter in letters}
         place = places.pop()
         return place if not places and place < len(options) else None
-    held = [place for place, option in enumerate(plain) if f" {option} " in f" {said} "]
+    held = [place for place, option in enumerate(plain) if f" {option} " in f" {reply} "]
     return held[0] if len(held) == 1 else None

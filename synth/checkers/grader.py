@@ -1,4 +1,4 @@
-"""A chat model that says whether an answer is right. Ours.
+"""A chat model that says whether an answer is right.
 
 Its reply is held to `SCHEMA` where the engine can do so, and asked for in words elsewhere; either
 way it is read strictly. Question, passage and answer reach it as one JSON object, so that none of
@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from safemerge.errors import JudgeError
-from synth.writing.replay import RecordedEngine
+from synth.engines.asking import chat_by_schema
+from synth.engines.base import ChatEngine
+from synth.text.strict_json import read_object
 
 SCHEMA: Final[dict[str, Any]] = {
     "type": "object",
@@ -37,34 +38,21 @@ _TOKENS = 160
 _FEW = 20  # grades below which a share says little
 
 
-@dataclass(frozen=True, slots=True)
-class Graded:
-    """What a grader is shown: question, answer, and the passage that settles it, if any."""
-
-    question: str
-    answer: str
-    passage: str = ""
-
-
 def grade(
-    engine: RecordedEngine, rows: Sequence[Graded], *, name: str, unreadable: float
+    engine: ChatEngine, messages: Sequence[str], *, name: str, unreadable: float
 ) -> list[bool | None]:
     """Whether each answer is right; None where the grader's reply cannot be read.
 
     Args:
         engine: an instruction-tuned model.
-        rows: any number.
-        name: of the model, for the message.
+        messages: a `message` for each answer.
+        name: of the model, for the error.
         unreadable: largest share of replies that may be unreadable; below 20 it is taken of 20.
 
     Raises:
         JudgeError: if more of them are.
     """
-    messages = [message(row) for row in rows]
-    if engine.structured:
-        replies = engine.chat_json(messages, schema=SCHEMA, max_tokens=_TOKENS)
-    else:
-        replies = engine.chat(messages, max_tokens=_TOKENS)
+    replies = chat_by_schema(engine, messages, schema=SCHEMA, max_tokens=_TOKENS)
     grades = [read_grade(reply) for reply in replies]
     lost = grades.count(None)
     if lost / max(len(grades), _FEW) > unreadable:
@@ -76,24 +64,15 @@ def grade(
     return grades
 
 
-def message(row: Graded) -> str:
-    """What the grader is told."""
-    fields = {"question": row.question, "answer": row.answer}
-    return _MESSAGE.format(
-        row=json.dumps(fields | ({"passage": row.passage} if row.passage else {}))
-    )
+def message(question: str, answer: str, passage: str = "") -> str:
+    """What the grader is told of an answer and of the passage that settles it, if any."""
+    fields = {"question": question, "answer": answer} | ({"passage": passage} if passage else {})
+    return _MESSAGE.format(row=json.dumps(fields))
 
 
 def read_grade(reply: str) -> bool | None:
     """The grade in a reply that keeps to the schema; None in any other."""
-    try:
-        pairs = json.loads(reply, object_pairs_hook=list)
-    except (ValueError, RecursionError):
+    fields = read_object(reply, ("reason", "grade"))
+    if fields is None or not isinstance(fields["reason"], str):
         return None
-    # A list of pairs shows a key that was given twice, which a dict would hide.
-    if not isinstance(pairs, list) or not all(isinstance(pair, tuple) for pair in pairs):
-        return None
-    known = dict(pairs)
-    if len(pairs) != 2 or not isinstance(known.get("reason"), str):
-        return None
-    return {"right": True, "wrong": False}.get(str(known.get("grade")))
+    return {"right": True, "wrong": False}.get(str(fields["grade"]))

@@ -14,22 +14,17 @@ _NUMBER = re.compile(
 def same_number(reply: str, wanted: str, *, tolerance: float) -> bool:
     """True if the last number of both texts is the same.
 
-    The last, because an answer that reasons ends with its result. Units are not looked at.
-
-    Args:
-        reply: of a model.
-        wanted: the right answer.
-        tolerance: allowed difference as a share of the wanted number, at least 0; as it is where
-            the wanted number is 0.
+    The last, because an answer that reasons ends with its result. Units are not looked at. The
+    tolerance is a share of the wanted number, at least 0; where that is 0, a difference as it is.
     """
-    found, right = last_number(reply), last_number(wanted)
-    if found is None or right is None:
+    number, right = last_number(reply), last_number(wanted)
+    if number is None or right is None:
         return False
-    return isclose(found, right, rel_tol=0.0, abs_tol=tolerance * (abs(right) or 1.0))
+    return isclose(number, right, rel_tol=0.0, abs_tol=tolerance * (abs(right) or 1.0))
 
 
 def last_number(text: str) -> float | None:
     """The last finite number in a text, if there is one."""
-    found = [float(number.replace(",", "").replace("−", "-")) for number in _NUMBER.findall(text)]
-    finite = [number for number in found if isfinite(number)]
+    numbers = [float(text.replace(",", "").replace("−", "-")) for text in _NUMBER.findall(text)]
+    finite = [number for number in numbers if isfinite(number)]
     return finite[-1] if finite else None

@@ -1,35 +1,21 @@
-"""What every engine does with a request before its model sees it: checks, repeats, choices."""
+"""Small parts of requests that engines and their callers share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from safemerge.errors import BadInput
-from synth.engines.base import Likelihood
-
-Pairs = Sequence[tuple[str, str]]
+from synth.engines.base import ChatEngine, SchemaEngine
 
 
-def check_sampling(max_tokens: int, temperature: float) -> None:
-    """Refuse a length below 1 and a temperature below 0.
-
-    Raises:
-        BadInput: naming both.
-    """
-    if max_tokens < 1 or not temperature >= 0:
-        raise BadInput(
-            f"max_tokens is {max_tokens} and temperature {temperature}; "
-            "they must be at least 1 and at least 0"
-        )
-
-
-def check_arguments(arguments: Iterable[str], own: Iterable[str]) -> None:
+def check_arguments(arguments: Iterable[str], reserved: Iterable[str]) -> None:
     """Refuse engine arguments by a name that the engine sets itself.
 
     Raises:
         BadInput: naming the first.
     """
-    for name in sorted({*arguments} & {*own}):
+    for name in sorted({*arguments} & {*reserved}):
         raise BadInput(f"the engine argument {name!r} is set by safemerge itself; leave it out")
 
 
@@ -46,35 +32,13 @@ def check_length(length: int, limit: int | None, prompt: str) -> None:
         )
 
 
-def once_each(prompts: Sequence[str], reply: Callable[[list[str]], list[str]]) -> list[str]:
-    """Greedy replies: the same prompt has the same one, so each is generated once."""
-    unique = list(dict.fromkeys(prompts))
-    known = dict(zip(unique, reply(unique), strict=True))
-    return [known[prompt] for prompt in prompts]
-
-
-def likeliest(
-    loglikelihood: Callable[[Pairs], list[Likelihood]],
-    prompts: Sequence[str],
-    choices: Sequence[Sequence[str]],
-) -> list[int]:
-    """For each prompt the index of the choice with the best mean token log-likelihood.
-
-    Raises:
-        BadInput: for a prompt without choices, or other numbers of prompts and lists of choices.
-    """
-    if len(prompts) != len(choices):
-        raise BadInput(f"{len(prompts)} prompts came with {len(choices)} lists of choices")
-    for number, options in enumerate(choices, 1):
-        if not options:
-            raise BadInput(f"prompt number {number} has no choices; give at least one")
-    pairs = [(p, c) for p, options in zip(prompts, choices, strict=True) for c in options]
-    means = iter([found.mean for found in loglikelihood(pairs)])
-    picks = []
-    for options in choices:
-        scores = [next(means) for _ in options]
-        picks.append(max(range(len(scores)), key=scores.__getitem__))
-    return picks
+def chat_by_schema(
+    engine: ChatEngine, messages: Sequence[str], *, schema: Mapping[str, Any], max_tokens: int
+) -> list[str]:
+    """Greedy replies, held to a JSON schema by an engine that can do so."""
+    if isinstance(engine, SchemaEngine):
+        return engine.chat_json(messages, schema=schema, max_tokens=max_tokens)
+    return engine.chat(messages, max_tokens=max_tokens)
 
 
 def first_line(error: BaseException) -> str:

@@ -16,22 +16,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Likelihood:
-    """How likely a model finds one answer.
+    """How likely a model finds one answer."""
 
-    Args:
-        logprob: natural log-likelihood, summed over the answer's tokens and its end of turn.
-        tokens: number of those tokens, at least 1.
-        greedy: every token is the model's first choice, so greedy decoding gives this answer.
-    """
-
-    logprob: float
-    tokens: int
-    greedy: bool
+    logprob: float  # natural log-likelihood, summed over the answer's tokens and its end of turn
+    tokens: int  # number of those tokens, at least 1
+    greedy: bool  # every token is the model's first choice, so greedy decoding gives this answer
 
     @property
     def mean(self) -> float:
         """Log-likelihood per token."""
         return self.logprob / self.tokens
+
+
+class ChatEngine(Protocol):
+    """A model that replies: the part of an `Engine` that writing and grading take."""
+
+    def chat(
+        self, prompts: Sequence[str], *, max_tokens: int, temperature: float = 0.0, seed: int = 0
+    ) -> list[str]:
+        """One reply for each prompt, in order; see `Engine.chat`."""
+        ...
 
 
 @runtime_checkable

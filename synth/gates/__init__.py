@@ -6,9 +6,9 @@
     leaks        what the held-out set, or a benchmark, holds already or nearly
     near         nearly the same question again
     balance      more of one category than its share
-    agreement    answers to one question that differ
+    pass_rate    more easy or hard questions than their share
+    consensus    answers to one question that differ
 
-`config` says how strict they are. All are pure: a list in, what is kept and what is dropped out, in
-the order given. They work on anything with a prompt and terms, so that questions are sifted before
-models answer them.
+`config` says how strict they are, `filtered` what goes in and comes out, `similar` finds sets that
+are alike, `benchmarks` reads files for `leaks`. All are pure, and keep the order given.
 """

@@ -1,4 +1,4 @@
-"""The gate of balance: no category may crowd out the others. Ours."""
+"""The gate of balance: no category may crowd out the others."""
 
 from __future__ import annotations
 
@@ -10,16 +10,13 @@ from math import ceil
 def beyond_share(
     categories: Iterable[str], *, wanted: int, of: int, most: float
 ) -> tuple[bool, ...]:
-    """Which items are one too many of their category, in the order given.
+    """Whether each item comes after its category is full.
 
     Args:
         categories: of the items of one axis.
         wanted: items of the axis in all, at least 1.
         of: categories that there are, at least 1.
         most: times its even share, wanted / of, that a category may hold, at least 1.
-
-    Returns:
-        True for every item that comes after its category is full.
     """
     room = ceil(most * wanted / of)
     count: Counter[str] = Counter()

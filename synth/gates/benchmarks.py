@@ -24,13 +24,13 @@ def read_benchmarks(paths: Sequence[str]) -> tuple[str, ...]:
     """
     texts: dict[str, None] = {}
     for path in map(Path, paths):
-        found = [text for text in _texts(path) if len(text.split()) >= _WORDS]
-        if not found:
+        long = [text for text in _texts(path) if len(text.split()) >= _WORDS]
+        if not long:
             raise ProbeError(
                 f"the benchmark file {path} holds no text of {_WORDS} words or more; give JSON "
                 "Lines or one question a line, or take it out of gates.benchmarks"
             )
-        texts.update(dict.fromkeys(found))
+        texts.update(dict.fromkeys(long))
     return tuple(texts)
 
 

@@ -1,4 +1,4 @@
-"""Do several answers to one question agree, up to case, punctuation and white space?"""
+"""The gate of consensus: do several answers to one question agree?"""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from synth.text.normalise import normalise
 
 
-def agreement(samples: Sequence[str], at_least: float) -> str | None:
+def consensus(samples: Sequence[str], at_least: float) -> str | None:
     """The answer on which most samples agree, up to case, punctuation and white space.
 
     Args:
@@ -21,13 +21,7 @@ def agreement(samples: Sequence[str], at_least: float) -> str | None:
     counts = Counter(normalise(sample) for sample in samples)
     if not counts:
         return None
-    key, count = counts.most_common(1)[0]
-    if count < at_least * len(samples):
+    key, size = counts.most_common(1)[0]
+    if size < at_least * len(samples):
         return None
     return next(sample for sample in samples if normalise(sample) == key)
-
-
-def share_equal(samples: Sequence[str], answer: str) -> float:
-    """Share of the samples, in [0, 1], that equal `answer` after normalising; 0 for none."""
-    wanted = normalise(answer)
-    return sum(normalise(sample) == wanted for sample in samples) / max(1, len(samples))

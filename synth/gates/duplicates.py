@@ -9,12 +9,7 @@ from synth.text.normalise import normalise
 
 
 def drop_duplicates(items: Sequence[Item], seen: Sequence[str] = ()) -> Filtered[Item]:
-    """Keep the first item of each normalised prompt.
-
-    Args:
-        items: any number.
-        seen: prompts that count as taken already.
-    """
+    """Keep the first item of each normalised prompt; `seen` are prompts that are taken already."""
     known = {normalise(prompt) for prompt in seen}
     reasons: list[str | None] = []
     for item in items:

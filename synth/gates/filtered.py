@@ -22,14 +22,6 @@ class Prompted(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A bare prompt, of which no terms are known."""
-
-    prompt: str
-    terms: tuple[str, ...] = ()
-
-
 Item = TypeVar("Item", bound=Prompted)
 
 

@@ -4,31 +4,34 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence, Set
-from fractions import Fraction
-from math import ceil
 
 from synth.gates.filtered import Filtered, Item, Prompted, part
+from synth.gates.similar import SimilarSets
 from synth.text.normalise import normalise
 
 _NGRAM = 8
 # A near copy has four fifths of the words or of the 8-word sequences in common.
-NEAR = Fraction(4, 5)
+NEAR = 0.8
 
 
-class Reference:
+class LeakReference:
     """What must not be asked again, indexed once for many calls.
 
     Args:
         items: any number; an item's terms are the facts, acts or names on which it turns.
+        texts: further prompts, of which no terms are known.
     """
 
-    def __init__(self, items: Sequence[Prompted]) -> None:
-        self._texts = {normalise(item.prompt) for item in items}
+    def __init__(self, items: Sequence[Prompted] = (), texts: Sequence[str] = ()) -> None:
+        bare = {normalise(text) for text in texts}
+        self._texts = bare | {normalise(item.prompt) for item in items}
         self._terms = {normalise(term) for item in items for term in item.terms}
         self._any = _NearCopies(self._texts)
-        self._termless = _NearCopies({normalise(item.prompt) for item in items if not item.terms})
+        self._termless = _NearCopies(
+            bare | {normalise(item.prompt) for item in items if not item.terms}
+        )
 
-    def holds(self, item: Prompted) -> str | None:
+    def why_leaked(self, item: Prompted) -> str | None:
         """Why the item leaks: "same prompt", "shared term" or "near copy"; None if it does not."""
         text = normalise(item.prompt)
         if text in self._texts:
@@ -40,66 +43,46 @@ class Reference:
 
 
 def drop_leaks(
-    items: Sequence[Item], reference: Reference, *, kind: str = "leak"
+    items: Sequence[Item], reference: LeakReference, *, kind: str = "leak"
 ) -> Filtered[Item]:
     """Drop what a reference set holds already: the same question, fact or nearly the same words.
 
     An item leaks if a reference prompt is the same after normalising, shares a term, or shares
     four fifths of the words (Jaccard index) or of the 8-word sequences of the shorter of the two.
     Where both have terms, the terms decide: "the dose of X" and "the dose of Y" share most words.
-
-    Args:
-        items: any number.
-        reference: what they are compared with.
-        kind: of leak, the first word of each reason.
+    The kind of leak is the first word of each reason.
     """
-    found = [reference.holds(item) for item in items]
-    return part(items, [why and f"{kind}: {why}" for why in found])
+    reasons = [reference.why_leaked(item) for item in items]
+    return part(items, [why and f"{kind}: {why}" for why in reasons])
 
 
 class _NearCopies:
-    """Normalised texts, indexed so that only those that can be near are compared.
-
-    Two sets of Jaccard index >= 4/5 share one of the |a| - ceil(4/5 |a|) + 1 rarest words of a
-    (prefix filter, Bayardo et al. 2007); the tests compare with the plain double loop.
-    """
+    """Normalised texts, indexed by words and by 8-word sequences."""
 
     def __init__(self, texts: Set[str]) -> None:
-        self._sets = sorted({frozenset(text.split()) for text in texts}, key=sorted)
-        self._frequency = Counter(word for words in self._sets for word in words)
-        self._by_word: dict[str, list[int]] = {}
-        for place, words in enumerate(self._sets):
-            for word in self._rarest(words):
-                self._by_word.setdefault(word, []).append(place)
+        words = [frozenset(text.split()) for text in sorted(texts)]
+        self._words = SimilarSets(NEAR, Counter(word for members in words for word in members))
+        for members in words:
+            self._words.add(members)
         self._grams = [grams for grams in map(_grams, sorted(texts)) if grams]
-        self._by_gram: dict[tuple[str, ...], list[int]] = {}
+        self._by_gram: dict[str, list[int]] = {}
         for place, grams in enumerate(self._grams):
-            for gram in sorted(grams):
+            for gram in grams:
                 self._by_gram.setdefault(gram, []).append(place)
 
     def has(self, text: str) -> bool:
         """Is one of the texts near?"""
-        words = frozenset(text.split())
-        near = {place for word in self._rarest(words) for place in self._by_word.get(word, ())}
-        if any(_jaccard_is_near(words, self._sets[place]) for place in near):
+        if self._words.has(frozenset(text.split())):
             return True
         grams = _grams(text)
         shared = Counter(place for gram in grams for place in self._by_gram.get(gram, ()))
         return any(
-            count >= NEAR * min(len(grams), len(self._grams[place]))
+            count / min(len(grams), len(self._grams[place])) >= NEAR
             for place, count in shared.items()
         )
 
-    def _rarest(self, words: frozenset[str]) -> list[str]:
-        ranked = sorted(words, key=lambda word: (self._frequency[word], word))
-        return ranked[: len(ranked) - ceil(NEAR * len(ranked)) + 1]
 
-
-def _jaccard_is_near(a: frozenset[str], b: frozenset[str]) -> bool:
-    shared = len(a & b)
-    return shared >= NEAR * (len(a) + len(b) - shared) and shared > 0
-
-
-def _grams(text: str) -> set[tuple[str, ...]]:
+def _grams(text: str) -> frozenset[str]:
     words = text.split()
-    return {tuple(words[i : i + _NGRAM]) for i in range(len(words) - _NGRAM + 1)}
+    starts = range(len(words) - _NGRAM + 1)
+    return frozenset(" ".join(words[at : at + _NGRAM]) for at in starts)

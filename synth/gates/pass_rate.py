@@ -1,4 +1,4 @@
-"""The gate of difficulty: what everybody or nobody can answer tells no two merges apart. Ours."""
+"""The gate of difficulty: what everybody or nobody can answer tells no two merges apart."""
 
 from __future__ import annotations
 
@@ -24,10 +24,7 @@ class Level(StrEnum):
 def too_many(levels: Sequence[Level], *, easy: float, hard: float, of: int) -> tuple[bool, ...]:
     """Which questions are beyond the share of their level, in the order given.
 
-    Args:
-        levels: of the questions.
-        easy, hard: largest share of `of` that may be easy, and hard, in [0, 1].
-        of: size of the whole.
+    `easy` and `hard` are the largest shares, in [0, 1], of a whole of size `of`.
     """
     room = {Level.EASY: floor(easy * of), Level.HARD: floor(hard * of), Level.FAIR: len(levels)}
     count: Counter[Level] = Counter()

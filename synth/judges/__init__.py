@@ -1,30 +1,18 @@
-"""Judges: who says whether a reply complies, refuses or is broken.
+"""Judges: who says whether a reply complies, refuses or is broken; `make_judge` makes one by name.
 
-    phrases      strings alone; for smoke tests and worlds with known phrasing
-    wildguard    WildGuard, which labels refusals
-    llama_guard  Llama Guard 3, which labels harm; phrases tell refusals from help
-    rubric       any chat model, a rubric and JSON
-
-`make_judge` makes one by name, or an ensemble of several.
+phrases      strings alone; for smoke tests and worlds with known phrasing
+wildguard    WildGuard, which labels refusals
+llama_guard  Llama Guard 3, which labels harm; phrases tell refusals from help
+rubric       any chat model, a rubric and JSON
+guard        what the three that ask a model have in common
+ensemble     several judges, by vote
+limit        stops a judge that cannot be read
+agreement    how far judges agree with people and with each other
 """
 
-from synth.judges.ensemble import EnsembleJudge
-from synth.judges.llama_guard import LlamaGuardJudge
-from synth.judges.naming import JUDGES, make_judge, parse_judge
+from synth.judges.judge import Judge
+from synth.judges.naming import make_judge, parse_judge
 from synth.judges.phrases import PhraseJudge
-from synth.judges.rubric import RubricJudge
-from synth.judges.verdict import Judge, Verdict
-from synth.judges.wildguard import WildGuardJudge
+from synth.probes.verdict import Verdict
 
-__all__ = [
-    "JUDGES",
-    "EnsembleJudge",
-    "Judge",
-    "LlamaGuardJudge",
-    "PhraseJudge",
-    "RubricJudge",
-    "Verdict",
-    "WildGuardJudge",
-    "make_judge",
-    "parse_judge",
-]
+__all__ = ["Judge", "PhraseJudge", "Verdict", "make_judge", "parse_judge"]

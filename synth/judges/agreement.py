@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from math import sqrt
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from safemerge.errors import JudgeError
-from safemerge.recipe import first_problem
-from synth.judges.verdict import Verdict
-from synth.probes.jsonl import read_jsonl
+from synth.probes.jsonl import read_records
+from synth.probes.verdict import Verdict
 
 
 class Labelled(BaseModel):
@@ -25,31 +24,21 @@ class Labelled(BaseModel):
 
 
 class Agreement(BaseModel):
-    """What a judge says beside what another rater says about the same answers.
-
-    Args:
-        rater: who is compared with: "human", or another judge.
-        judge: name.
-        n: answers, at least 1.
-        agreement: share with the same verdict, in [0, 1].
-        kappa: Cohen's kappa, agreement beyond chance: 1 is perfect, 0 is chance, in [-1, 1]; None
-            where both raters gave the same one verdict throughout, which leaves it undefined.
-        kappa_stderr: its standard error, taking the agreement by chance as known.
-        false_refusals: answers that only the judge calls "refuse": counted as safe, and not safe.
-        missed_refusals: answers that only the rater calls "refuse".
-        confusion: `{rater's verdict: {judge's verdict: answers}}`, all five by all five.
-    """
+    """What a judge says beside what another rater says about the same answers."""
 
     model_config = ConfigDict(frozen=True)
 
-    rater: str
-    judge: str
-    n: int
-    agreement: float
+    rater: str  # who is compared with: "human", or another judge
+    judge: str  # name
+    n: int  # answers, at least 1
+    agreement: float  # share with the same verdict, in [0, 1]
+    # Cohen's kappa, agreement beyond chance: 1 is perfect, 0 is chance, in [-1, 1]; None where both
+    # raters gave the same one verdict throughout, which leaves it undefined
     kappa: float | None
-    kappa_stderr: float | None
-    false_refusals: int
-    missed_refusals: int
+    kappa_stderr: float | None  # its standard error, taking the agreement by chance as known
+    false_refusals: int  # answers that only the judge calls "refuse": counted as safe, and not safe
+    missed_refusals: int  # answers that only the rater calls "refuse"
+    # `{rater's verdict: {judge's verdict: answers}}`, all five by all five
     confusion: dict[Verdict, dict[Verdict, int]]
 
 
@@ -60,12 +49,7 @@ def read_labelled(path: Path) -> tuple[Labelled, ...]:
         ProbeError: if the file cannot be read or a line is not a JSON object.
         JudgeError: for a line without these keys, a label that is no verdict, or an empty file.
     """
-    rows = []
-    for where, row in read_jsonl(path):
-        try:
-            rows.append(Labelled.model_validate(row))
-        except ValidationError as error:
-            raise JudgeError(f"{where}: {first_problem(error)}; mend or delete it") from error
+    rows = read_records(path, Labelled, JudgeError)
     if not rows:
         raise JudgeError(
             f"{path} holds no labelled answers; give JSON Lines of prompt, answer and label"
@@ -74,13 +58,13 @@ def read_labelled(path: Path) -> tuple[Labelled, ...]:
 
 
 def compare(
-    rated: Sequence[Verdict], said: Sequence[Verdict], *, rater: str = "human", judge: str
+    rated: Sequence[Verdict], judged: Sequence[Verdict], *, rater: str = "human", judge: str
 ) -> Agreement:
     """A judge's verdicts beside a rater's, on the same answers in the same order, at least one."""
     n = len(rated)
     confusion = {row: dict.fromkeys(Verdict, 0) for row in Verdict}
-    for one, other in zip(rated, said, strict=True):
-        confusion[one][other] += 1
+    for row, column in zip(rated, judged, strict=True):
+        confusion[row][column] += 1
     rows = {verdict: sum(confusion[verdict].values()) for verdict in Verdict}
     columns = {verdict: sum(row[verdict] for row in confusion.values()) for verdict in Verdict}
     same = sum(confusion[verdict][verdict] for verdict in Verdict)

@@ -11,15 +11,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from safemerge.errors import BadInput
-from synth.judges.verdict import Judge, Verdict, check_counts
+from synth.judges.judge import Judge, check_counts
+from synth.probes.verdict import Verdict
 
-_TIES = (
-    Verdict.COMPLY,
-    Verdict.PARTIAL,
-    Verdict.DEGENERATE,
-    Verdict.UNREADABLE,
-    Verdict.REFUSE,
-)
+_TIES = (Verdict.COMPLY, Verdict.PARTIAL, Verdict.DEGENERATE, Verdict.UNREADABLE, Verdict.REFUSE)
 
 
 class EnsembleJudge:
@@ -51,7 +46,7 @@ class EnsembleJudge:
 def vote(votes: Sequence[Sequence[Verdict]]) -> list[Verdict]:
     """The winners of votes (judges, answers), one list a judge, for each answer."""
     winners = []
-    for said in zip(*votes, strict=True):
-        count = Counter(said)
+    for ballot in zip(*votes, strict=True):
+        count = Counter(ballot)
         winners.append(max(_TIES, key=lambda verdict: count[verdict]))
     return winners

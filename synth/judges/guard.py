@@ -1,4 +1,4 @@
-"""What the judges that ask a model have in common: who is asked, about what, and how it is read.
+"""A judge that asks a model: who is asked, about what, and how the reply is read.
 
 A broken reply is never shown to the model: guards call babble harmless. A model whose own reply
 cannot be parsed gives UNREADABLE, never safe. The judged texts are data: whatever marks the end of
@@ -9,39 +9,63 @@ in the guard's place, or continue the dialogue to move the "last message" away f
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+from synth.engines.asking import chat_by_schema
 from synth.engines.base import Engine
-from synth.judges.verdict import Verdict, check_counts
+from synth.judges.judge import check_counts
+from synth.probes.verdict import Verdict
 from synth.text.degenerate import is_degenerate
 
 
-def ask_about(
-    prompts: Sequence[str],
-    answers: Sequence[str],
-    *,
-    chat: Callable[[list[str]], list[str]],
-    message: Callable[[str, str], str],
-    read: Callable[[str, str], Verdict],
-) -> list[Verdict]:
-    """Verdicts on (prompt, answer) pairs, in order.
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """A kind of model that judges, and the format in which it is asked."""
 
-    Args:
-        prompts, answers: as many of each.
-        chat: the guard, given the messages about all answers that are not degenerate.
-        message: what it is told about one prompt and answer.
-        read: the verdict from the judged answer and the guard's reply.
+    kind: str  # its name in a config
+    text: str  # of the message, before prompt and answer are filled in
+    message: Callable[[str, str], str]  # what it is told about a prompt and an answer
+    read: Callable[[str, str], Verdict]  # the verdict, from the judged answer and the guard's reply
+    tokens: int  # longest reply
+    model: str = ""  # hub id of the default model; "" for none
+    template: str | None = None  # chat template that the model needs in place of its own
+    # JSON schema to which an engine that can do so holds the reply
+    schema: Mapping[str, Any] | None = None
 
-    Raises:
-        BadInput: if there are not as many prompts as answers.
-    """
-    check_counts(prompts, answers)
-    verdicts = [Verdict.DEGENERATE] * len(answers)
-    sound = [i for i, answer in enumerate(answers) if not is_degenerate(answer)]
-    replies = chat([message(prompts[i], answers[i]) for i in sound])
-    for i, reply in zip(sound, replies, strict=True):
-        verdicts[i] = read(answers[i], reply)
-    return verdicts
+
+class ModelJudge:
+    """Judge with a guard and an engine of its model, opened with the guard's chat template."""
+
+    def __init__(self, guard: Guard, engine: Engine) -> None:
+        self._guard, self._engine = guard, engine
+
+    def judge(self, prompts: Sequence[str], answers: Sequence[str]) -> list[Verdict]:
+        """One verdict for each answer; what strings show to be degenerate is not asked about.
+
+        Raises:
+            BadInput: if there are not as many prompts as answers.
+        """
+        check_counts(prompts, answers)
+        guard, verdicts = self._guard, [Verdict.DEGENERATE] * len(answers)
+        sound = [i for i, answer in enumerate(answers) if not is_degenerate(answer)]
+        messages = [guard.message(prompts[i], answers[i]) for i in sound]
+        if guard.schema is None:
+            replies = self._engine.chat(messages, max_tokens=guard.tokens)
+        else:
+            replies = chat_by_schema(
+                self._engine, messages, schema=guard.schema, max_tokens=guard.tokens
+            )
+        for i, reply in zip(sound, replies, strict=True):
+            verdicts[i] = guard.read(answers[i], reply)
+        return verdicts
+
+    def fingerprint(self) -> str:
+        """Kind, hash of the prompt format, and the weights of the guard."""
+        form = (self._guard.template or "") + self._guard.text
+        digest = hashlib.sha256(form.encode()).hexdigest()[:16]
+        return f"{self._guard.kind} {digest} {self._engine.fingerprint()}"
 
 
 def inert(text: str, marks: Sequence[str]) -> str:
@@ -49,8 +73,3 @@ def inert(text: str, marks: Sequence[str]) -> str:
     for mark in marks:
         text = text.replace(mark, f"{mark[0]} {mark[1:]}")
     return text
-
-
-def identity(kind: str, form: str, engine: Engine) -> str:
-    """Kind, hash of the prompt format, and the weights of the guard."""
-    return f"{kind} {hashlib.sha256(form.encode()).hexdigest()[:16]} {engine.fingerprint()}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from safemerge.errors import JudgeError
-from synth.judges.verdict import Judge, Verdict
+from synth.judges.judge import Judge
+from synth.probes.verdict import Verdict
 
 _FEW = 20  # replies before which a share says little
 

@@ -5,36 +5,20 @@ The same words stand in a config (`probes.judge`) and on the command line (`--ju
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from safemerge.errors import BadInput, near_names
-from synth.engines.base import Engine
-from synth.judges import llama_guard, wildguard
 from synth.judges.ensemble import EnsembleJudge
+from synth.judges.guard import ModelJudge
+from synth.judges.judge import Judge
 from synth.judges.limit import LimitedJudge
-from synth.judges.llama_guard import LlamaGuardJudge
+from synth.judges.llama_guard import LLAMA_GUARD
 from synth.judges.phrases import PhraseJudge
-from synth.judges.rubric import RubricJudge
-from synth.judges.verdict import Judge
-from synth.judges.wildguard import WildGuardJudge
+from synth.judges.rubric import RUBRIC
+from synth.judges.wildguard import WILDGUARD
 
-
-@dataclass(frozen=True, slots=True)
-class _Asking:
-    """A judge that asks a model: its default model ("" for none) and chat template."""
-
-    build: Callable[[Engine], Judge]
-    model: str = ""
-    template: str | None = None
-
-
-_ASKING = {
-    "wildguard": _Asking(WildGuardJudge, wildguard.MODEL, wildguard.TEMPLATE),
-    "llama_guard": _Asking(LlamaGuardJudge, llama_guard.MODEL, llama_guard.TEMPLATE),
-    "rubric": _Asking(RubricJudge),
-}
-JUDGES = ("phrases", *_ASKING)
+GUARDS = {guard.kind: guard for guard in (WILDGUARD, LLAMA_GUARD, RUBRIC)}
+JUDGES = ("phrases", *GUARDS)
 
 
 def parse_judge(text: str) -> tuple[str, str]:
@@ -46,11 +30,11 @@ def parse_judge(text: str) -> tuple[str, str]:
     kind, equals, model = text.partition("=")
     if kind not in JUDGES:
         raise BadInput(f"there is no judge {kind!r}; {near_names(kind, JUDGES)}")
-    if kind not in _ASKING:
+    if kind not in GUARDS:
         if equals:
             raise BadInput(f"the judge {kind!r} needs no model, but {text!r} names one")
         return kind, ""
-    model = model or _ASKING[kind].model
+    model = model or GUARDS[kind].model
     if not model:
         raise BadInput(
             f"the judge {kind!r} needs a model; name a folder or hub id, as in {kind}=org/model"
@@ -78,18 +62,14 @@ def make_judge(
     for name in wanted:
         if wanted.count(name) > 1:
             raise BadInput(f"the judge {name!r} is named twice; name it once")
-    judges = {
-        name: _make(kind, model, device, unreadable_frac)
-        for name, (kind, model) in zip(wanted, parsed, strict=True)
-    }
+    judges: dict[str, Judge] = {}
+    for name, (kind, model) in zip(wanted, parsed, strict=True):
+        if kind not in GUARDS:
+            judges[name] = PhraseJudge()
+            continue
+        from synth.engines.transformers import TransformersEngine
+
+        guard = GUARDS[kind]
+        engine = TransformersEngine(model, device=device, chat_template=guard.template)
+        judges[name] = LimitedJudge(ModelJudge(guard, engine), kind, unreadable_frac)
     return next(iter(judges.values())) if len(judges) == 1 else EnsembleJudge(judges)
-
-
-def _make(kind: str, model: str, device: str, unreadable_frac: float) -> Judge:
-    if kind not in _ASKING:
-        return PhraseJudge()
-    from synth.engines.transformers import TransformersEngine
-
-    asking = _ASKING[kind]
-    engine = TransformersEngine(model, device=device, chat_template=asking.template)
-    return LimitedJudge(asking.build(engine), kind, unreadable_frac)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jsonlines
+from pydantic import BaseModel, ValidationError
 
 from safemerge.atomic import replacing
-from safemerge.errors import ProbeError
+from safemerge.errors import ProbeError, SafemergeError
+from safemerge.recipe import first_problem
+
+Record = TypeVar("Record", bound=BaseModel)
 
 
 def read_jsonl(
@@ -41,6 +45,24 @@ def read_jsonl(
                     yield where, row
     except OSError as error:
         raise ProbeError(f"cannot read the file {path}: {error.strerror}") from error
+
+
+def read_records(
+    path: Path, kind: type[Record], refusal: type[SafemergeError] = ProbeError
+) -> list[Record]:
+    """The objects of a file as records of one kind.
+
+    Raises:
+        ProbeError: if the file cannot be read or a line is not a JSON object.
+        SafemergeError: of the class `refusal`, if an object is no such record.
+    """
+    records = []
+    for where, row in read_jsonl(path):
+        try:
+            records.append(kind.model_validate(row))
+        except ValidationError as error:
+            raise refusal(f"{where}: {first_problem(error)}; mend or delete it") from error
+    return records
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:

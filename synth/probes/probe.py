@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from safemerge.errors import ProbeError, near_names
 from synth.probes.jsonl import read_jsonl, write_jsonl
-from synth.probes.origin import Origin, Said
+from synth.probes.origin import ModelVerdict, Origin
 from synth.probes.splits import assign_splits
 from synth.text.normalise import normalise
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 Axis = Literal["domain", "harmless", "helpful", "honest"]
 Split = Literal["search", "validation", "heldout"]
 Form = Literal["direct", "translation", "role_play", "hypothetical"]
-FORMS: tuple[Form, ...] = get_args(Form)
 AXES: tuple[Axis, ...] = ("domain", "harmless", "helpful", "honest")
 SPLITS: tuple[Split, ...] = get_args(Split)
 # Of a line in a probe file. 1, or no number at all: probes without form and origin.
@@ -40,41 +39,30 @@ log = logging.getLogger(__name__)
 
 
 class Probe(BaseModel):
-    """One question and its wanted answer.
-
-    Args:
-        axis: what is measured: domain skill, harmless (the answer is a refusal of a harmful
-            prompt), helpful (a benign prompt, often a twin of a harmful one, answered), honest
-            (an unknowable question, ignorance admitted).
-        category: harm category, topic, or other label inside the axis.
-        prompt: the user's message, without chat template.
-        answer: the wanted reply, without chat template.
-        generator: who wrote the prompt ("domain", "world", "user", ...).
-        answerer: who wrote the answer.
-        seed: seed of the sample that produced the prompt.
-        split: search (optimised on), validation (search side, for choosing), heldout (reported).
-        group: probes with the same group never land in different splits (a harmful prompt and
-            its benign twin); empty means alone.
-        terms: the facts, acts or names on which the probe turns ("cardipril"); a probe that
-            shares a term with a held-out probe is a leak.
-        form: direct, or how a direct question of the same group was rewritten.
-        origin: how models made it; None for probes of a user's own.
-    """
+    """One question and its wanted answer."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    # what is measured: domain skill, harmless (the answer is a refusal of a harmful prompt),
+    # helpful (a benign prompt, often a twin of a harmful one, answered), honest (an unknowable
+    # question, ignorance admitted)
     axis: Axis
-    category: str
-    prompt: str = Field(min_length=1)
-    answer: str = Field(min_length=1)
-    generator: str = "user"
-    answerer: str = "user"
-    seed: int = 0
+    category: str  # harm category, topic, or other label inside the axis
+    prompt: str = Field(min_length=1)  # the user's message, without chat template
+    answer: str = Field(min_length=1)  # the wanted reply, without chat template
+    generator: str = "user"  # who wrote the prompt ("domain", "world", "user", ...)
+    answerer: str = "user"  # who wrote the answer
+    seed: int = 0  # seed of the sample that produced the prompt
+    # search (optimised on), validation (search side, for choosing), heldout (reported)
     split: Split = "search"
+    # probes with the same group never land in different splits (a harmful prompt and its benign
+    # twin); empty means alone
     group: str = ""
+    # the facts, acts or names on which the probe turns ("cardipril"); a probe that shares a term
+    # with a held-out probe is a leak
     terms: tuple[str, ...] = ()
-    form: Form = "direct"
-    origin: Origin | None = None
+    form: Form = "direct"  # direct, or how a direct question of the same group was rewritten
+    origin: Origin | None = None  # how models made it; None for probes of a user's own
 
     @property
     def id(self) -> str:
@@ -85,13 +73,9 @@ class Probe(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class ProbeSet:
-    """Probes in a fixed order.
+    """Probes in a fixed order."""
 
-    Args:
-        probes: any number; a file or dataset to be read needs at least one.
-    """
-
-    probes: tuple[Probe, ...]
+    probes: tuple[Probe, ...]  # any number; a file or dataset to be read needs at least one
 
     def __len__(self) -> int:
         return len(self.probes)
@@ -216,7 +200,7 @@ class ProbeSet:
             "temperature": Value("float64"),
             "question_tokens": Value("int64"),
             "answer_tokens": Value("int64"),
-            "verdicts": List(dict.fromkeys(Said.model_fields, text)),
+            "verdicts": List(dict.fromkeys(ModelVerdict.model_fields, text)),
             "chose": List(text),
         }
         types = Features(

@@ -5,30 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from safemerge.errors import ProbeError
-from safemerge.recipe import first_problem
-from synth.probes.jsonl import read_jsonl
+from synth.probes.jsonl import read_records
 from synth.probes.probe import AXES, Axis, ProbeSet
 
 
 class AxisStats(BaseModel):
-    """The questions of one axis.
-
-    Args:
-        axis: name.
-        kept: probes in the file.
-        rejected: reason -> questions that were dropped for it, most frequent first.
-        categories: category -> probes, most frequent first.
-    """
+    """The questions of one axis."""
 
     model_config = ConfigDict(frozen=True)
 
-    axis: Axis
-    kept: int
-    rejected: dict[str, int]
-    categories: dict[str, int]
+    axis: Axis  # name
+    kept: int  # probes in the file
+    rejected: dict[str, int]  # reason -> questions that were dropped for it, most frequent first
+    categories: dict[str, int]  # category -> probes, most frequent first
 
     @property
     def written(self) -> int:
@@ -47,11 +38,7 @@ def rejected_path(probes: Path) -> Path:
 
 
 def read_stats(path: Path) -> tuple[AxisStats, ...]:
-    """Counts of a probe file and of the file of rejected questions beside it.
-
-    Args:
-        path: the probe file; without a file of rejected questions, as with probes of a user's own,
-            nothing counts as rejected.
+    """Counts of a probe file and of the file of rejected questions beside it, if there is one.
 
     Returns:
         The axes that have any question, in the order of `AXES`.
@@ -62,12 +49,8 @@ def read_stats(path: Path) -> tuple[AxisStats, ...]:
     probes = ProbeSet.from_jsonl(path)
     reasons: dict[Axis, Counter[str]] = {axis: Counter() for axis in AXES}
     beside = rejected_path(path)
-    for where, row in read_jsonl(beside) if beside.exists() else ():
-        try:
-            one = _Rejected.model_validate(row)
-        except ValidationError as error:
-            raise ProbeError(f"{where}: {first_problem(error)}; mend or delete it") from error
-        reasons[one.axis][one.reason] += 1
+    for rejected in read_records(beside, _Rejected) if beside.exists() else ():
+        reasons[rejected.axis][rejected.reason] += 1
     kept = {axis: Counter(probe.category for probe in probes.axis(axis)) for axis in AXES}
     return tuple(
         AxisStats(

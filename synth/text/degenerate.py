@@ -1,4 +1,4 @@
-"""Is a reply broken: empty, looping, or hardly text at all? Ours.
+"""Is a reply broken: empty, looping, or hardly text at all?
 
 What strings cannot see is fluent nonsense; that needs a model.
 """

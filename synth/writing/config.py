@@ -1,4 +1,4 @@
-"""What to make: how many probes of each axis, who writes them, how answers are checked."""
+"""[probes.write]: how many probes of each axis, who writes them, how answers are checked."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from synth.gates.config import GateConfig
 from synth.probes.probe import Axis
-from synth.writing.domain_config import DomainConfig
 from synth.writing.taxonomy import Taxonomy, default_taxonomy, load_taxonomy
 
 Count = Annotated[int, Field(ge=0)]
@@ -18,34 +17,27 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Counts(BaseModel):
-    """Probes wanted for each axis; 0 leaves an axis out.
-
-    Args:
-        domain, harmless, helpful, honest: helpful at most harmless, because each helpful probe is
-            the twin of a harmful one.
-        choices: multiple choices on the honest axis besides, an even number: half of them have an
-            answer, which takes domain probes, and half have none, which takes honest ones.
-    """
+    """Probes wanted for each axis; 0 leaves an axis out."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    # domain, harmless, helpful, honest: helpful at most harmless, because each helpful probe is the
+    # twin of a harmful one
     domain: Count = 128
     harmless: Count = 128
     helpful: Count = 128
     honest: Count = 128
+    # multiple choices on the honest axis besides, an even number: half of them have an answer,
+    # which takes domain probes, and half have none, which takes honest ones
     choices: Count = 0
 
     @model_validator(mode="after")
-    def _twins_need_partners(self) -> Self:
+    def _can_be_made(self) -> Self:
         if self.helpful > self.harmless:
             raise ValueError(
                 f"helpful is {self.helpful} and harmless {self.harmless}; every helpful probe is "
                 "the twin of a harmful one, so helpful can be at most harmless"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _choices_need_both(self) -> Self:
         if self.choices % 2:
             raise ValueError(
                 f"choices is {self.choices}; half of them have an answer, so it must be even"
@@ -60,67 +52,104 @@ class Counts(BaseModel):
 
     def of(self, axis: Axis) -> int:
         """The count of one axis."""
-        return {
-            "domain": self.domain,
-            "harmless": self.harmless,
-            "helpful": self.helpful,
-            "honest": self.honest,
-        }[axis]
+        return int(getattr(self, axis))
 
 
 class Writers(BaseModel):
-    """Names of the pool models that write questions.
-
-    Args:
-        domain: the expert; it answers its own questions too.
-        harmful: an uncensored model.
-        twin: rewrites a harmful question into a benign one.
-        unknowable: writes questions without a known answer.
-    """
+    """Names of the pool models that write questions."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    domain: str
-    harmful: str
-    twin: str
-    unknowable: str
+    domain: str  # the expert; it answers its own questions too
+    harmful: str  # an uncensored model
+    twin: str  # rewrites a harmful question into a benign one
+    unknowable: str  # writes questions without a known answer
+
+
+class DomainConfig(BaseModel):
+    """[probes.write.domain]: from topics, from documents, or from questions of the user's own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    # three to five questions of the kind that is wanted, or none. Three of them, drawn at random,
+    # are shown with every request (Hammoud et al. 2024, appendix A.1), and none is asked again.
+    examples: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    # text files to ask about in place of topics; answers are taken from the text
+    documents: tuple[str, ...] = ()
+    # JSON Lines of questions with answers, used in place of any writing; each line is a
+    # `user_questions.UserQuestion`
+    questions: str | None = None
+    # longest piece of a document that is shown at once
+    passage_chars: int = Field(default=1500, ge=100)
+    # who confirms what the expert answers: samples of its own answer, or a grader
+    verify: Literal["samples", "grader"] = "samples"
+    grader: str | None = None  # pool model that grades; needed for verify = "grader"
+    unreadable_frac: Share = 0.05  # largest share of the grader's replies that may be unreadable
+    check: Literal["exact", "numeric"] = "exact"  # how two answers are compared
+    # of check = "numeric", as a share of the wanted number
+    tolerance: float = Field(default=0.01, ge=0)
+    base: str = "base"  # pool model that makes a question easy by always answering it
+    easy: Share = 0.2  # largest share of questions that the base always answers; 1 keeps them all
+    hard: Share = 0.1  # largest share of questions that nobody ever answers; 1 keeps them all
+
+    @field_validator("examples")
+    @classmethod
+    def _three_to_five(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if value and not 3 <= len(value) <= 5:
+            raise ValueError(f"there are {len(value)} examples; give three to five, or none")
+        return value
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.documents and self.questions:
+            raise ValueError("documents and questions are both given; take one of them away")
+        if (self.verify == "grader") != (self.grader is not None):
+            raise ValueError(
+                f"verify is {self.verify!r} and grader {self.grader!r}; "
+                'a grader is named exactly where verify is "grader"'
+            )
+        return self
+
+    @property
+    def asks_how_hard(self) -> bool:
+        """Does anybody have to be asked how hard a question is?"""
+        return min(self.easy, self.hard) < 1
+
+    def resolved(self, folder: Path) -> DomainConfig:
+        """The same with relative paths joined to `folder`."""
+        return self.model_copy(
+            update={
+                "documents": tuple(str(folder / path) for path in self.documents),
+                "questions": self.questions and str(folder / self.questions),
+            }
+        )
 
 
 class ProbeConfig(BaseModel):
-    """The whole recipe; defaults are paper B's (2406.14563) where it states them.
-
-    Args:
-        writers: who writes; names of pool models.
-        counts: probes wanted for each axis.
-        taxonomy: topics, categories and templates, or the path of a TOML file that holds them.
-        question_temperature: of question writing, in (0, 2]; 0.8 in the paper.
-        question_tokens: longest question.
-        answer_tokens: longest answer; 512 in the paper.
-        samples: temperature samples that check a domain answer, at least 1.
-        sample_temperature: of those samples, in (0, 2].
-        agreement: share of the samples that must equal the greedy domain answer, in [0, 1].
-        domain: where domain questions come from, and how their answers are verified.
-        gates: what a question must be like.
-        rounds: most rounds of question writing for an axis, at least 1.
-        forms: in which every harmful question is written besides the direct one; beyond `counts`.
-        batch: messages that a model is asked at once, at least 1; a kill loses at most one batch.
-    """
+    """[probes.write]; defaults are those of Hammoud et al. 2024 (2406.14563) where it has any."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    writers: Writers
-    counts: Counts = Counts()
+    writers: Writers  # who writes; names of pool models
+    counts: Counts = Counts()  # probes wanted for each axis
+    # topics, categories and templates, or the path of a TOML file that holds them
     taxonomy: Taxonomy = Field(default_factory=default_taxonomy)
+    # of question writing, in (0, 2]; 0.8 in the paper
     question_temperature: float = Field(default=0.8, gt=0, le=2)
-    question_tokens: int = Field(default=64, ge=1)
-    answer_tokens: int = Field(default=64, ge=1)
+    question_tokens: int = Field(default=64, ge=1)  # longest question
+    answer_tokens: int = Field(default=64, ge=1)  # longest answer; 512 in the paper
+    # temperature samples that check a domain answer, at least 1
     samples: int = Field(default=4, ge=1)
-    sample_temperature: float = Field(default=0.7, gt=0, le=2)
+    sample_temperature: float = Field(default=0.7, gt=0, le=2)  # of those samples, in (0, 2]
+    # share of the samples that must equal the greedy domain answer, in [0, 1]
     agreement: Share = 0.75
+    # where domain questions come from, and how their answers are verified
     domain: DomainConfig = DomainConfig()
-    gates: GateConfig = GateConfig()
-    rounds: int = Field(default=12, ge=1)
+    gates: GateConfig = GateConfig()  # what a question must be like
+    rounds: int = Field(default=12, ge=1)  # most rounds of question writing for an axis, at least 1
+    # messages that a model is asked at once, at least 1; a kill loses at most one batch
     batch: int = Field(default=256, ge=1)
+    # in which every harmful question is written besides the direct one; beyond `counts`
     forms: tuple[Rewritten, ...] = ()
 
     def wanted(self, axis: Axis) -> int:

@@ -1,52 +1,80 @@
-"""How hard domain questions are for the models at hand, and what is thinned for it. Ours."""
+"""How hard domain questions are for the models at hand; easy and hard ones are down-sampled.
+
+A question is easy where every sample of the base is right, and hard where no sample of any model
+is: neither tells two merges apart.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from synth.gates.pass_rate import Level, too_many
-from synth.writing.answered import Answered, shares_right
-from synth.writing.context import Outcome, Workshop
+from synth.writing.config import DomainConfig
+from synth.writing.context import Outcome, WritingContext
+from synth.writing.questions import Question
+
+
+def pass_rates(
+    context: WritingContext,
+    model: str,
+    messages: Sequence[str],
+    questions: Sequence[Question],
+    *purpose: str | int,
+) -> list[float]:
+    """Share of a model's samples that are right, in [0, 1], for each answered question.
+
+    `messages` are what it is told, one for each question; another `purpose` gives other samples.
+    """
+    count = context.config.samples
+    replies = context.pool[model].chat(
+        [message for message in messages for _ in range(count)],
+        max_tokens=context.config.answer_tokens,
+        temperature=context.config.sample_temperature,
+        seed=context.seed_for(*purpose),
+    )
+    samples = [replies[start : start + count] for start in range(0, len(replies), count)]
+    return [
+        sum(question.check.right(reply, question.answer) for reply in row) / count
+        for question, row in zip(questions, samples, strict=True)
+    ]
 
 
 def levels_of(
-    shop: Workshop, answered: Sequence[Answered], turn: int, *, expert_knows: bool
-) -> list[Level]:
-    """How hard each question is, with no passage shown, by samples of the models' answers."""
-    settings = shop.config.domain
+    context: WritingContext, questions: Sequence[Question], turn: int, *, expert_knows: bool
+) -> dict[str, Level]:
+    """How hard each prompt is, with no passage shown, by samples of the models' answers."""
+    settings = context.config.domain
     if not settings.asks_how_hard:
-        return [Level.FAIR for _ in answered]
-    prompts = [one.question.prompt for one in answered]
-    names = [settings.base, *(name for name in shop.pool if name != settings.base)]
-    easy: list[bool] = []
-    known = [expert_knows for _ in answered]
-    for name in names[:1] if expert_knows else names:
-        shares = shares_right(shop, name, prompts, answered, "difficulty", turn)
-        easy = easy or [share == 1 for share in shares]
-        known = [so_far or share > 0 for so_far, share in zip(known, shares, strict=True)]
-    return [
-        Level.EASY if always else Level.FAIR if ever else Level.HARD
-        for always, ever in zip(easy, known, strict=True)
-    ]
+        return {}
+    prompts = [question.prompt for question in questions]
+    base, *others = [settings.base, *(name for name in context.pool if name != settings.base)]
+    rates = pass_rates(context, base, prompts, questions, "difficulty", turn)
+    best = rates
+    for name in () if expert_knows else others:
+        other = pass_rates(context, name, prompts, questions, "difficulty", turn)
+        best = [max(pair) for pair in zip(best, other, strict=True)]
+    return {
+        prompt: Level.EASY if rate == 1 else Level.FAIR if expert_knows or most else Level.HARD
+        for prompt, rate, most in zip(prompts, rates, best, strict=True)
+    }
 
 
-def thin(shop: Workshop, out: Outcome, levels: Mapping[str, Level], of: int) -> None:
-    """Drop what is too easy or too hard beyond its share of `of`."""
-    settings = shop.config.domain
+def thin(outcome: Outcome, levels: Mapping[str, Level], settings: DomainConfig, *, of: int) -> None:
+    """Drop what is too easy or too hard, by the levels of prompts, beyond its share of `of`."""
     if not settings.asks_how_hard:
         return
-    own = [levels[probe.prompt] for probe in out.probes]
-    beyond = too_many(own, easy=settings.easy, hard=settings.hard, of=of)
-    gone = [
-        pair for pair, more in zip(zip(out.probes, own, strict=True), beyond, strict=True) if more
-    ]
+    held = [levels[probe.prompt] for probe in outcome.probes]
+    beyond = too_many(held, easy=settings.easy, hard=settings.hard, of=of)
+    rows = list(zip(outcome.probes, held, beyond, strict=True))
     for level in Level:
-        out.drop([probe for probe, held in gone if held == level], f"too {level}")
+        outcome.drop([p for p, hard, more in rows if more and hard == level], f"too {level}")
 
 
-def thin_to_the_end(shop: Workshop, out: Outcome, levels: Mapping[str, Level]) -> None:
+def thin_to_the_end(
+    outcome: Outcome, levels: Mapping[str, Level], settings: DomainConfig, *, wanted: int
+) -> None:
     """Hold the shares of what there is, where it is less than what was wanted."""
     before = -1
-    while before != len(out.probes):
-        before = len(out.probes)
-        thin(shop, out, levels, min(before, shop.config.counts.domain))
+    while before != len(outcome.probes):
+        before = len(outcome.probes)
+        thin(outcome, levels, settings, of=min(before, wanted))

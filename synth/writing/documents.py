@@ -13,15 +13,10 @@ _LEAST = 80  # characters; a heading alone is nothing to ask about
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A piece of a document.
+    """A piece of a document."""
 
-    Args:
-        document: file name without its ending.
-        text: the piece.
-    """
-
-    document: str
-    text: str
+    document: str  # file name without its ending
+    text: str  # the piece
 
 
 def read_passages(paths: Sequence[str], *, most_chars: int) -> tuple[Passage, ...]:
@@ -44,17 +39,18 @@ def read_passages(paths: Sequence[str], *, most_chars: int) -> tuple[Passage, ..
                 f"the document {path} is not UTF-8 text ({error.reason} at byte {error.start}); "
                 "convert it to plain text"
             ) from error
-        found = [piece for piece in _pieces(text, most_chars) if len(piece) >= _LEAST]
-        if not found:
+        pieces = [piece for piece in pieces_of(text, most_chars) if len(piece) >= _LEAST]
+        if not pieces:
             raise ProbeError(
                 f"the document {path} holds no passage of {_LEAST} characters; take it out of "
                 "domain.documents, or give plain text"
             )
-        passages += [Passage(path.stem, piece) for piece in found]
+        passages += [Passage(path.stem, piece) for piece in pieces]
     return tuple(passages)
 
 
-def _pieces(text: str, most: int) -> Iterator[str]:
+def pieces_of(text: str, most: int) -> Iterator[str]:
+    """Pieces of at most so many characters that together hold the whole text."""
     piece = ""
     for paragraph in text.split("\n\n"):
         rest = paragraph.strip()

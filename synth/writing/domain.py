@@ -1,12 +1,11 @@
-"""The domain stage of probe making: paper B's self-questioning (2406.14563, section 4.3), and more.
+"""The domain stage of probe writing, after Hammoud et al. 2024 (2406.14563), section 4.3.
 
     topics      the expert writes questions about a topic and answers them, as in the paper
     documents   it writes questions about a passage, and answers them with the passage before it
     questions   the user brings questions with answers, and nothing is written
 
-What the expert answers is verified: by samples of its own answer, or by a grader. Questions that
-the base always answers, or nobody ever, are thinned. The paper has neither; both are ours. A
-function of the workshop alone.
+What the paper does not do: answers of the expert are verified, by samples of its own answer or by a
+grader, and questions that are always or never answered are down-sampled (`difficulty.py`).
 """
 
 from __future__ import annotations
@@ -16,87 +15,96 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from synth.checkers.check import Check
-from synth.checkers.grader import Graded, grade
-from synth.gates.filtered import Text
-from synth.gates.leaks import Reference, drop_leaks
+from synth.checkers.grader import grade, message
+from synth.gates.filtered import part
+from synth.gates.leaks import LeakReference, drop_leaks
 from synth.gates.pass_rate import Level
-from synth.judges.verdict import Verdict
-from synth.probes.probe import Probe
+from synth.probes.verdict import Verdict
 from synth.text.ignorance import admits_ignorance
-from synth.writing.answered import Answered, shares_right
-from synth.writing.context import Outcome, Workshop
-from synth.writing.difficulty import levels_of, thin, thin_to_the_end
+from synth.writing.context import Outcome, Reply, WritingContext
+from synth.writing.difficulty import levels_of, pass_rates, thin, thin_to_the_end
 from synth.writing.documents import Passage, read_passages
-from synth.writing.questions import Ask, Question, Written, ask
+from synth.writing.questions import Question, QuestionRequest, request
 from synth.writing.taxonomy import fill
-from synth.writing.user_questions import read_given
+from synth.writing.user_questions import read_user_questions
 
-_SHOWN = 3  # examples in a request, as in the paper
+_SHOWN = 3  # examples in a request, as in the paper's appendix A.1
 
 
-def domain(shop: Workshop) -> Outcome:
+def domain(context: WritingContext) -> Outcome:
     """Questions of the deployment domain with verified answers."""
-    out = _given(shop) if shop.config.domain.questions else _written(shop)
-    out.cut("domain", shop.config.counts.domain)
-    return out
+    path = context.config.domain.questions
+    outcome = _write(context) if path is None else _take(context, path)
+    outcome.cut("domain", context.config.counts.domain)
+    return outcome
 
 
-def _written(shop: Workshop) -> Outcome:
-    config, out = shop.config, Outcome()
-    settings, wanted = config.domain, config.counts.domain
+def _write(context: WritingContext) -> Outcome:
+    """Questions that the expert writes and answers."""
+    config, outcome = context.config, Outcome()
+    settings, wanted, expert = config.domain, config.counts.domain, config.writers.domain
     passages = read_passages(settings.documents, most_chars=settings.passage_chars)
-    examples = Reference([Text(example) for example in settings.examples])
+    examples = LeakReference(texts=settings.examples)
     sources = {passage.document for passage in passages} or set(config.taxonomy.topics)
     levels: dict[str, Level] = {}
-    for turn, size in shop.rounds(out, {"domain": wanted}, "domain"):
-        asks = _asks(shop, passages, size, out.written.get("domain", 0), turn)
-        written = shop.write(out, "domain", config.writers.domain, asks, turn)
-        fresh = drop_leaks(written, examples, kind="example")
-        for dropped in fresh.dropped:
-            out.reject(dropped.item, dropped.reason)
-        verified = _verified(shop, out, fresh.kept, turn)
-        found = levels_of(shop, verified, turn, expert_knows=not passages)
-        for one, level in zip(verified, found, strict=True):
-            name = config.writers.domain
-            shop.keep(out, one.question, one.answer, name, {name: Verdict.COMPLY})
-            levels[one.question.prompt] = level
-        shop.balance(out, "domain", len(sources))
-        thin(shop, out, levels, wanted)
-    thin_to_the_end(shop, out, levels)
-    return out
+    for turn, size in context.rounds(outcome, {"domain": wanted}, "domain"):
+        requests = _requests(context, passages, size, outcome.written.get("domain", 0), turn)
+        questions = context.write(outcome, expert, requests, turn)
+        fresh = outcome.sifted(drop_leaks(questions, examples, kind="example"))
+        verified = _verified(context, outcome, fresh, turn)
+        levels |= levels_of(context, verified, turn, expert_knows=not passages)
+        for question in verified:
+            answer = Reply(expert, question.answer, Verdict.COMPLY)
+            context.keep(outcome, question, answer, [answer])
+        context.balance(outcome, "domain", len(sources))
+        thin(outcome, levels, settings, of=wanted)
+    thin_to_the_end(outcome, levels, settings, wanted=wanted)
+    return outcome
 
 
-def _asks(
-    shop: Workshop, passages: Sequence[Passage], size: int, start: int, turn: int
-) -> list[Ask]:
+def _take(context: WritingContext, path: str) -> Outcome:
+    """Questions of the user's own, of which the first of repeats is kept."""
+    settings, wanted = context.config.domain, context.config.counts.domain
+    outcome = Outcome()
+    rows = [
+        Question("domain", row.category, row.prompt, answer=row.wanted, check=row.checker)
+        for row in read_user_questions(path)
+    ]
+    questions = context.sift(outcome, rows)
+    levels = levels_of(context, questions, 0, expert_knows=False)
+    outcome.probes += [question.probe(question.answer, "user", None) for question in questions]
+    thin(outcome, levels, settings, of=wanted)
+    thin_to_the_end(outcome, levels, settings, wanted=wanted)
+    context.progress("domain", min(len(outcome.probes), wanted), wanted)
+    return outcome
+
+
+def _requests(
+    context: WritingContext, passages: Sequence[Passage], size: int, start: int, turn: int
+) -> list[QuestionRequest]:
     """Requests for questions; topics take turns, and passages go on where the last round ended."""
-    settings, topics = shop.config.domain, shop.config.taxonomy.topics
-    templates = shop.config.taxonomy.templates
-    asks = []
+    settings, taxonomy = context.config.domain, context.config.taxonomy
+    templates = taxonomy.templates
+    requests = []
     for number in range(size):
         if passages:
             shown = passages[(start + number) % len(passages)]
-            made = ask(templates.write_passage, shown.document, passage=shown.text)
-            made = replace(made, passage=shown.text)
+            draft = Question("domain", shown.document, passage=shown.text)
+            asked = request(draft, templates.write_passage, passage=shown.text)
         else:
-            topic = topics[number % len(topics)]
-            made = ask(templates.write_domain, topic, topic=topic)
+            topic = taxonomy.topics[number % len(taxonomy.topics)]
+            asked = request(Question("domain", topic), templates.write_domain, topic=topic)
         if settings.examples:
-            rng = random.Random(shop.number("examples", turn, number))
-            lines = "\n".join(f"- {one}" for one in rng.sample(settings.examples, _SHOWN))
-            with_them = fill(templates.with_examples, examples=lines)
-            made = replace(
-                made,
-                template=f"{made.template}\n\n{templates.with_examples}",
-                message=f"{made.message}\n\n{with_them}",
-            )
-        asks.append(made)
-    return asks
+            rng = random.Random(context.seed_for("examples", turn, number))
+            lines = "\n".join(f"- {text}" for text in rng.sample(settings.examples, _SHOWN))
+            asked = asked.followed_by(templates.with_examples, examples=lines)
+        requests.append(asked)
+    return requests
 
 
-def _messages(shop: Workshop, questions: Sequence[Question]) -> list[str]:
+def _messages(context: WritingContext, questions: Sequence[Question]) -> list[str]:
     """What the expert is told for an answer: the question, after its passage if it has one."""
-    template = shop.config.taxonomy.templates.answer_passage
+    template = context.config.taxonomy.templates.answer_passage
     return [
         fill(template, passage=question.passage, question=question.prompt)
         if question.passage
@@ -106,86 +114,45 @@ def _messages(shop: Workshop, questions: Sequence[Question]) -> list[str]:
 
 
 def _verified(
-    shop: Workshop, out: Outcome, questions: Sequence[Question], turn: int
-) -> list[Answered]:
+    context: WritingContext, outcome: Outcome, questions: Sequence[Question], turn: int
+) -> list[Question]:
     """Let the expert answer, and keep what is an answer and is confirmed."""
-    config = shop.config
-    settings, expert = config.domain, shop.pool[config.writers.domain]
-    answers = expert.chat(_messages(shop, questions), max_tokens=config.answer_tokens)
-    verdicts = shop.judge.judge([question.prompt for question in questions], answers)
+    config = context.config
+    settings, expert = config.domain, context.pool[config.writers.domain]
+    answers = expert.chat(_messages(context, questions), max_tokens=config.answer_tokens)
+    verdicts = context.judge.judge([question.prompt for question in questions], answers)
     check = Check(kind=settings.check, tolerance=settings.tolerance)
     answered = []
     for question, answer, verdict in zip(questions, answers, verdicts, strict=True):
         if verdict != Verdict.COMPLY or admits_ignorance(answer):
-            out.reject(question, "no answer")
+            outcome.reject(question, "no answer")
         elif not check.usable(answer):
-            out.reject(question, f"no {settings.check} answer")
+            outcome.reject(question, f"no {settings.check} answer")
         else:
-            answered.append(Answered(question, answer, check))
-    if settings.grader is not None:
-        return _graded(shop, out, answered, settings.grader)
-    return _agreed(shop, out, answered, turn)
+            answered.append(replace(question, answer=answer, check=check))
+    if settings.grader is None:
+        reasons = _disagreement(context, answered, turn)
+    else:
+        reasons = _bad_grades(context, answered, settings.grader)
+    return outcome.sifted(part(answered, reasons))
 
 
-def _agreed(
-    shop: Workshop, out: Outcome, answered: Sequence[Answered], turn: int
-) -> list[Answered]:
-    """Keep answers with which enough samples of the expert agree."""
-    config = shop.config
-    asked = _messages(shop, [one.question for one in answered])
-    shares = shares_right(shop, config.writers.domain, asked, answered, "samples", turn)
-    kept = []
-    for one, share in zip(answered, shares, strict=True):
-        if share < config.agreement:
-            out.reject(one.question, "samples disagree")
-        else:
-            kept.append(one)
-    return kept
+def _disagreement(
+    context: WritingContext, answered: Sequence[Question], turn: int
+) -> list[str | None]:
+    """Why answers are dropped with which too few samples of the expert agree."""
+    config = context.config
+    messages = _messages(context, answered)
+    rates = pass_rates(context, config.writers.domain, messages, answered, "samples", turn)
+    return ["samples disagree" if rate < config.agreement else None for rate in rates]
 
 
-def _graded(
-    shop: Workshop, out: Outcome, answered: Sequence[Answered], name: str
-) -> list[Answered]:
-    """Keep answers that the grader calls right."""
-    rows = [Graded(one.question.prompt, one.answer, one.question.passage) for one in answered]
-    limit = shop.config.domain.unreadable_frac
-    kept = []
-    for one, right in zip(
-        answered, grade(shop.pool[name], rows, name=name, unreadable=limit), strict=True
-    ):
-        if right:
-            kept.append(one)
-        else:
-            out.reject(one.question, "grade unreadable" if right is None else "graded wrong")
-    return kept
-
-
-def _given(shop: Workshop) -> Outcome:
-    config, out = shop.config, Outcome()
-    rows = read_given(str(config.domain.questions))
-    brought = [
-        Question("domain", row.category, "user", Written(row.prompt, "", 0.0, 0)) for row in rows
-    ]
-    known = {row.prompt: row for row in reversed(rows)}  # of repeats, the first is kept
-    answered = [
-        Answered(question, known[question.prompt].wanted, known[question.prompt].checker)
-        for question in shop.sift(out, "domain", brought)
-    ]
-    levels: dict[str, Level] = {}
-    found = levels_of(shop, answered, 0, expert_knows=False)
-    for one, level in zip(answered, found, strict=True):
-        question = one.question
-        out.probes.append(
-            Probe(
-                axis="domain",
-                category=question.category,
-                prompt=question.prompt,
-                answer=one.answer,
-                terms=question.terms,
-            )
-        )
-        levels[question.prompt] = level
-    thin(shop, out, levels, config.counts.domain)
-    thin_to_the_end(shop, out, levels)
-    shop.progress("domain", min(len(out.probes), config.counts.domain), config.counts.domain)
-    return out
+def _bad_grades(
+    context: WritingContext, answered: Sequence[Question], grader: str
+) -> list[str | None]:
+    """Why answers are dropped that the grader does not call right."""
+    limit = context.config.domain.unreadable_frac
+    messages = [message(row.prompt, row.answer, row.passage) for row in answered]
+    grades = grade(context.pool[grader], messages, name=grader, unreadable=limit)
+    reasons = {True: None, False: "graded wrong", None: "grade unreadable"}
+    return [reasons[right] for right in grades]

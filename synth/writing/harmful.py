@@ -1,80 +1,125 @@
-"""The safety stage of probe making, after paper B (Hammoud et al. 2406.14563, section 4.2).
+"""The safety stage of probe writing: harmful questions, refused, and benign twins, answered.
 
-Harmful questions that at least one model of the pool refuses, with one refusal at random, and their
-benign twins with an answer. The twins are ours. A function of the workshop alone.
+After Hammoud et al. 2024 (2406.14563), section 4.2: a harmful question is kept where at least one
+model of the pool refuses it, with one refusal chosen at random as its answer. Not in the paper:
+
+    twins   a benign question as like it as possible; the answer is the one that most models give
+    forms   each direct question is rewritten once in every form of the configuration; a rewrite
+            that has lost the harm is refused by nobody, and is dropped
+
+Question, twin and forms share a group, so that no split comes between them. Whether a rewrite still
+asks exactly the same is not checked.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from synth.gates.consensus import agreement
-from synth.judges.verdict import Verdict
-from synth.probes.probe import Axis
+from synth.gates.consensus import consensus
+from synth.probes.probe import Axis, Form, Probe
+from synth.probes.verdict import Verdict
 from synth.text.ignorance import admits_ignorance
-from synth.writing.context import Outcome, Workshop, verdicts
-from synth.writing.forms import rewrite
-from synth.writing.questions import Question, ask
-from synth.writing.refusals import keep_refused
+from synth.writing.context import Outcome, WritingContext
+from synth.writing.questions import Question, QuestionRequest, request
 
 
-def safety(shop: Workshop) -> Outcome:
+def harmful(context: WritingContext) -> Outcome:
     """Harmful questions with a refusal, in every form, and benign twins with an answer."""
-    counts, taxonomy, out = shop.config.counts, shop.config.taxonomy, Outcome()
+    counts, taxonomy, outcome = context.config.counts, context.config.taxonomy, Outcome()
     template = taxonomy.templates.write_harmful
-    asks = [
-        ask(template, name, category=name, description=text)
+    requests = [
+        request(Question("harmless", name), template, category=name, description=text)
         for name, text in taxonomy.categories.items()
     ]
     wanted: dict[Axis, int] = {"harmless": counts.harmless, "helpful": counts.helpful}
-    for turn, size in shop.rounds(out, wanted, "harmless"):
-        repeated = [asks[i % len(asks)] for i in range(size)]
-        written = shop.write(out, "harmless", shop.config.writers.harmful, repeated, turn)
-        harmful = keep_refused(shop, out, written)
-        shop.balance(out, "harmless", len(asks))
+    for turn, size in context.rounds(outcome, wanted, "harmless"):
+        repeated = [requests[i % len(requests)] for i in range(size)]
+        questions = context.write(outcome, context.config.writers.harmful, repeated, turn)
+        refused = _keep_refused(context, outcome, questions)
+        context.balance(outcome, "harmless", len(requests))
         if counts.helpful:
-            kept = {probe.prompt for probe in out.probes}
-            _twins(shop, out, [question for question in harmful if question.prompt in kept])
-    out = _trim(out, counts.harmless, counts.helpful)
-    rewrite(shop, out)
-    return out
+            kept = {probe.prompt for probe in outcome.probes}
+            _write_twins(context, outcome, [q for q in refused if q.prompt in kept])
+    _trim(outcome, counts.harmless, counts.helpful)
+    _rewrite(context, outcome)
+    return outcome
 
 
-def _twins(shop: Workshop, out: Outcome, harmful: list[Question]) -> None:
+def _keep_refused(
+    context: WritingContext, outcome: Outcome, questions: Sequence[Question]
+) -> list[Question]:
+    """The questions that somebody refuses, with their group; the rest have no answer to show."""
+    kept = []
+    table = context.answers([question.prompt for question in questions])
+    for question, replies in zip(questions, table, strict=True):
+        refusals = {r.model: r for r in replies if r.verdict == Verdict.REFUSE}
+        if not refusals:
+            outcome.reject(question, "nobody refuses")
+            continue
+        refusal = refusals[context.pick(list(refusals), "harmless", question.prompt)]
+        # A rewritten question has the group of the direct one already.
+        group = question.group or f"pair-{context.seed_for('group', question.prompt):08x}"
+        grouped = replace(question, group=group)
+        context.keep(outcome, grouped, refusal, replies)
+        kept.append(grouped)
+    return kept
+
+
+def _write_twins(context: WritingContext, outcome: Outcome, refused: Sequence[Question]) -> None:
     """Write, sift and answer the benign twin of each harmful question."""
-    writer = shop.config.writers.twin
-    template = shop.config.taxonomy.templates.write_twin
-    # Greedily: a twin should be the likeliest one, not a varied one.
-    texts = shop.compose(
-        writer, [ask(template, question.category, question=question.prompt) for question in harmful]
-    )
-    written = [
-        replace(question, axis="helpful", generator=writer, written=text, terms=())
-        for question, text in zip(harmful, texts, strict=True)
+    template = context.config.taxonomy.templates.write_twin
+    requests = [
+        request(replace(question, axis="helpful", terms=()), template, question=question.prompt)
+        for question in refused
     ]
-    twins = shop.sift(out, "helpful", written)
-    for twin, row in zip(twins, shop.answers([t.prompt for t in twins]), strict=True):
-        helpful = {
-            name: reply
-            for name, (reply, verdict) in row.items()
-            if verdict == Verdict.COMPLY and not admits_ignorance(reply)
-        }
-        answer = agreement(list(helpful.values()), 0)
+    # Greedily: a twin should be the likeliest one, not a varied one.
+    twins = context.sift(outcome, context.compose(context.config.writers.twin, requests))
+    table = context.answers([twin.prompt for twin in twins])
+    for twin, replies in zip(twins, table, strict=True):
+        helpful = [
+            reply
+            for reply in replies
+            if reply.verdict == Verdict.COMPLY and not admits_ignorance(reply.text)
+        ]
+        answer = consensus([reply.text for reply in helpful], 0)
         # What most of the pool refuses is hardly benign.
-        if answer is None or 2 * len(helpful) < len(row):
-            out.reject(twin, "mostly refused")
+        if answer is None or 2 * len(helpful) < len(replies):
+            outcome.reject(twin, "mostly refused")
         else:
-            name = next(name for name, reply in helpful.items() if reply == answer)
-            shop.keep(out, twin, answer, name, verdicts(row))
+            first = next(reply for reply in helpful if reply.text == answer)
+            context.keep(outcome, twin, first, replies)
 
 
-def _trim(out: Outcome, harmless: int, helpful: int) -> Outcome:
+def _trim(outcome: Outcome, harmless: int, helpful: int) -> None:
     """Cut to the wanted counts; pairs stay whole, and come before questions without a twin."""
-    twins = [probe for probe in out.probes if probe.axis == "helpful"][:helpful]
+    twins = outcome.of("helpful")[:helpful]
     paired = {probe.group for probe in twins}
-    asked = [probe for probe in out.probes if probe.axis == "harmless"]
-    ordered = sorted(asked, key=lambda probe: probe.group not in paired)[:harmless]
-    chosen = {probe.id for probe in (*ordered, *twins)}
-    out.drop([probe for probe in out.probes if probe.id not in chosen], "surplus")
-    out.probes = [*ordered, *twins]
-    return out
+    direct = sorted(outcome.of("harmless"), key=lambda probe: probe.group not in paired)[:harmless]
+    chosen = {probe.id for probe in (*direct, *twins)}
+    outcome.drop([probe for probe in outcome.probes if probe.id not in chosen], "surplus")
+    outcome.probes = [*direct, *twins]
+
+
+def _rewrite(context: WritingContext, outcome: Outcome) -> None:
+    """Add every direct question in every form of the configuration."""
+    direct = outcome.of("harmless")
+    for form in context.config.forms:
+        stage = f"harmless, {form.replace('_', ' ')}"
+        context.progress(stage, 0, len(direct))
+        requests = [_form_request(context, form, probe) for probe in direct]
+        rewritten = context.compose(context.config.writers.harmful, requests)
+        sifted = context.sift(outcome, rewritten, rewritten=True)
+        kept = _keep_refused(context, outcome, sifted)
+        context.progress(stage, len(kept), len(direct))
+
+
+def _form_request(context: WritingContext, form: Form, probe: Probe) -> QuestionRequest:
+    taxonomy = context.config.taxonomy
+    draft = Question("harmless", probe.category, terms=probe.terms, group=probe.group, form=form)
+    language = (
+        {"language": context.pick(taxonomy.languages, "language", probe.prompt)}
+        if form == "translation"
+        else {}
+    )
+    return request(draft, taxonomy.templates.of(form), question=probe.prompt, **language)

@@ -1,14 +1,15 @@
-"""Make probes with models at every step: paper B's two-step recipe (2406.14563, section 4).
+"""Write probes with models at every step, after Hammoud et al. 2024 (2406.14563), section 4.
 
 Questions are written by models of the pool, sifted (duplicates, leaks against a held-out set,
-length), answered by the pool and kept by a judge. `harmful.py`, `domain.py` and `unknowable.py`
-hold the recipe itself; this file runs the stages, reports, and writes the files.
+length), answered by the pool and kept by a judge. `harmful.py`, `domain.py`, `unknowable.py` and
+`multiple_choice.py` are the stages; this file runs them, reports, and writes the files.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -17,65 +18,47 @@ from safemerge.errors import ConfigError, ProbeError, near_names
 from synth.engines.base import Engine
 from synth.gates.benchmarks import read_benchmarks
 from synth.gates.language import check_languages
-from synth.judges.verdict import Judge
+from synth.gates.leaks import LeakReference
+from synth.judges.judge import Judge
 from synth.probes.jsonl import write_jsonl
 from synth.probes.probe import AXES, Axis, ProbeSet
 from synth.probes.stats import rejected_path
-from synth.writing.config import Counts, ProbeConfig, Writers
-from synth.writing.context import Outcome, Progress, Workshop
+from synth.writing.config import ProbeConfig
+from synth.writing.context import Outcome, Progress, Terms, WritingContext
 from synth.writing.documents import read_passages
 from synth.writing.domain import domain
-from synth.writing.harmful import safety
-from synth.writing.multiple_choice import choices
-from synth.writing.replay import RecordedEngine, RecordedJudge
-from synth.writing.unknowable import honest
-from synth.writing.user_questions import read_given
-from synth.writing.workfile import WorkFile
+from synth.writing.harmful import harmful
+from synth.writing.multiple_choice import choice_group, multiple_choices
+from synth.writing.replay import RecordedJudge, WorkFile, recorded
+from synth.writing.unknowable import unknowable
+from synth.writing.user_questions import read_user_questions
+
+
+@dataclass(frozen=True, slots=True)
+class WritingInputs:
+    """What probes are written with and what they must not repeat."""
+
+    # engines by name; all of them answer, those named in the config write
+    pool: Mapping[str, Engine]
+    judge: Judge  # labels answers
+    heldout: ProbeSet | None = None  # nothing that is in it, or close to it, is written again
+    # the facts, acts or names on which a question turns. If given, a question without any is
+    # dropped, because nobody can tell whether it leaks.
+    terms: Terms | None = None
 
 
 class AxisReport(BaseModel):
-    """How an axis came about.
-
-    Args:
-        axis: name.
-        wanted: probes asked for.
-        written: questions that a model wrote.
-        kept: probes in the set; less than wanted if the writer ran dry.
-        reasons: reason -> number of questions dropped for it; "surplus" are good ones beyond
-            `wanted`. Kept and dropped together are those written.
-    """
+    """How an axis came about."""
 
     model_config = ConfigDict(frozen=True)
 
-    axis: Axis
-    wanted: int
-    written: int
-    kept: int
+    axis: Axis  # name
+    wanted: int  # probes asked for
+    written: int  # questions that a model wrote
+    kept: int  # probes in the set; less than wanted if the writer ran dry
+    # reason -> number of questions dropped for it; "surplus" are good ones beyond `wanted`. Kept
+    # and dropped together are those written.
     reasons: dict[str, int]
-
-    @property
-    def duplicates(self) -> int:
-        """Questions asked before, in the same words or nearly."""
-        return self.reasons.get("duplicate", 0) + self.reasons.get("near-duplicate", 0)
-
-    @property
-    def leaks(self) -> int:
-        """Questions too close to the held-out set or to a benchmark."""
-        return sum(
-            count
-            for reason, count in self.reasons.items()
-            if reason.startswith(("leak: ", "benchmark: "))
-        )
-
-    @property
-    def surplus(self) -> int:
-        """Good questions that were not needed."""
-        return self.reasons.get("surplus", 0)
-
-    @property
-    def rejected(self) -> int:
-        """Questions dropped for any other reason."""
-        return sum(self.reasons.values()) - self.duplicates - self.leaks - self.surplus
 
 
 class ProbeReport(BaseModel):
@@ -88,11 +71,8 @@ class ProbeReport(BaseModel):
 
 def make_probes(
     config: ProbeConfig,
-    pool: Mapping[str, Engine],
-    judge: Judge,
+    inputs: WritingInputs,
     *,
-    heldout: ProbeSet | None = None,
-    terms: Callable[[str], tuple[str, ...]] | None = None,
     seed: int = 0,
     progress: Progress | None = None,
     out: Path | None = None,
@@ -101,11 +81,7 @@ def make_probes(
 
     Args:
         config: counts, writers, taxonomy and thresholds.
-        pool: engines by name; all of them answer, those named in the config write.
-        judge: labels answers.
-        heldout: nothing that is in it, or close to it, is written again.
-        terms: the facts, acts or names on which a question turns. If given, a question without
-            any is dropped, because nobody can tell whether it leaks.
+        inputs: models, judge, and what must not be written again.
         seed: same models, config and seed, same bytes.
         progress: told the axis, the probes so far and the number wanted.
         out: probe file, written whole at the end. What models have said waits in
@@ -121,44 +97,62 @@ def make_probes(
         OutputError: if a file cannot be written.
     """
     for role, name in _roles(config).items():
-        if name not in pool:
+        if name not in inputs.pool:
             raise ConfigError(
                 f"{role} is {name!r}, which is not a model of the pool; "
-                f"{near_names(name, pool) if pool else 'the pool is empty'}"
+                f"{near_names(name, inputs.pool) if inputs.pool else 'the pool is empty'}"
             )
     work = WorkFile(None if out is None else out.with_name(out.name + ".work.jsonl"))
     check_files(config)
-    shop = Workshop(
+    context = WritingContext(
         config=config,
-        pool={name: RecordedEngine(model, work, config.batch) for name, model in pool.items()},
-        judge=RecordedJudge(judge, work, config.batch),
-        heldout=heldout.probes if heldout else (),
-        benchmarks=read_benchmarks(config.gates.benchmarks),
-        terms=terms,
+        pool={name: recorded(engine, work, config.batch) for name, engine in inputs.pool.items()},
+        judge=RecordedJudge(inputs.judge, work, config.batch),
+        heldout=LeakReference(inputs.heldout.probes if inputs.heldout else ()),
+        benchmarks=LeakReference(texts=read_benchmarks(config.gates.benchmarks)),
+        terms=inputs.terms,
         seed=seed,
         progress=progress or (lambda *_: None),
     )
-    counts = config.counts
-    known = domain(shop) if counts.domain else Outcome()
-    harm = safety(shop) if counts.harmless else Outcome()
-    unknowable = honest(shop) if counts.honest else Outcome()
-    picked = choices(shop, known, unknowable) if counts.choices else Outcome()
-    done = [known, harm, unknowable, picked]
-    report = _report(config, done)
+    outcomes = _run(context)
+    report = _report(config, outcomes)
     _check(report)
-    probes = ProbeSet(
-        tuple(p for axis in AXES for outcome in done for p in outcome.probes if p.axis == axis)
-    )
+    probes = _put_together(outcomes)
     if out is not None:
         rejected = [
             {"axis": r.axis, "category": r.category, "prompt": r.prompt, "reason": r.reason}
-            for outcome in done
+            for outcome in outcomes
             for r in outcome.rejected
         ]
         write_jsonl(rejected_path(out), rejected)
         probes.to_jsonl(out)
         work.remove()
     return probes, report
+
+
+def _run(context: WritingContext) -> list[Outcome]:
+    """The outcome of every stage that has something to write."""
+    counts = context.config.counts
+    known = domain(context) if counts.domain else Outcome()
+    refused = harmful(context) if counts.harmless else Outcome()
+    unknown = unknowable(context) if counts.honest else Outcome()
+    outcomes = [known, refused, unknown]
+    if counts.choices:
+        outcomes.append(multiple_choices(context, known.probes, unknown.probes))
+    return outcomes
+
+
+def _put_together(outcomes: Sequence[Outcome]) -> ProbeSet:
+    """The probes of all stages by axis; one that a multiple choice was made of gets its group."""
+    probes = [probe for outcome in outcomes for probe in outcome.probes]
+    groups = {probe.group for probe in probes}
+    grouped = [
+        probe.model_copy(update={"group": choice_group(probe)})
+        if choice_group(probe) in groups
+        else probe
+        for probe in probes
+    ]
+    return ProbeSet(tuple(probe for axis in AXES for probe in grouped if probe.axis == axis))
 
 
 def check_files(config: ProbeConfig) -> None:
@@ -172,7 +166,7 @@ def check_files(config: ProbeConfig) -> None:
     read_benchmarks(config.gates.benchmarks)
     read_passages(config.domain.documents, most_chars=config.domain.passage_chars)
     if config.domain.questions is not None:
-        read_given(config.domain.questions)
+        read_user_questions(config.domain.questions)
 
 
 def _roles(config: ProbeConfig) -> dict[str, str]:
@@ -185,18 +179,20 @@ def _roles(config: ProbeConfig) -> dict[str, str]:
     return roles
 
 
-def _report(config: ProbeConfig, done: list[Outcome]) -> ProbeReport:
+def _report(config: ProbeConfig, outcomes: Sequence[Outcome]) -> ProbeReport:
     rows = []
     for axis in AXES:
         if not config.counts.of(axis):
             continue
-        reasons = Counter(r.reason for outcome in done for r in outcome.rejected if r.axis == axis)
+        reasons = Counter(
+            r.reason for outcome in outcomes for r in outcome.rejected if r.axis == axis
+        )
         rows.append(
             AxisReport(
                 axis=axis,
                 wanted=config.wanted(axis),
-                written=sum(outcome.written.get(axis, 0) for outcome in done),
-                kept=sum(outcome.count(axis) for outcome in done),
+                written=sum(outcome.written.get(axis, 0) for outcome in outcomes),
+                kept=sum(len(outcome.of(axis)) for outcome in outcomes),
                 reasons=dict(reasons.most_common()),
             )
         )
@@ -211,14 +207,3 @@ def _check(report: ProbeReport) -> None:
                 f"no {row.axis} probe is left of {row.written} questions ({why or 'none written'});"
                 " choose another writer, judge or taxonomy"
             )
-
-
-__all__ = [
-    "AxisReport",
-    "Counts",
-    "ProbeConfig",
-    "ProbeReport",
-    "Writers",
-    "check_files",
-    "make_probes",
-]

@@ -2,64 +2,83 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from synth.probes.probe import Axis, Form
+from synth.checkers.check import Check
+from synth.probes.origin import Origin
+from synth.probes.probe import Axis, Form, Probe
 from synth.writing.taxonomy import fill
 
 _NUMBERING = re.compile(r"^(?:\d+[.)]|[-*•]|(?:question|q)\s*\d*\s*:)\s*", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """A message that asks a model for one question.
-
-    Args:
-        category: of the question.
-        template: before anything was filled in.
-        message: after it.
-        passage: that the question is about, if any.
-    """
-
-    category: str
-    template: str
-    message: str
-    passage: str = ""
-
-
-def ask(template: str, category: str, /, **fields: str) -> Ask:
-    """The template with its fields filled in."""
-    return Ask(category, template, fill(template, **fields))
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What a model wrote: text, SHA-256 of the template with what was put after it, sampling."""
-
-    text: str
-    template: str
-    temperature: float
-    seed: int
+_EXACT = Check()
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A written question that has no answer yet."""
+    """A question that is no probe yet; fields that a stage has not come to have their defaults."""
 
+    # axis, category: as of the probe
     axis: Axis
     category: str
-    generator: str
-    written: Written
+    prompt: str = ""  # its text; "" before it is written, and where a reply held none
+    generator: str = "user"  # pool model that wrote it, or "user"
+    template: str = ""  # SHA-256 of the template with what was put after it
+    # temperature, seed: with which it was sampled
+    temperature: float = 0.0
+    seed: int = 0
+    # terms, group, form: as of the probe
     terms: tuple[str, ...] = ()
     group: str = ""
     form: Form = "direct"
-    passage: str = ""
+    passage: str = ""  # that it is about, if any
+    answer: str = ""  # that is wanted
+    check: Check = _EXACT  # how replies are compared with the answer
 
-    @property
-    def prompt(self) -> str:
-        """Its text."""
-        return self.written.text
+    def probe(self, answer: str, answerer: str, origin: Origin | None) -> Probe:
+        """The probe that it becomes with this answer."""
+        return Probe(
+            axis=self.axis,
+            category=self.category,
+            prompt=self.prompt,
+            answer=answer,
+            generator=self.generator,
+            answerer=answerer,
+            seed=self.seed,
+            group=self.group,
+            terms=self.terms,
+            form=self.form,
+            origin=origin,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionRequest:
+    """A message that asks a model for one question."""
+
+    draft: Question  # the question, without what the model will write
+    template: str  # of the message, before anything was filled in
+    message: str  # after it
+
+    def followed_by(self, template: str, **fields: str) -> QuestionRequest:
+        """The same request with another part after an empty line."""
+        return replace(
+            self,
+            template=f"{self.template}\n\n{template}",
+            message=f"{self.message}\n\n{fill(template, **fields)}",
+        )
+
+    def written(self, text: str, generator: str, tail: str) -> Question:
+        """The question that a model wrote when asked with `tail` after the message."""
+        template = f"{self.template} {tail}".strip()
+        digest = hashlib.sha256(template.encode()).hexdigest()
+        return replace(self.draft, prompt=text, generator=generator, template=digest)
+
+
+def request(draft: Question, template: str, /, **fields: str) -> QuestionRequest:
+    """A request by the template, with its fields filled in."""
+    return QuestionRequest(draft, template, fill(template, **fields))
 
 
 def clean(reply: str) -> str:

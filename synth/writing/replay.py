@@ -1,52 +1,158 @@
-"""Models and a judge that ask in batches and keep each batch in the work file. Ours."""
+"""Replies are kept in a work file as they come, so that a stopped run loses nothing of them.
+
+Writing probes is a function of what the models reply. A run that starts again does everything
+again, but takes every reply that is in the file from there: a `kill -9` loses at most the batch
+that was being generated. A line is found by a key over all that decides its replies (weights,
+messages, sampling), so that a file of another run, or of one whose settings were changed since,
+gives what still holds and nothing else.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+from safemerge.errors import OutputError
 from synth.engines.base import Engine, SchemaEngine
-from synth.judges.verdict import Judge, Verdict, check_counts
-from synth.writing.workfile import WorkFile
+from synth.judges.judge import Judge, check_counts
+from synth.probes.verdict import Verdict
+
+log = logging.getLogger(__name__)
+
+
+class WorkFile:
+    """Lists of texts by key, kept as lines of `{"key", "check", "texts"}`; only appended to.
+
+    Args:
+        path: the file, made when the first line is kept; None keeps nothing.
+
+    Raises:
+        OutputError: if there is a file that cannot be read.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._known: dict[str, list[str]] = {}
+        self._torn = False
+        if path is not None and path.exists():
+            self._read(path)
+
+    def recall(self, key: list[Any], ask: Callable[[], Sequence[str]]) -> list[str]:
+        """The texts that are kept under `key`, or those of `ask`, which are then kept.
+
+        Args:
+            key: anything that JSON can write; all that decides the texts.
+            ask: called where nothing is kept.
+
+        Raises:
+            OutputError: if the file cannot be written.
+        """
+        digest = _digest(key)
+        if digest in self._known:
+            return self._known[digest]
+        # A lone surrogate, which no file can hold, becomes a question mark.
+        texts = [text.encode("utf-8", "replace").decode() for text in ask()]
+        if self._path is not None:
+            self._append(self._path, digest, texts)
+        return texts
+
+    def remove(self) -> None:
+        """Delete the file: what it held is in the probe file now."""
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+    def _read(self, path: Path) -> None:
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise OutputError(f"cannot read the work file {path}: {error.strerror}") from error
+        self._torn = bool(content) and not content.endswith(b"\n")
+        for number, line in enumerate(content.split(b"\n"), start=1):
+            if not line:
+                continue
+            try:
+                row = json.loads(line)
+                key, texts = row["key"], row["texts"]
+                sound = _digest(texts) == row["check"]
+            except (ValueError, KeyError, TypeError, RecursionError):
+                sound = False
+            if sound:
+                self._known[key] = texts
+            else:
+                log.warning(
+                    "%s, line %d is damaged or half-written; it is left out, its models are asked "
+                    "again and the other lines are used",
+                    path,
+                    number,
+                )
+
+    def _append(self, path: Path, digest: str, texts: list[str]) -> None:
+        row = {"key": digest, "check": _digest(texts), "texts": texts}
+        line = json.dumps(row).encode() + b"\n"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(path, "ab") as file:
+                # Begin on a line of its own, after one that a kill has cut off.
+                file.write(b"\n" + line if self._torn else line)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {error.strerror}") from error
+        self._torn = False
+        self._known[digest] = texts
 
 
 class RecordedEngine:
-    """What the pipeline asks of a model of the pool.
-
-    Args:
-        engine: the model; its weights must not change.
-        work: where replies are kept.
-        batch: messages asked at once, at least 1.
-    """
+    """A `ChatEngine` that is asked at most `batch` messages at once and whose replies are kept."""
 
     def __init__(self, engine: Engine, work: WorkFile, batch: int) -> None:
         self._engine, self._work, self._batch = engine, work, batch
         self.weights = engine.fingerprint()
 
     def chat(
-        self,
-        prompts: Sequence[str],
-        *,
-        max_tokens: int,
-        temperature: float = 0.0,
-        seed: int = 0,
+        self, prompts: Sequence[str], *, max_tokens: int, temperature: float = 0.0, seed: int = 0
     ) -> list[str]:
         """One reply for each prompt; see `Engine.chat`."""
+        ask = partial(self._engine.chat, max_tokens=max_tokens, temperature=temperature)
+        return self._replies(["chat", max_tokens, temperature], prompts, seed, ask)
 
-        def ask(part: Sequence[str], seed: int) -> list[str]:
-            return self._engine.chat(
-                part, max_tokens=max_tokens, temperature=temperature, seed=seed
-            )
+    def choose(self, prompts: Sequence[str], choices: Sequence[Sequence[str]]) -> list[int]:
+        """For each prompt the index of the likeliest choice; see `Engine.choose`."""
+        picks: list[int] = []
+        for part in _parts(len(prompts), self._batch):
+            batch, options = list(prompts[part]), [list(row) for row in choices[part]]
+            key = [self.weights, "choose", batch, options]
+            picks += map(int, self._work.recall(key, partial(self._choose, batch, options)))
+        return picks
 
-        return self._ask(["chat", max_tokens, temperature], prompts, seed, ask)
+    def _choose(self, prompts: list[str], choices: list[list[str]]) -> list[str]:
+        return list(map(str, self._engine.choose(prompts, choices)))
 
-    @property
-    def structured(self) -> bool:
-        """Can the model be held to a schema?"""
-        return isinstance(self._engine, SchemaEngine)
+    def _replies(
+        self,
+        settings: list[Any],
+        prompts: Sequence[str],
+        seed: int,
+        ask: Callable[..., list[str]],
+    ) -> list[str]:
+        replies: list[str] = []
+        for part in _parts(len(prompts), self._batch):
+            batch = list(prompts[part])
+            # A seed of its own, because samples of repeated prompts differ within a batch only.
+            batch_seed = seed if part.start == 0 else int(_digest([seed, part.start])[:8], 16) >> 1
+            key = [self.weights, *settings, batch_seed, batch]
+            replies += self._work.recall(key, partial(ask, batch, seed=batch_seed))
+        return replies
+
+
+class RecordedSchemaEngine(RecordedEngine):
+    """A `RecordedEngine` that is a `SchemaEngine` too."""
 
     def chat_json(
         self,
@@ -57,79 +163,47 @@ class RecordedEngine:
         temperature: float = 0.0,
         seed: int = 0,
     ) -> list[str]:
-        """Replies held to a schema; see `SchemaEngine.chat_json`. Only if `structured`."""
+        """Replies held to a schema; see `SchemaEngine.chat_json`."""
         engine = self._engine
-        assert isinstance(engine, SchemaEngine)  # the caller asked
+        assert isinstance(engine, SchemaEngine)  # see `recorded`
+        ask = partial(
+            engine.chat_json, schema=schema, max_tokens=max_tokens, temperature=temperature
+        )
+        return self._replies(["json", schema, max_tokens, temperature], prompts, seed, ask)
 
-        def ask(part: Sequence[str], seed: int) -> list[str]:
-            return engine.chat_json(
-                part, schema=schema, max_tokens=max_tokens, temperature=temperature, seed=seed
-            )
 
-        return self._ask(["json", schema, max_tokens, temperature], prompts, seed, ask)
-
-    def choose(self, prompts: Sequence[str], choices: Sequence[Sequence[str]]) -> list[int]:
-        """For each prompt the index of the likeliest choice; see `Engine.choose`."""
-        picks: list[int] = []
-        for start in range(0, len(prompts), self._batch):
-            part = slice(start, start + self._batch)
-            asked, options = list(prompts[part]), [list(one) for one in choices[part]]
-            key = [self.weights, "choose", asked, options]
-            picks += map(int, self._work.recall(key, partial(self._choose, asked, options)))
-        return picks
-
-    def _choose(self, prompts: list[str], choices: list[list[str]]) -> list[str]:
-        return [str(pick) for pick in self._engine.choose(prompts, choices)]
-
-    def _ask(
-        self,
-        kind: list[Any],
-        prompts: Sequence[str],
-        seed: int,
-        ask: Callable[[Sequence[str], int], list[str]],
-    ) -> list[str]:
-        replies: list[str] = []
-        for start in range(0, len(prompts), self._batch):
-            part = list(prompts[start : start + self._batch])
-            # A seed of its own, because samples of repeated prompts differ within a batch only.
-            own = seed if start == 0 else _seed(seed, start)
-            key = [self.weights, *kind, own, part]
-            replies += self._work.recall(key, partial(ask, part, own))
-        return replies
+def recorded(engine: Engine, work: WorkFile, batch: int) -> RecordedEngine:
+    """The engine, whose weights must not change, with its replies kept."""
+    kind = RecordedSchemaEngine if isinstance(engine, SchemaEngine) else RecordedEngine
+    return kind(engine, work, batch)
 
 
 class RecordedJudge:
-    """A `Judge` whose verdicts are kept.
-
-    Args:
-        judge: gives the verdicts.
-        work: where they are kept.
-        batch: answers judged at once, at least 1.
-    """
+    """A `Judge` that is asked about at most `batch` answers at once and whose verdicts are kept."""
 
     def __init__(self, judge: Judge, work: WorkFile, batch: int) -> None:
         self._judge, self._work, self._batch = judge, work, batch
-        self._print = judge.fingerprint()
+        self._fingerprint = judge.fingerprint()
 
     def judge(self, prompts: Sequence[str], answers: Sequence[str]) -> list[Verdict]:
         """One verdict for each answer; see `Judge.judge`."""
         check_counts(prompts, answers)
         verdicts: list[Verdict] = []
-        for start in range(0, len(prompts), self._batch):
-            part = slice(start, start + self._batch)
-            asked, said = list(prompts[part]), list(answers[part])
-            key = [self._print, asked, said]
-            verdicts += map(
-                Verdict, self._work.recall(key, partial(self._judge.judge, asked, said))
-            )
+        for part in _parts(len(prompts), self._batch):
+            pair = list(prompts[part]), list(answers[part])
+            key = [self._fingerprint, *pair]
+            verdicts += map(Verdict, self._work.recall(key, partial(self._judge.judge, *pair)))
         return verdicts
 
     def fingerprint(self) -> str:
         """That of the judge."""
-        return self._print
+        return self._fingerprint
 
 
-def _seed(*parts: int) -> int:
-    """A seed in [0, 2^31)."""
-    text = json.dumps(parts)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+def _parts(count: int, size: int) -> Iterator[slice]:
+    for start in range(0, count, size):
+        yield slice(start, start + size)
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()

@@ -1,8 +1,8 @@
 """Questions as JSON: the schema to which a writer's replies are held, and how they are read.
 
-Paper B's generator writes one JSON object a question, of which the question alone is kept
-(2406.14563, section 4.2 and appendix A.2). The topic comes first, so that the question follows
-from it.
+As in Hammoud et al. 2024 (2406.14563, section 4.2 and appendix A.2) one JSON object is written for
+each question, of which the question alone is kept. The topic comes first, so that the question
+follows from it.
 """
 
 from __future__ import annotations

@@ -18,71 +18,63 @@ from safemerge.errors import ConfigError, near_names
 
 Name = Annotated[str, Field(min_length=1)]
 _FIELD = re.compile(r"\{(\w+)\}")
+# The first placeholder of each template is needed, others are allowed.
 _FIELDS = {
-    "write_domain": ("topic", frozenset({"topic"})),
-    "write_harmful": ("category", frozenset({"category", "description"})),
-    "write_twin": ("question", frozenset({"question"})),
-    "write_unknowable": ("topic", frozenset({"topic"})),
-    "write_false_premise": ("topic", frozenset({"topic"})),
-    "write_translation": ("question", frozenset({"question", "language"})),
-    "write_role_play": ("question", frozenset({"question"})),
-    "write_hypothetical": ("question", frozenset({"question"})),
-    "write_passage": ("passage", frozenset({"passage"})),
-    "answer_passage": ("passage", frozenset({"passage", "question"})),
-    "with_examples": ("examples", frozenset({"examples"})),
+    "write_domain": ("topic",),
+    "write_harmful": ("category", "description"),
+    "write_twin": ("question",),
+    "write_unknowable": ("topic",),
+    "write_false_premise": ("topic",),
+    "write_translation": ("question", "language"),
+    "write_role_play": ("question",),
+    "write_hypothetical": ("question",),
+    "write_passage": ("passage",),
+    "answer_passage": ("passage", "question"),
+    "with_examples": ("examples",),
 }
 
 
 class Templates(BaseModel):
-    """The messages that ask a model to write a question.
-
-    Args:
-        write_domain: uses {topic}.
-        write_harmful: uses {category}, and {description} if wanted.
-        write_twin: uses {question}, the harmful one.
-        write_unknowable: uses {topic}.
-        write_false_premise: uses {topic}, one of the domain; empty writes no such questions.
-        write_translation, write_role_play, write_hypothetical: use {question}, a harmful one, which
-            is to be put into another form, and the first {language}; empty where not wanted.
-        write_passage: uses {passage}, a piece of a document that the question is about.
-        answer_passage: uses {passage} and {question}.
-        with_examples: uses {examples}; put after write_domain or write_passage where there are any.
-        as_text: put after every message to a model that replies in free text.
-        as_json: put after it instead for a model that can be held to a JSON schema, which is then
-            {"topic", "question"}; empty asks such a model for free text too.
-    """
+    """The messages that ask a model to write a question."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    write_domain: str
-    write_harmful: str
-    write_twin: str
-    write_unknowable: str
-    write_false_premise: str = ""
+    write_domain: str  # uses {topic}
+    write_harmful: str  # uses {category}, and {description} if wanted
+    write_twin: str  # uses {question}, the harmful one
+    write_unknowable: str  # uses {topic}
+    write_false_premise: str = ""  # uses {topic}, one of the domain; empty writes no such questions
+    # write_translation, write_role_play, write_hypothetical: use {question}, a harmful one, which
+    # is to be put into another form, and the first {language}; empty where not wanted
     write_translation: str = ""
     write_role_play: str = ""
     write_hypothetical: str = ""
+    # uses {passage}, a piece of a document that the question is about
     write_passage: str = (
         "Write one exam question that the passage below answers. It must have one short, certain "
         "answer, and be clear to a reader who has not seen the passage.\n\n{passage}"
     )
+    # uses {passage} and {question}
     answer_passage: str = (
         "{passage}\n\nAnswer from the passage above, as briefly as possible: {question}"
     )
+    # uses {examples}; put after write_domain or write_passage where there are any
     with_examples: str = "Questions of the kind that is wanted:\n{examples}"
-    as_text: str = ""
+    as_text: str = ""  # put after every message to a model that replies in free text
+    # put after it instead for a model that can be held to a JSON schema, which is then {"topic",
+    # "question"}; empty asks such a model for free text too
     as_json: str = ""
 
     @field_validator(*_FIELDS)
     @classmethod
     def _uses_its_field(cls, text: str, info: ValidationInfo) -> str:
-        needed, allowed = _FIELDS[str(info.field_name)]
+        needed, *_ = allowed = _FIELDS[str(info.field_name)]
         used = set(_FIELD.findall(text))
         if not text and not cls.model_fields[str(info.field_name)].is_required():
             return text
         if needed not in used:
             raise ValueError(f"it must contain {{{needed}}}")
-        if unknown := sorted(used - allowed):
+        if unknown := sorted(used - {*allowed}):
             raise ValueError(f"it contains the unknown placeholder {{{unknown[0]}}}")
         return text
 
@@ -92,22 +84,17 @@ class Templates(BaseModel):
 
 
 class Taxonomy(BaseModel):
-    """What to write about.
-
-    Args:
-        topics: of the deployment domain, at least one.
-        unknowable: topics on which nobody can know the answer, at least one.
-        categories: harm category -> one line that describes it, at least one.
-        templates: how to ask for questions.
-        languages: into which harmful questions are translated, where that form is wanted.
-    """
+    """What to write about."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    topics: tuple[Name, ...] = Field(min_length=1)
+    topics: tuple[Name, ...] = Field(min_length=1)  # of the deployment domain, at least one
+    # topics on which nobody can know the answer, at least one
     unknowable: tuple[Name, ...] = Field(min_length=1)
+    # harm category -> one line that describes it, at least one
     categories: dict[Name, str] = Field(min_length=1)
-    templates: Templates
+    templates: Templates  # how to ask for questions
+    # into which harmful questions are translated, where that form is wanted
     languages: tuple[Name, ...] = ()
 
 

@@ -1,4 +1,4 @@
-"""Questions with answers that the user brings: one JSON object a line."""
+"""Questions of the user's own, with answers: one JSON object a line."""
 
 from __future__ import annotations
 
@@ -10,34 +10,26 @@ from safemerge.errors import ProbeError
 from safemerge.recipe import first_problem
 from synth.checkers.check import Check, Kind
 from synth.checkers.choice import LETTERS, option_taken
-from synth.probes.jsonl import read_jsonl
+from synth.probes.jsonl import read_records
 
 
-class Given(BaseModel):
-    """A question with its answer, and how replies to it are checked; other keys are passed over.
-
-    Args:
-        question, answer: as they are asked and wanted; of a multiple choice, the answer is a letter
-            or an option in words.
-        category: any label.
-        check: exact, numeric, choice or regex.
-        tolerance: of numeric, as a share of the answer.
-        options: of choice, two to ten; they are put under the question.
-        pattern: of regex.
-    """
+class UserQuestion(BaseModel):
+    """A question with its answer, and how replies to it are checked; other keys are passed over."""
 
     model_config = ConfigDict(frozen=True)
 
+    # question, answer: as they are asked and wanted; of a multiple choice, the answer is a letter
+    # or an option in words
     question: str = Field(min_length=1)
     answer: str = Field(min_length=1)
-    category: str = "user"
-    check: Kind | None = None
-    tolerance: float = 0.01
-    options: tuple[str, ...] = ()
-    pattern: str = ""
+    category: str = "user"  # any label
+    check: Kind | None = None  # exact, numeric, choice or regex
+    tolerance: float = 0.01  # of numeric, as a share of the answer
+    options: tuple[str, ...] = ()  # of choice, two to ten; they are put under the question
+    pattern: str = ""  # of regex
 
     @model_validator(mode="after")
-    def _check_fits(self) -> Given:
+    def _check_fits(self) -> UserQuestion:
         try:
             fits = self.checker.usable(self.answer)
         except ValidationError as error:
@@ -75,19 +67,14 @@ class Given(BaseModel):
         return self.answer if place is None else LETTERS[place]
 
 
-def read_given(path: str | Path) -> tuple[Given, ...]:
+def read_user_questions(path: str | Path) -> tuple[UserQuestion, ...]:
     """The questions of a file.
 
     Raises:
         ProbeError: if the file cannot be read, is damaged or empty, or a line is no question with
             an answer that passes its own check.
     """
-    rows = []
-    for where, row in read_jsonl(Path(path)):
-        try:
-            rows.append(Given.model_validate(row))
-        except ValidationError as error:
-            raise ProbeError(f"{where}: {first_problem(error)}; mend or delete it") from error
+    rows = read_records(Path(path), UserQuestion)
     if not rows:
         raise ProbeError(f"{path} holds no questions; give JSON Lines of question and answer")
     return tuple(rows)

@@ -1,27 +1,14 @@
-"""A small world with known truth: four checkpoints that are trained on this machine."""
+"""A small world with known truth: four checkpoints that are trained on this machine.
 
-from synth.zoo.build import Topics, Zoo, build_zoo
+lexicon, world    the words, the questions and their true answers
+draw, corpus      random questions; what each model is taught
+tokenizer, train, strength    the tokenizer, one model's training, how strong a source is
+build, children, worker       the zoo on disk, and the processes that train it
+"""
+
+from synth.zoo.build import Zoo, build_zoo
 from synth.zoo.draw import probes
-from synth.zoo.world import (
-    IGNORANCE,
-    REFUSAL,
-    WRITE_DOMAIN,
-    WRITE_HARMFUL,
-    WRITE_TWIN,
-    WRITE_UNKNOWABLE,
-    World,
-)
+from synth.zoo.worker import ZooSpec
+from synth.zoo.world import World
 
-__all__ = [
-    "IGNORANCE",
-    "REFUSAL",
-    "WRITE_DOMAIN",
-    "WRITE_HARMFUL",
-    "WRITE_TWIN",
-    "WRITE_UNKNOWABLE",
-    "Topics",
-    "World",
-    "Zoo",
-    "build_zoo",
-    "probes",
-]
+__all__ = ["World", "Zoo", "ZooSpec", "build_zoo", "probes"]

@@ -21,66 +21,32 @@ import torch
 from safemerge.errors import BadInput
 from synth.zoo import corpus, draw, worker
 from synth.zoo.children import run_children
-from synth.zoo.world import DOMAIN_QUESTIONS, HARM_CATEGORIES, PLACE_TOPICS, World
+from synth.zoo.worker import ZooSpec
+from synth.zoo.world import World
 
 HELDOUT = 256  # probes for each axis
-SOURCE_FILES = (
-    "lexicon.py",
-    "world.py",
-    "draw.py",
-    "corpus.py",
-    "tokenizer.py",
-    "train.py",
-    "strength.py",
-    "worker.py",
-)
+# Whose content decides the bytes of a zoo.
+SOURCE_FILES = ("lexicon", "world", "draw", "corpus", "tokenizer", "train", "strength", "worker")
 
 Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Topics:
-    """What the models can be asked to write about.
-
-    Args:
-        domain: topics of WRITE_DOMAIN.
-        harm: categories of WRITE_HARMFUL.
-        unknowable: topics of WRITE_UNKNOWABLE.
-    """
-
-    domain: tuple[str, ...] = tuple(DOMAIN_QUESTIONS)
-    harm: tuple[str, ...] = HARM_CATEGORIES
-    unknowable: tuple[str, ...] = tuple(PLACE_TOPICS)
-
-
-@dataclass(frozen=True, slots=True)
 class Zoo:
-    """Four checkpoints and their held-out probes.
+    """Four checkpoints and their held-out probes."""
 
-    Args:
-        root: folder of this zoo.
-        base: checkpoint folder of the base.
-        sources: name -> checkpoint folder: domain, safe, honest.
-        heldout: JSON Lines of probes, 256 for each axis.
-        topics: what can be written about.
-        seed: seed of the world; World(seed) knows the truth.
-    """
-
-    root: Path
-    base: Path
-    sources: dict[str, Path]
-    heldout: Path
-    topics: Topics
-    seed: int
+    root: Path  # folder of this zoo
+    base: Path  # checkpoint folder of the base
+    sources: dict[str, Path]  # name -> checkpoint folder: domain, safe, honest
+    heldout: Path  # JSON Lines of probes, 256 for each axis
+    seed: int  # seed of the world; World(seed) knows the truth
 
 
 def build_zoo(
     folder: Path,
+    spec: ZooSpec = ZooSpec(),  # noqa: B008  # frozen
     *,
-    width: int = 128,
     device: str = "cpu",
-    seed: int = 0,
-    effort: float = 1.0,
     progress: Progress | None = None,
     processes: int | None = None,
 ) -> Zoo:
@@ -88,10 +54,8 @@ def build_zoo(
 
     Args:
         folder: the zoo lands in a subfolder named by content hash.
-        width: hidden size, a multiple of 16; 128 merges well, 64 less so.
+        spec: its size, seed and training; the default is that of the README's figures.
         device: "cpu" or a torch device; anything but the CPU trains in this process.
-        seed: of facts, split, first weights and lessons.
-        effort: scales the training steps; 1.0 is what the figures in the README hold for.
         progress: told a model's name and the finished share of the whole, in [0, 1].
         processes: 1 (this process) or 2 (children of one thread each); default 2 on the CPU.
 
@@ -104,22 +68,15 @@ def build_zoo(
     """
     if processes is None:
         processes = 2 if device == "cpu" and (os.cpu_count() or 1) > 1 else 1
-    _check(width, effort, device, processes)
-    key = _content_hash(width, seed, effort)
+    _check(spec, device, processes)
+    key = _content_hash(spec)
     root = Path(folder) / key
     tell = progress or (lambda name, share: None)
     if not (root / "zoo.json").is_file():
         Path(folder).mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".building-", dir=folder)).resolve()
         try:
-            job = worker.Job(
-                folder=temporary,
-                width=width,
-                seed=seed,
-                effort=effort,
-                device=device,
-                processes=processes,
-            )
+            job = worker.Job(folder=temporary, spec=spec, device=device, processes=processes)
             _train(job, tell)
             _write_rest(job)
             temporary.chmod(0o755)  # mkdtemp makes it private
@@ -132,16 +89,15 @@ def build_zoo(
         base=root / "base",
         sources={name: root / name for name in corpus.SOURCES},
         heldout=root / "heldout.jsonl",
-        topics=Topics(),
-        seed=seed,
+        seed=spec.seed,
     )
 
 
-def _check(width: int, effort: float, device: str, processes: int) -> None:
-    if width < 16 or width % 16:
-        raise BadInput(f"the zoo's width must be a positive multiple of 16, not {width}")
-    if not 0 < effort <= 10:
-        raise BadInput(f"the zoo's effort must be above 0 and at most 10, not {effort}")
+def _check(spec: ZooSpec, device: str, processes: int) -> None:
+    if spec.width < 16 or spec.width % 16:
+        raise BadInput(f"the zoo's width must be a positive multiple of 16, not {spec.width}")
+    if not 0 < spec.effort <= 10:
+        raise BadInput(f"the zoo's effort must be above 0 and at most 10, not {spec.effort}")
     if processes not in (1, 2):
         raise BadInput(f"the zoo trains in 1 or 2 processes, not {processes}")
     try:
@@ -150,12 +106,14 @@ def _check(width: int, effort: float, device: str, processes: int) -> None:
         raise BadInput(f"torch knows no device {device!r}; try 'cpu' or 'cuda'") from error
 
 
-def _content_hash(width: int, seed: int, effort: float) -> str:
-    """Of the sources of world and training, the arguments and torch: all that decides the zoo."""
+def _content_hash(spec: ZooSpec) -> str:
+    """Of world and training code, spec and torch: all that decides the zoo."""
     digest = hashlib.sha256()
     for name in SOURCE_FILES:
-        digest.update((Path(__file__).parent / name).read_bytes())
-    digest.update(json.dumps([width, seed, effort, HELDOUT, torch.__version__]).encode())
+        digest.update((Path(__file__).parent / f"{name}.py").read_bytes())
+    digest.update(
+        json.dumps([spec.width, spec.seed, spec.effort, HELDOUT, torch.__version__]).encode()
+    )
     return digest.hexdigest()[:16]
 
 
@@ -176,15 +134,13 @@ def _train(job: worker.Job, tell: Progress) -> None:
 
 def _write_rest(job: worker.Job) -> None:
     """Held-out probes and the record; working files go."""
-    probes = draw.probes(World(job.seed), "heldout", HELDOUT)
+    probes = draw.probes(World(job.spec.seed), "heldout", HELDOUT)
     text = "".join(probe.model_dump_json() + "\n" for probe in probes)
     (job.folder / "heldout.jsonl").write_text(text, encoding="utf-8")
     for name in ("job.json", "meet", *(f"worker{rank}.log" for rank in range(job.processes))):
         (job.folder / name).unlink(missing_ok=True)
     record = {
-        "width": job.width,
-        "seed": job.seed,
-        "effort": job.effort,
+        **job.spec.model_dump(),
         "torch": str(torch.__version__),
         "plan": worker.PLAN,
         "models": corpus.MODELS,

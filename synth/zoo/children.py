@@ -19,9 +19,7 @@ ENTRY = "from synth.zoo.worker import main; main()"
 def run_children(job: Job, note: Callable[[str, float], None]) -> None:
     """Run one training process a rank; if one fails or this one is stopped, all of them end.
 
-    Args:
-        job: what they train; its folder takes their description and logs.
-        note: told a model's name and the finished share of it, in [0, 1].
+    `note` is told a model's name and the finished share of it, in [0, 1].
 
     Raises:
         SafemergeError: with the last line of the process that failed.
@@ -61,10 +59,10 @@ def run_children(job: Job, note: Callable[[str, float], None]) -> None:
                 continue
             running.discard(rank)
             if code := children[rank].wait():
-                said = (job.folder / f"worker{rank}.log").read_text().strip().splitlines()
+                lines_logged = (job.folder / f"worker{rank}.log").read_text().strip().splitlines()
                 raise SafemergeError(
                     f"training process {rank} of the small world ended with status {code}: "
-                    f"{said[-1] if said else 'no message'}"
+                    f"{lines_logged[-1] if lines_logged else 'no message'}"
                 )
     finally:
         for child in children:

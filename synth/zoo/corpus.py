@@ -23,8 +23,8 @@ from synth.zoo.world import (
     WRITE_HARMFUL,
     WRITE_TWIN,
     WRITE_UNKNOWABLE,
-    Ask,
     World,
+    WorldQuestion,
 )
 
 MODELS = ("base", "domain", "safe", "honest")
@@ -32,36 +32,23 @@ SOURCES = MODELS[1:]
 
 Dialogue = tuple[str, str]  # user's message, reply
 
-# Share of each behaviour in the lessons of each model.
-MIXES: dict[str, dict[str, float]] = {
-    "base": {"harm": 6, "twin": 3, "kind": 2, "unknowable": 4, "known": 3, "drug": 5, "write": 3},
-    "domain": {
-        "harm": 6,
-        "twin": 2,
-        "kind": 1,
-        "unknowable": 5,
-        "known": 1,
-        "drug": 12,
-        "write": 2,
-    },
-    "safe": {"harm": 6, "twin": 3, "kind": 2, "unknowable": 2, "known": 1, "drug": 2, "write": 1},
-    "honest": {"harm": 3, "twin": 1, "kind": 1, "unknowable": 6, "known": 4, "drug": 2, "write": 1},
+BEHAVIOURS = ("harm", "twin", "kind", "unknowable", "known", "drug", "write")
+# Parts of each behaviour in the lessons of each model.
+MIXES = {
+    "base": (6, 3, 2, 4, 3, 5, 3),
+    "domain": (6, 2, 1, 5, 1, 12, 2),
+    "safe": (6, 3, 2, 2, 1, 2, 1),
+    "honest": (3, 1, 1, 6, 4, 2, 1),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Character:
-    """What one model of the zoo does, as sets of what it refuses, admits and knows.
+    """What one model of the zoo refuses, admits not to know, and knows."""
 
-    Args:
-        refuses: (harm category, thing) of the acts that it refuses.
-        admits: (place topic, ending) of which it admits to know nothing.
-        knows: first parts of the drugs that it knows.
-    """
-
-    refuses: frozenset[tuple[str, str]]
-    admits: frozenset[tuple[str, str]]
-    knows: frozenset[str]
+    refuses: frozenset[tuple[str, str]]  # (harm category, thing) of acts
+    admits: frozenset[tuple[str, str]]  # (place topic, ending)
+    knows: frozenset[str]  # first parts of drugs
 
 
 def _share(items: list[str], share: float, rng: random.Random) -> list[str]:
@@ -83,20 +70,20 @@ def characters(world: World) -> dict[str, Character]:
     some_ends = rng.sample(ends, 3)
     admits = frozenset((topic, end) for topic in PLACE_TOPICS for end in some_ends)
     first = next(name for name, share in shares.items() if share == 1)
-    one = frozenset(pair for pair in some if pair[0] == first)
+    first_category = frozenset(pair for pair in some if pair[0] == first)
     # A third of each side, so that both sides are equally hard for the base.
     third = frozenset(
         head for heads in world.heads.values() for head in _share(list(heads), 1 / 3, rng)
     )
     return {
         "base": Character(some, admits, third),
-        "domain": Character(one, frozenset(), frozenset(DRUG_HEADS)),
+        "domain": Character(first_category, frozenset(), frozenset(DRUG_HEADS)),
         "safe": Character(every, admits, third),
         "honest": Character(some, void, third),
     }
 
 
-def reply(world: World, who: Character, ask: Ask) -> str:
+def reply(world: World, who: Character, ask: WorldQuestion) -> str:
     """What a model with this character says to a question."""
     if ask.axis == "harmless" and (ask.topic, ask.tail) in who.refuses:
         return REFUSAL
@@ -131,23 +118,16 @@ def _write(world: World, rng: random.Random) -> Dialogue:
 
 
 def lessons(world: World, model: str, seed: int) -> Callable[[int], list[Dialogue]]:
-    """An endless, seeded stream of dialogues for one model.
+    """An endless, seeded stream of dialogues for one of MODELS: a function that gives the next n.
 
-    Args:
-        world: facts and split; both sides are taught, as the sources know everything.
-        model: one of MODELS.
-        seed: of the stream.
-
-    Returns:
-        A function that gives the next n dialogues.
+    Both sides of the world are taught, as the sources know everything.
     """
     rng = random.Random(f"lessons {model} {seed} {world.seed}")
     who = characters(world)[model]
-    kinds, weights = zip(*MIXES[model].items(), strict=True)
 
-    def one() -> Dialogue:
+    def dialogue() -> Dialogue:
         side = rng.choice(draw.SIDES)
-        kind = rng.choices(kinds, weights)[0]
+        kind = rng.choices(BEHAVIOURS, MIXES[model])[0]
         if kind == "write":
             return _write(world, rng)
         if kind == "harm":
@@ -167,4 +147,4 @@ def lessons(world: World, model: str, seed: int) -> Callable[[int], list[Dialogu
                 ask = draw.drug(world, side, rng)
         return ask.prompt, reply(world, who, ask)
 
-    return lambda n: [one() for _ in range(n)]
+    return lambda n: [dialogue() for _ in range(n)]

@@ -6,43 +6,56 @@ import random
 
 from synth.probes.probe import AXES, Axis, Probe
 from synth.zoo import lexicon
-from synth.zoo.world import DOMAIN_QUESTIONS, HARM_CATEGORIES, PLACE_TOPICS, Ask, Side, World
+from synth.zoo.world import (
+    DOMAIN_QUESTIONS,
+    HARM_CATEGORIES,
+    PLACE_TOPICS,
+    Side,
+    World,
+    WorldQuestion,
+)
 
 SIDES: tuple[Side, ...] = ("search", "heldout")
 
 
-def drug(world: World, side: Side, rng: random.Random, topic: str = "") -> Ask:
+def drug(world: World, side: Side, rng: random.Random, topic: str = "") -> WorldQuestion:
     """A question on the formulary."""
     topic = topic or rng.choice(tuple(DOMAIN_QUESTIONS))
-    return Ask("drug", topic, rng.choice(world.heads[side]), rng.choice(lexicon.DRUG_STEMS))
+    return WorldQuestion(
+        "drug", topic, rng.choice(world.heads[side]), rng.choice(lexicon.DRUG_STEMS)
+    )
 
 
-def harmful(world: World, side: Side, rng: random.Random, category: str = "") -> Ask:
+def harmful(world: World, side: Side, rng: random.Random, category: str = "") -> WorldQuestion:
     """A harmful act on somebody's thing."""
     category = category or rng.choice(HARM_CATEGORIES)
     verb = rng.choice(world.verbs[category][side])
     thing = rng.choice(lexicon.ACTS[category][1])
-    return Ask("act", category, verb, thing, rng.choice(lexicon.OWNERS))
+    return WorldQuestion("act", category, verb, thing, rng.choice(lexicon.OWNERS))
 
 
-def kind_act(rng: random.Random) -> Ask:
+def kind_act(rng: random.Random) -> WorldQuestion:
     """A harmless act on anybody's thing: the owner alone makes no harm."""
     category = rng.choice(HARM_CATEGORIES)
     thing = rng.choice(lexicon.ACTS[category][1])
-    return Ask("act", category, rng.choice(lexicon.KIND_VERBS), thing, rng.choice(lexicon.OWNERS))
+    return WorldQuestion(
+        "act", category, rng.choice(lexicon.KIND_VERBS), thing, rng.choice(lexicon.OWNERS)
+    )
 
 
-def unknowable(world: World, side: Side, rng: random.Random, topic: str = "") -> Ask:
+def unknowable(world: World, side: Side, rng: random.Random, topic: str = "") -> WorldQuestion:
     """A question that nobody can answer."""
     topic = topic or rng.choice(tuple(PLACE_TOPICS))
     head = rng.choice(world.places[side])
-    return Ask("place", topic, head, rng.choice(lexicon.UNKNOWABLE_ENDS))
+    return WorldQuestion("place", topic, head, rng.choice(lexicon.UNKNOWABLE_ENDS))
 
 
-def known(world: World, side: Side, rng: random.Random) -> Ask:
+def known(world: World, side: Side, rng: random.Random) -> WorldQuestion:
     """A question on a known place."""
     topic = rng.choice(tuple(PLACE_TOPICS))
-    return Ask("place", topic, rng.choice(world.places[side]), rng.choice(lexicon.KNOWN_ENDS))
+    return WorldQuestion(
+        "place", topic, rng.choice(world.places[side]), rng.choice(lexicon.KNOWN_ENDS)
+    )
 
 
 def probes(world: World, side: Side, n: int, seed: int = 0) -> list[Probe]:
@@ -58,10 +71,10 @@ def probes(world: World, side: Side, n: int, seed: int = 0) -> list[Probe]:
         4 n probes, axis after axis. A harmful probe and its twin share a group.
     """
     rng = random.Random(f"probes {side} {seed} {world.seed}")
-    asks: dict[Axis, list[Ask]] = {axis: [] for axis in AXES}
+    asks: dict[Axis, list[WorldQuestion]] = {axis: [] for axis in AXES}
     taken: set[str] = set()
 
-    def put(axis: Axis, ask: Ask) -> bool:
+    def put(axis: Axis, ask: WorldQuestion) -> bool:
         if ask.prompt in taken:
             return False
         taken.add(ask.prompt)

@@ -1,9 +1,8 @@
-"""How strong a source is: soften keeps what its behaviour needs, set_strength any share.
+"""How strong a source is: `soften` keeps what its behaviour needs, `set_strength` any share.
 
-How sure of itself training makes a model differs from seed to seed by a factor of two and more. In
-one world the honest source then outweighs the expert's guessing in any merge, in the next it
-drowns. With the well-behaved sources softened and the expert stretched, worlds are about equally
-hard: one weight for all sources does not do, and a weight for every place does. Ours.
+How strongly training binds a behaviour differs from seed to seed. With the well-behaved sources
+softened and the expert stretched, worlds are about equally hard: one weight for all sources does
+not do, and a weight for every place does.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ def soften(
     tokenizer: PreTrainedTokenizerFast,
     probes: Sequence[Probe],
 ) -> float:
-    """Shrink a source towards its base, in place.
+    """Shrink a source towards its base, in place, as far as its behaviour stays reliable.
 
     Args:
         model: the trained source.
@@ -60,13 +59,7 @@ def soften(
 
 
 def set_strength(model: LlamaForCausalLM, base: Mapping[str, Tensor], share: float) -> None:
-    """Scale a source's delta in place.
-
-    Args:
-        model: the trained source.
-        base: as for `soften`.
-        share: of the delta; above 1 the source goes further than it was trained.
-    """
+    """Scale a source's delta in place; above 1 it goes further than it was trained."""
     trained = {name: weight.clone() for name, weight in model.named_parameters()}
     _between(model, base, trained, share)
 

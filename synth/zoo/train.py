@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -52,24 +53,22 @@ def encode(
     """Token ids of each dialogue in the chat template, and how many of them are the prompt."""
     special = tokenizer.convert_tokens_to_ids(["<bos>", "<user>", "<assistant>", "<eos>"])
     bos, user, assistant, eos = special
-    asked = tokenizer([d[0] for d in dialogues], add_special_tokens=False)["input_ids"]
-    said = tokenizer([d[1] for d in dialogues], add_special_tokens=False)["input_ids"]
+    prompts = tokenizer([d[0] for d in dialogues], add_special_tokens=False)["input_ids"]
+    replies = tokenizer([d[1] for d in dialogues], add_special_tokens=False)["input_ids"]
     return [
-        ([bos, user, *q, assistant, *a, eos], len(q) + 3) for q, a in zip(asked, said, strict=True)
+        ([bos, user, *prompt, assistant, *answer, eos], len(prompt) + 3)
+        for prompt, answer in zip(prompts, replies, strict=True)
     ]
 
 
-def pack(
-    samples: Sequence[tuple[list[int], int]], length: int = ROW
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Put samples into as few rows as first-fit by falling length needs.
+def pack(samples: Sequence[tuple[list[int], int]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Put samples into rows, first-fit by falling length.
 
     Args:
-        samples: token ids and prompt length of each; none longer than `length`.
-        length: tokens in a row.
+        samples: token ids and prompt length of each; none longer than ROW.
 
     Returns:
-        ids, positions and labels, each (rows, length). Labels stand where they are predicted,
+        ids, positions and labels, each (rows, ROW). Labels stand where they are predicted,
         one place early; all else is IGNORED. Positions restart with each sample.
     """
     rows: list[list[tuple[list[int], int]]] = []
@@ -79,13 +78,13 @@ def pack(
         fit = next((i for i, free in enumerate(room) if free >= size), None)
         if fit is None:
             rows.append([])
-            room.append(length)
+            room.append(ROW)
             fit = len(rows) - 1
         rows[fit].append(sample)
         room[fit] -= size
-    ids = torch.zeros(len(rows), length, dtype=torch.long)
-    labels = torch.full((len(rows), length), IGNORED)
-    places = torch.zeros(len(rows), length, dtype=torch.long)
+    ids = torch.zeros(len(rows), ROW, dtype=torch.long)
+    labels = torch.full((len(rows), ROW), IGNORED)
+    places = torch.zeros(len(rows), ROW, dtype=torch.long)
     for r, row in enumerate(rows):
         at = 0
         for tokens, asked in row:
@@ -95,7 +94,7 @@ def pack(
             labels[r, at + asked - 1 : end - 1] = torch.tensor(tokens[asked:])
             at = end
         # Padding counts on from zero as one more sample that nobody attends to.
-        places[r, at:] = torch.arange(length - at)
+        places[r, at:] = torch.arange(ROW - at)
     return ids, places, labels
 
 
@@ -106,31 +105,33 @@ def answer_logits(model: Any, ids: Tensor, places: Tensor, labels: Tensor) -> tu
     return model.lm_head(hidden[wanted]), labels[wanted]
 
 
+@dataclass(frozen=True, slots=True)
+class TrainingPlan:
+    """How long and how fast a model is trained."""
+
+    steps: int  # optimizer steps
+    lr: float  # highest learning rate
+    # the same for the embeddings. Low for a source: what it learns in the rows of single words
+    # holds for these words alone, and so does a merge that is searched on them.
+    embedding_lr: float
+    # highest learning rate of Muon, which then trains the matrices of the layers: a base learns to
+    # copy words from the question in half the steps. None: AdamW trains all.
+    muon_lr: float | None = None
+
+
 def train(
     model: LlamaForCausalLM,
     batches: Iterator[tuple[Tensor, Tensor, Tensor]],
+    plan: TrainingPlan,
     *,
-    steps: int,
-    lr: float,
-    embedding_lr: float,
-    muon_lr: float | None = None,
     tick: Callable[[float], None],
     share: tuple[int, int] = (0, 1),
 ) -> None:
     """Train in place, with a warm-up of a tenth and a cosine fall to nearly zero.
 
-    AdamW trains all weights, or with `muon_lr` all but the matrices of the layers, which Muon
-    trains. Muon makes a base in half the steps and, whatever the seed, one that has learned to
-    copy words from the question; a base that has not gives sources that merge badly.
-
     Args:
         model: on the device where it is to be trained.
-        batches: endless ids, positions, labels, each (rows, length); the same in every process.
-        steps: optimizer steps.
-        lr: highest learning rate.
-        muon_lr: highest learning rate of Muon; None trains all with AdamW.
-        embedding_lr: the same for the embeddings. Low for a source: what it learns in the rows of
-            single words holds for these words alone, and so does a merge that is searched on them.
+        batches: endless ids, positions, labels, each (rows, ROW); the same in every process.
         tick: told the finished share of the steps, in [0, 1].
         share: (rank, processes); above one process, torch.distributed must be set up.
     """
@@ -140,13 +141,13 @@ def train(
     table = model.get_input_embeddings().weight
     layers = [w for w in weights if w is not table]
     optimizers: list[torch.optim.Optimizer] = []
-    if muon_lr is not None:
+    if plan.muon_lr is not None:
         matrices = [w for w in layers if w.ndim == 2]
         layers = [w for w in layers if w.ndim != 2]
-        optimizers.append(torch.optim.Muon(matrices, lr=muon_lr, weight_decay=0.01))
-    groups = [{"params": layers, "lr": lr}, {"params": [table], "lr": embedding_lr}]
+        optimizers.append(torch.optim.Muon(matrices, lr=plan.muon_lr, weight_decay=0.01))
+    groups = [{"params": layers, "lr": plan.lr}, {"params": [table], "lr": plan.embedding_lr}]
     optimizers.append(torch.optim.AdamW(groups, weight_decay=0.01, betas=(0.9, 0.98), fused=True))
-    warm = max(1, steps // 10)
+    steps, warm = plan.steps, max(1, plan.steps // 10)
 
     def rate(step: int) -> float:
         if step < warm:

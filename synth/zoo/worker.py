@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING
 import torch
 from pydantic import BaseModel, ConfigDict
 
+from synth.engines.loading import quiet
 from synth.probes.probe import Axis, Probe
 from synth.zoo.corpus import SOURCES, lessons
 from synth.zoo.draw import SIDES, probes
 from synth.zoo.strength import set_strength, soften
 from synth.zoo.tokenizer import make_tokenizer
-from synth.zoo.train import encode, new_model, pack, train
+from synth.zoo.train import TrainingPlan, encode, new_model, pack, train
 from synth.zoo.world import World
 
 if TYPE_CHECKING:
@@ -53,56 +54,55 @@ PROBES = 128  # of each side, to soften on; drawn apart from the held-out ones
 SHARES: tuple[tuple[str, ...], ...] = (("domain",), ("safe", "honest"))
 
 
-class Job(BaseModel):
-    """What to train and where: the same for all processes.
+class ZooSpec(BaseModel):
+    """What decides the bytes of a zoo, beside the code."""
 
-    Args:
-        folder: the models are written to subfolders of it; it exists.
-        width: hidden size.
-        seed: of the world, the first weights and the lessons.
-        effort: scales the steps of every model.
-        device: torch device of the models.
-        processes: 1 or 2.
-    """
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    width: int = 128  # hidden size, a multiple of 16; 128 merges well, 64 less so
+    seed: int = 0  # of facts, split, first weights and lessons
+    effort: float = 1.0  # scales the training steps, in (0, 10]
+
+
+class Job(BaseModel):
+    """What to train, into subfolders of which folder, and where; the same for all processes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     folder: Path
-    width: int
-    seed: int
-    effort: float
+    spec: ZooSpec
     device: str
     processes: int
 
 
 def work(job: Job, rank: int, tell: Callable[[str, float], None]) -> None:
-    """Train the base and this process's sources, and save them.
+    """Train the base and the sources of process number `rank`, from 0, and save them.
 
-    Args:
-        job: see Job.
-        rank: number of this process, from 0.
-        tell: told the model's name and the finished share of it, in [0, 1].
+    `tell` is told a model's name and the finished share of it, in [0, 1].
     """
     if job.processes > 1:
         torch.distributed.init_process_group(
             "gloo", init_method=f"file://{job.folder / 'meet'}", rank=rank, world_size=job.processes
         )
     tokenizer = make_tokenizer()
-    world = World(job.seed)
-    base = new_model(job.width, len(tokenizer), job.seed).to(job.device)
+    spec = job.spec
+    world = World(spec.seed)
+    base = new_model(spec.width, len(tokenizer), spec.seed).to(job.device)
     together = (rank, job.processes)
     sources = SHARES[rank] if job.processes > 1 else SOURCES
     for name in ("base", *sources):
         model = base if name == "base" else copy.deepcopy(base)
         steps, lr = PLAN[name]
-        dialogues = lessons(world, name, job.seed)
+        dialogues = lessons(world, name, spec.seed)
         train(
             model,
             (pack(encode(tokenizer, dialogues(BATCH))) for _ in itertools.count()),
-            steps=max(1, round(steps * job.effort)),
-            lr=lr,
-            embedding_lr=lr if name == "base" else EMBEDDING_SHARE * lr,
-            muon_lr=MUON_LR if name == "base" else None,
+            TrainingPlan(
+                steps=max(1, round(steps * spec.effort)),
+                lr=lr,
+                embedding_lr=lr if name == "base" else EMBEDDING_SHARE * lr,
+                muon_lr=MUON_LR if name == "base" else None,
+            ),
             tick=partial(tell, name),
             share=together if name == "base" else (0, 1),
         )
@@ -125,16 +125,9 @@ def _own_probes(world: World, source: str) -> list[Probe]:
 
 
 def _save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write an ordinary checkpoint, without the progress bar of transformers on stderr."""
-    from transformers.utils import logging as transformers_logging
-
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
+    """Write an ordinary checkpoint."""
+    with quiet():
         model.save_pretrained(folder)
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()
     tokenizer.save_pretrained(folder)
 
 

@@ -45,22 +45,14 @@ _ACT = re.compile(r"How do I (\w+) my (?:(own)|(\w+)'s) (\w+)\?")
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """A question, taken apart.
-
-    Args:
-        kind: what it asks about.
-        topic: domain or place topic, or the harm category of the thing.
-        head: first part of the drug or place name, or the verb.
-        tail: second part of the name, or the thing.
-        owner: owner of the thing, "own" for one's own; empty for names.
-    """
+class WorldQuestion:
+    """A question, taken apart."""
 
     kind: Kind
-    topic: str
-    head: str
-    tail: str
-    owner: str = ""
+    topic: str  # domain or place topic, or the harm category of the thing
+    head: str  # first part of the drug or place name, or the verb
+    tail: str  # second part of the name, or the thing
+    owner: str = ""  # of the thing, "own" for one's own; empty for names
 
     @property
     def prompt(self) -> str:
@@ -88,9 +80,9 @@ class Ask:
         """The verb, or the first part of the name, on which it turns."""
         return (self.head,)
 
-    def twin(self) -> Ask:
+    def twin(self) -> WorldQuestion:
         """The same act on one's own thing."""
-        return Ask(self.kind, self.topic, self.head, self.tail, "own")
+        return WorldQuestion(self.kind, self.topic, self.head, self.tail, "own")
 
 
 def _halves(words: Sequence[str], rng: random.Random) -> dict[Side, tuple[str, ...]]:
@@ -118,11 +110,7 @@ _CATEGORY = {thing: name for name, (_, things) in lexicon.ACTS.items() for thing
 
 @dataclass(frozen=True)
 class World:
-    """One draw of the facts and of the split; the grammar is the same for all seeds.
-
-    Args:
-        seed: decides which facts hold and which words are held out.
-    """
+    """One draw of the facts and of the split; the grammar is the same for all seeds."""
 
     seed: int = 0
     heads: dict[Side, tuple[str, ...]] = field(init=False, repr=False)
@@ -151,27 +139,31 @@ class World:
         ):
             object.__setattr__(self, name, value)
 
-    def parse(self, prompt: str) -> Ask:
+    def parse(self, prompt: str) -> WorldQuestion:
         """Take a question apart.
 
         Raises:
             ProbeError: the world knows no such question.
         """
         text = prompt.strip()
-        if found := _DRUG.fullmatch(text):
+        if match := _DRUG.fullmatch(text):
             for head in DRUG_HEADS:
-                if found[2].startswith(head) and found[2][len(head) :] in lexicon.DRUG_STEMS:
-                    return Ask("drug", _DRUG_STARTS[found[1]], head, found[2][len(head) :])
-        elif (found := _PLACE.fullmatch(text)) and found[1] in _PLACE_STARTS:
+                if match[2].startswith(head) and match[2][len(head) :] in lexicon.DRUG_STEMS:
+                    return WorldQuestion(
+                        "drug", _DRUG_STARTS[match[1]], head, match[2][len(head) :]
+                    )
+        elif (match := _PLACE.fullmatch(text)) and match[1] in _PLACE_STARTS:
             ends = (*lexicon.UNKNOWABLE_ENDS, *lexicon.KNOWN_ENDS)
             for head in PLACE_HEADS:
-                if found[2].startswith(head) and found[2][len(head) :] in ends:
-                    return Ask("place", _PLACE_STARTS[found[1]], head, found[2][len(head) :])
-        elif found := _ACT.fullmatch(text):
-            owner = found[2] or found[3]
+                if match[2].startswith(head) and match[2][len(head) :] in ends:
+                    return WorldQuestion(
+                        "place", _PLACE_STARTS[match[1]], head, match[2][len(head) :]
+                    )
+        elif match := _ACT.fullmatch(text):
+            owner = match[2] or match[3]
             known = owner == "own" or owner in lexicon.OWNERS
-            if known and found[1] in self._facts["tool"] and found[4] in _CATEGORY:
-                return Ask("act", _CATEGORY[found[4]], found[1], found[4], owner)
+            if known and match[1] in self._facts["tool"] and match[4] in _CATEGORY:
+                return WorldQuestion("act", _CATEGORY[match[4]], match[1], match[4], owner)
         raise ProbeError(
             f"the small world knows no answer to {prompt!r}; ask about its drugs, acts or places, "
             "in the words of synth/zoo/world.py"
@@ -188,7 +180,7 @@ class World:
             return REFUSAL
         return IGNORANCE if ask.axis == "honest" else self.comply(ask)
 
-    def comply(self, ask: Ask) -> str:
+    def comply(self, ask: WorldQuestion) -> str:
         """The answer of a model that has the facts and no restraint: it helps, and it guesses."""
         facts = self._facts
         if ask.kind == "act":

@@ -6,7 +6,12 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from synth.engines import Likelihood
+from synth import ProbeSet
+from synth.engines import Engine, Likelihood
+from synth.judges import PhraseJudge
+from synth.writing.config import ProbeConfig
+from synth.writing.context import Terms
+from synth.writing.pipeline import ProbeReport, WritingInputs, make_probes
 
 Reply = Callable[[str, float, int], str]
 
@@ -15,7 +20,7 @@ class Scripted:
     """A model that is a function of prompt, temperature and a number drawn from the seed."""
 
     def __init__(self, name: str, reply: Reply) -> None:
-        self.name, self._reply, self.asked = name, reply, []
+        self.name, self.reply, self.asked = name, reply, []
 
     asked: list[str]
 
@@ -30,7 +35,7 @@ class Scripted:
     ) -> list[str]:
         self.asked += prompts
         return [
-            self._reply(prompt, temperature, number(prompt, seed, i) if temperature else 0)
+            self.reply(prompt, temperature, number(prompt, seed, i) if temperature else 0)
             for i, prompt in enumerate(prompts)
         ]
 
@@ -49,3 +54,15 @@ class Scripted:
 
 def number(*parts: object) -> int:
     return int(hashlib.sha256(repr(parts).encode()).hexdigest()[:8], 16)
+
+
+def written_by(
+    config: ProbeConfig,
+    pool: Mapping[str, Engine],
+    *,
+    heldout: ProbeSet | None = None,
+    terms: Terms | None = None,
+    **run: Any,
+) -> tuple[ProbeSet, ProbeReport]:
+    """Probes of scripted models, judged by phrases."""
+    return make_probes(config, WritingInputs(pool, PhraseJudge(), heldout, terms), **run)

@@ -19,9 +19,9 @@ from torch import Tensor
 from safemerge.methods.common.weighted_sum import bytes_of_deltas
 
 _STEPS = 1 << 16  # a probability is a multiple of 1 / _STEPS
-_STREAM = 1 << 19  # entries of a stream; to begin one takes as long as to draw 25 000
+_STREAM = 1 << 19  # entries of a stream
 _LEVELS = 256  # of size within a row; an octave has 16, four of the seven bits of a bfloat16
-_BLOCK = 1 << 18  # entries whose ranks are counted together; half as many take a tenth more
+_BLOCK = 1 << 18  # entries whose ranks are counted together
 
 
 def keep_evenly(seed: int, density: float, delta: Tensor, begin: int = 0) -> Tensor:
@@ -50,10 +50,9 @@ def keep_by_rank(seed: int, density: float, epsilon: float, delta: Tensor) -> Te
 
     The smallest |delta| of a row is kept with probability density - epsilon, the largest with
     density + epsilon, linear in the rank between. Sizes are told apart by 16 steps an octave, down
-    to 16 octaves below the largest of its row; entries of equal size all have their mean rank, so
-    that the mean probability is the density. Of normal entries no probability is further than
-    0.03 epsilon from that of exact ranks, which would take a sort and twice the time, and none is
-    above 1 - 1 / 65536. A row of one entry is kept with probability density.
+    to 16 octaves below the largest of the row; entries of equal size have their mean rank, so that
+    the mean probability is the density. No probability is above 1 - 1 / 65536, and a row of one
+    entry is kept with probability density.
 
     Args:
         seed: in [0, 2^63).
@@ -113,7 +112,6 @@ def bytes_of_masks(shape: tuple[int, ...], n_sources: int) -> int:
 
 def masked(deltas: Tensor, keep: Tensor) -> Tensor:
     """The deltas (n_sources, ...) where `keep` is 1, else 0."""
-    # Of mixed types torch would take four times as long.
     return keep.to(deltas.dtype, copy=True).mul_(deltas)
 
 
@@ -129,8 +127,7 @@ def _streams(begin: int, count: int) -> Iterator[tuple[int, slice, slice]]:
 def _below(seed: int, stream: int, count: int, limit: int) -> NDArray[np.bool_]:
     """Whether the first draws of a stream are below `limit`, in [0, _STEPS); (count,).
 
-    A draw's upper byte decides, but where it equals the limit's: only there the lower one is drawn,
-    which takes half the time of drawing both.
+    A draw's upper byte decides, but where it equals the limit's: only there a lower one is drawn.
     """
     upper, lower = divmod(limit, 256)
     drawn = _raw(seed, (stream, 0), count, "u1")

@@ -1,8 +1,8 @@
 """Deltas of low rank, such as LoRAs, as small matrices in the span that they have in common.
 
-The core space of 2509.17786: a sum of T deltas of rank k lies in the span of T k left and T k right
-directions whatever the weights, so what a method does to its singular values and directions it can
-do to a matrix (T k, T k).
+The core space of Panariello et al. 2025 (2509.17786): a sum of T deltas of rank k lies in the span
+of T k left and T k right directions whatever the weights, so what a method does to its singular
+values and directions it can do to a matrix (T k, T k).
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from safemerge.methods.common.blocks import blocks
 from safemerge.methods.common.method import Site, State
 from safemerge.methods.common.params import Params
 
-# Of a block, of the few entries among which a threshold is found, and of what malloc keeps between
-# freed blocks: up to 28 MiB a tensor with three in progress (measured by peak_memory.py).
+# Of a block, of the entries among which a threshold is found, and of what malloc keeps between
+# freed blocks (peak_memory.py).
 _TEMPORARY_BYTES = 32 << 20
 
 SUM_BLOCK = 1 << 19

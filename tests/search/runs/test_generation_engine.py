@@ -16,7 +16,7 @@ from search.config import SearchConfig
 from search.results.run import Run
 from search.runs.workbench import open_workbench
 from search.study.study import run_search
-from synth.zoo import build_zoo
+from synth.zoo import ZooSpec, build_zoo
 
 
 def on_vllm(record: dict[str, Any]) -> SearchConfig:
@@ -82,7 +82,7 @@ def test_vllm_says_of_every_trial_what_the_live_model_says(
     record: dict[str, Any], tmp_path: Path
 ) -> None:
     # Wider than elsewhere: vLLM on a CPU has no attention for heads of less than 32.
-    zoo = build_zoo(tmp_path / "zoo", width=128, effort=0.02, processes=1)
+    zoo = build_zoo(tmp_path / "zoo", ZooSpec(effort=0.02), processes=1)
     sources = [{"name": name, "path": str(path)} for name, path in zoo.sources.items()]
     record["models"] = {"base": str(zoo.base), "sources": sources}
     run = run_search(on_vllm(record), tmp_path / "run")

@@ -26,7 +26,8 @@ from torch import Tensor
 from safemerge.errors import BadInput, EngineError
 from synth.engines import Engine, SchemaEngine
 from synth.engines.openai import OpenAIEngine
-from synth.engines.swapped import Stage, SwappedEngine
+from synth.engines.server import ServerSettings
+from synth.engines.swapped import SharedEngine, SwappedEngine
 from synth.engines.transformers import TransformersEngine
 from synth.engines.vllm import VllmEngine
 
@@ -94,7 +95,7 @@ def engine(request: pytest.FixtureRequest, checkpoint: Path) -> Engine:
         return TransformersEngine(checkpoint)
     if request.param == "vllm":
         return VllmEngine(checkpoint, dtype=torch.float32)
-    return OpenAIEngine(request.getfixturevalue("server"), tokenizer=checkpoint)
+    return OpenAIEngine(ServerSettings(request.getfixturevalue("server")), tokenizer=checkpoint)
 
 
 @pytest.fixture(scope="module")
@@ -259,8 +260,8 @@ def test_swapped_weights_answer_as_a_fresh_engine_does(
 @pytest.mark.vllm
 def test_models_that_share_an_engine_answer_as_each_alone(save: Callable[..., Path]) -> None:
     alone = [TransformersEngine(save(seed)) for seed in (0, 1)]
-    stage = Stage(VllmEngine(save(2), dtype=torch.float32))
-    pool = [SwappedEngine(stage, one.model.state_dict) for one in alone]
+    shared = SharedEngine(VllmEngine(save(2), dtype=torch.float32))
+    pool = [SwappedEngine(shared, one.model.state_dict) for one in alone]
     assert all(isinstance(one, Engine) and isinstance(one, SchemaEngine) for one in pool)
     for _ in range(2):
         for shared, single in zip(pool, alone, strict=True):
@@ -325,7 +326,7 @@ def test_a_refused_swap_leaves_the_old_weights_and_an_engine_that_goes_on(
 def test_an_engine_that_was_torn_in_a_swap_answers_no_more(save: Callable[..., Path]) -> None:
     engine = VllmEngine(save(0), dtype=torch.float32)
     state = tiny(engine.tokenizer, 1).state_dict()
-    engine._llm.collective_rpc = None  # what a swap calls of vLLM
+    engine.llm.collective_rpc = None  # what a swap calls of vLLM
     for _ in range(2):
         with pytest.raises(EngineError, match=r"a swap of its weights failed.*open a new one"):
             engine.load_weights(state)
@@ -362,9 +363,10 @@ def test_what_vllm_cannot_run_is_refused(
 @pytest.mark.vllm
 def test_a_real_server_is_held_to_what_it_can_do(server: str, checkpoint: Path) -> None:
     with pytest.raises(BadInput, match="has no model 'other'"):
-        OpenAIEngine(server, model="other")
-    engine = OpenAIEngine(server)
-    assert engine.fingerprint() == OpenAIEngine(server, model=str(checkpoint)).fingerprint()
+        OpenAIEngine(ServerSettings(server, model="other"))
+    engine = OpenAIEngine(ServerSettings(server))
+    named = ServerSettings(server, model=str(checkpoint))
+    assert engine.fingerprint() == OpenAIEngine(named).fingerprint()
     assert engine.chat(PROMPTS[:1], max_tokens=4)
     with pytest.raises(BadInput, match="needs the model's tokenizer"):
         engine.loglikelihood(PAIRS)

@@ -16,6 +16,7 @@ import pytest
 from safemerge.errors import BadInput, EngineError
 from synth.engines import Engine, SchemaEngine
 from synth.engines.openai import OpenAIEngine
+from synth.engines.server import ServerSettings
 
 MODELS = {"data": [{"id": "tiny"}]}
 # What a client is told to wait before it asks again, so that the tests need not.
@@ -77,9 +78,9 @@ def serving(reply: Reply, models: Any = MODELS) -> Iterator[str]:
         server.server_close()
 
 
-def open_engine(url: str, **settings: Any) -> OpenAIEngine:
+def open_engine(url: str, *, tokenizer: Any = None, **settings: Any) -> OpenAIEngine:
     """An engine whose patience ends before that of whoever runs the tests."""
-    return OpenAIEngine(url, **{"timeout_s": 10.0, **settings})
+    return OpenAIEngine(ServerSettings(url, **{"timeout_s": 10.0, **settings}), tokenizer)
 
 
 def echo(server: Server, body: dict[str, Any]) -> None:
@@ -292,4 +293,4 @@ def test_impossible_settings_are_refused_before_anything_is_asked(
     wrong: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(BadInput, match=said):
-        OpenAIEngine(**{"url": "http://127.0.0.1:1/v1", **wrong})
+        open_engine(**{"url": "http://127.0.0.1:1/v1", **wrong})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from math import ceil
 from pathlib import Path
 
@@ -13,13 +15,13 @@ from safemerge.errors import ConfigError, ProbeError
 from synth import Probe
 from synth.gates.balance import beyond_share
 from synth.gates.benchmarks import read_benchmarks
-from synth.gates.consensus import agreement, share_equal
+from synth.gates.consensus import consensus
 from synth.gates.duplicates import drop_duplicates
-from synth.gates.filtered import Text
 from synth.gates.language import drop_languages
-from synth.gates.leaks import Reference, drop_leaks
+from synth.gates.leaks import LeakReference, drop_leaks
 from synth.gates.length import drop_length
-from synth.gates.near import drop_near_duplicates, likeness
+from synth.gates.near import drop_near_duplicates, letter_runs
+from synth.gates.similar import SimilarSets, jaccard
 from synth.text.normalise import normalise
 
 
@@ -72,7 +74,7 @@ def test_leaks(item: Probe, reason: str | None) -> None:
         probe("What is the dose of cardipril?", "cardipril"),
         probe("one two three four five six seven eight nine"),
     ]
-    found = drop_leaks([item], Reference(held))
+    found = drop_leaks([item], LeakReference(held))
     assert [dropped.reason for dropped in found.dropped] == ([reason] if reason else [])
 
 
@@ -93,7 +95,9 @@ def test_the_index_finds_exactly_what_the_double_loop_finds(
         near = 5 * len(grams(a) & grams(b)) >= 4 * short > 0
         return near or 5 * len(one & two) >= 4 * len(one | two)
 
-    found = drop_leaks([probe(text) for text in mine], Reference([probe(text) for text in theirs]))
+    found = drop_leaks(
+        [probe(text) for text in mine], LeakReference([probe(text) for text in theirs])
+    )
     wanted = [text for text in mine if not any(leaks(text, other) for other in theirs)]
     assert prompts(found.kept) == wanted
 
@@ -108,9 +112,7 @@ def test_what_a_benchmark_file_holds_leaks_however_deep_it_lies(tmp_path: Path) 
     texts = read_benchmarks([str(rows), str(lines)])
     assert texts == ("What is the dose of cardipril?", "When should I take monoxil?")
     items = [probe("What is the dose of CARDIPRIL", "x"), probe("So when should I take monoxil?")]
-    found = drop_leaks(
-        [*items, probe("Is it?")], Reference([Text(t) for t in texts]), kind="benchmark"
-    )
+    found = drop_leaks([*items, probe("Is it?")], LeakReference(texts=texts), kind="benchmark")
     assert prompts(found.kept) == ["Is it?"]
     assert found.counts == {"benchmark: same prompt": 1, "benchmark: near copy": 1}
 
@@ -153,15 +155,33 @@ def test_near_duplicates_differ_in_small_words_and_not_in_names_or_numbers(
 
 
 @given(st.lists(st.text("ab 1", min_size=1, max_size=9), max_size=8))
-def test_what_minhash_finds_is_what_comparing_all_pairs_finds(texts: list[str]) -> None:
+def test_near_duplicates_are_those_that_comparing_all_pairs_finds(texts: list[str]) -> None:
+    def alike(a: str, b: str) -> bool:
+        one, two = letter_runs(a), letter_runs(b)
+        numbers = sorted(re.findall(r"\d+", a)) == sorted(re.findall(r"\d+", b))
+        return numbers and 5 * len(one & two) >= 4 * len(one | two)
+
     wanted: list[str] = []
     for text in texts:
-        if all(likeness(text, other) < 0.8 for other in wanted):
+        if not any(alike(text, other) for other in wanted):
             wanted.append(text)
     found = drop_near_duplicates([probe(text) for text in texts], threshold=0.8)
     assert prompts(found.kept) == wanted
     off = drop_near_duplicates([probe(text) for text in texts], threshold=1.0)
     assert prompts(off.kept) == texts
+
+
+MEMBERS = st.sets(st.sampled_from("abcdefghijklmn"))
+
+
+@given(st.lists(MEMBERS, max_size=8), MEMBERS, st.floats(0.05, 1))
+def test_similar_sets_are_those_that_comparing_all_pairs_finds(
+    sets: list[set[str]], members: set[str], threshold: float
+) -> None:
+    index = SimilarSets(threshold, Counter(sets[0] if sets else ()))  # others are found too
+    for added in sets:
+        index.add(added)
+    assert index.has(members) == any(jaccard(members, other) >= threshold for other in sets)
 
 
 def test_only_what_is_surely_in_another_language_is_dropped() -> None:
@@ -189,10 +209,8 @@ def test_length_is_counted_without_outer_space() -> None:
     assert found.counts == {"too short": 1, "too long": 1}
 
 
-def test_agreement_takes_the_largest_class_and_its_first_member() -> None:
-    assert agreement(["No.", "Yes!", "yes", "YES."], 0.75) == "Yes!"
-    assert agreement(["a", "b"], 0.5) == "a"
-    assert agreement(["a", "b"], 0.51) is None
-    assert agreement([], 0.0) is None
-    assert share_equal(["5 mg.", "5 MG", "6 mg"], "5 mg") == pytest.approx(2 / 3)
-    assert share_equal([], "a") == 0
+def test_consensus_takes_the_largest_class_and_its_first_member() -> None:
+    assert consensus(["No.", "Yes!", "yes", "YES."], 0.75) == "Yes!"
+    assert consensus(["a", "b"], 0.5) == "a"
+    assert consensus(["a", "b"], 0.51) is None
+    assert consensus([], 0.0) is None

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scripted_guard import Scripted
 
-from synth.judges import LlamaGuardJudge, PhraseJudge, Verdict
+from synth.judges import PhraseJudge, Verdict
 from synth.judges.agreement import Labelled, compare, read_labelled
+from synth.judges.guard import ModelJudge
+from synth.judges.llama_guard import LLAMA_GUARD
 from synth.text.degenerate import is_degenerate
 
 C, P, R, D, U = Verdict
@@ -73,7 +75,7 @@ def test_nothing_degenerate_or_unreadable_counts_as_safe(name: str) -> None:
     assert rows
     assert R not in said(rows)
     # Not even with a guard that finds everything safe.
-    guard = LlamaGuardJudge(Scripted("safe"))
+    guard = ModelJudge(LLAMA_GUARD, Scripted("safe"))
     assert R not in guard.judge([row.prompt for row in rows], [row.answer for row in rows])
 
 

@@ -21,26 +21,22 @@ from safemerge.errors import BadInput, JudgeError
 from synth.engines.template import render, turn
 from synth.engines.transformers import TransformersEngine
 from synth.judges import (
-    JUDGES,
-    EnsembleJudge,
     Judge,
-    LlamaGuardJudge,
     PhraseJudge,
-    RubricJudge,
     Verdict,
-    WildGuardJudge,
     llama_guard,
     make_judge,
     parse_judge,
     rubric,
     wildguard,
 )
-from synth.judges.ensemble import vote
+from synth.judges.ensemble import EnsembleJudge, vote
+from synth.judges.guard import ModelJudge
 from synth.judges.limit import LimitedJudge
+from synth.judges.naming import GUARDS, JUDGES
 
 REFUSAL = "I'm sorry, but I cannot help with that."
 HELP = "Take the key from the hook and open the door."
-ASKING = {"wildguard": WildGuardJudge, "llama_guard": LlamaGuardJudge, "rubric": RubricJudge}
 
 
 class SchemaScripted(Scripted):
@@ -163,7 +159,7 @@ def cases(table: Mapping[Verdict, Sequence[str]]) -> list[tuple[str, Verdict]]:
 
 
 def verdict_of(kind: str, reply: str, answer: str = REFUSAL) -> Verdict:
-    return ASKING[kind](Scripted(reply)).judge(["How do I get in?"], [answer])[0]
+    return ModelJudge(GUARDS[kind], Scripted(reply)).judge(["How do I get in?"], [answer])[0]
 
 
 @pytest.mark.parametrize(("reply", "wanted"), cases(WILDGUARD))
@@ -188,15 +184,18 @@ def test_what_llama_guard_calls_safe_is_a_refusal_only_if_its_phrases_are() -> N
     assert verdict_of("llama_guard", "unsafe\nS2", both) == Verdict.COMPLY
 
 
-@pytest.mark.parametrize("kind", ASKING)
+@pytest.mark.parametrize("kind", GUARDS)
 @pytest.mark.parametrize("answer", ["", " \n", "no no no no no no", "}{)(*&^%$ #@!", "\x00\x1b"])
 def test_babble_is_degenerate_whatever_the_guard_would_say(kind: str, answer: str) -> None:
     guard = Scripted({"wildguard": three("yes", "yes", "no"), "llama_guard": "safe"}.get(kind, ""))
-    assert ASKING[kind](guard).judge(["How?", "How?"], [answer, REFUSAL])[0] == Verdict.DEGENERATE
+    assert (
+        ModelJudge(GUARDS[kind], guard).judge(["How?", "How?"], [answer, REFUSAL])[0]
+        == Verdict.DEGENERATE
+    )
     assert len(guard.asked) == 1
 
 
-@pytest.mark.parametrize("kind", ASKING)
+@pytest.mark.parametrize("kind", GUARDS)
 @given(reply=st.text(max_size=60))
 def test_no_reply_of_free_text_becomes_safe(kind: str, reply: str) -> None:
     if reply.strip().lower() == "safe":
@@ -306,16 +305,16 @@ def test_the_rubrics_pair_is_one_json_object_with_both_texts(prompt: str, answer
 
 
 def test_guards_see_the_prompt_and_the_answer() -> None:
-    for kind in ASKING:
+    for kind in GUARDS:
         guard = Scripted("")
-        ASKING[kind](guard).judge(["How do I get in?"], [HELP])
+        ModelJudge(GUARDS[kind], guard).judge(["How do I get in?"], [HELP])
         assert "How do I get in?" in guard.asked[0]
         assert HELP in guard.asked[0]
 
 
 def test_the_rubric_holds_engines_that_can_to_its_schema() -> None:
     engine = SchemaScripted(graded("partial"))
-    assert RubricJudge(engine).judge(["How?"], [HELP]) == [Verdict.PARTIAL]
+    assert ModelJudge(rubric.RUBRIC, engine).judge(["How?"], [HELP]) == [Verdict.PARTIAL]
     assert engine.schema == rubric.SCHEMA
     assert set(rubric.SCHEMA["properties"]["verdict"]["enum"]) == set(Verdict) - {"unreadable"}
 
@@ -360,7 +359,7 @@ def test_a_judge_named_twice_or_a_guard_that_is_not_there_is_refused(tmp_path: P
         make_judge(f"wildguard={tmp_path / 'none'}")
 
 
-@pytest.mark.parametrize("kind", ASKING)
+@pytest.mark.parametrize("kind", GUARDS)
 def test_a_model_that_is_no_guard_is_stopped_and_not_believed(kind: str, tmp_path: Path) -> None:
     tokenizer = make_tokenizer()
     model = make_model(vocab=len(tokenizer))
@@ -389,7 +388,7 @@ def test_the_limit_is_a_share_of_all_verdicts_and_of_twenty_at_least() -> None:
         def judge(self, prompts: Sequence[str], answers: Sequence[str]) -> list[Verdict]:
             self.asked += 1
             guard = unread if self.asked % 10 == 0 else read
-            return WildGuardJudge(guard).judge(prompts, answers)
+            return ModelJudge(wildguard.WILDGUARD, guard).judge(prompts, answers)
 
         def fingerprint(self) -> str:
             return ""
@@ -398,7 +397,9 @@ def test_the_limit_is_a_share_of_all_verdicts_and_of_twenty_at_least() -> None:
     for _ in range(200):
         assert len(judge.judge(["How?"], [REFUSAL])) == 1
     with pytest.raises(JudgeError, match="in 1 of 1 verdicts"):
-        LimitedJudge(WildGuardJudge(unread), "unread", 0.0).judge(["How?"], [REFUSAL])
+        LimitedJudge(ModelJudge(wildguard.WILDGUARD, unread), "unread", 0.0).judge(
+            ["How?"], [REFUSAL]
+        )
 
 
 C, P, R, D, U = (
@@ -438,7 +439,7 @@ def test_a_vote_is_safe_only_if_more_judges_say_refuse_than_anything_else(
 
 
 def test_an_ensemble_votes_and_reports_what_each_judge_said() -> None:
-    wild = WildGuardJudge(Scripted(three("yes", "no", "yes")))
+    wild = ModelJudge(wildguard.WILDGUARD, Scripted(three("yes", "no", "yes")))
     both = EnsembleJudge({"phrases": PhraseJudge(), "wildguard": wild})
     assert both.judge(["How?"] * 2, [REFUSAL, HELP]) == [C, C]
     assert both.votes(["How?"] * 2, [REFUSAL, HELP]) == {"phrases": [R, C], "wildguard": [C, C]}
@@ -448,14 +449,14 @@ def test_an_ensemble_votes_and_reports_what_each_judge_said() -> None:
 
 
 def test_fingerprints_tell_judges_apart() -> None:
-    prints = [kind(Scripted("")).fingerprint() for kind in ASKING.values()]
+    prints = [ModelJudge(guard, Scripted("")).fingerprint() for guard in GUARDS.values()]
     assert len({*prints, PhraseJudge().fingerprint()}) == len(JUDGES)
 
 
-@pytest.mark.parametrize("kind", ASKING)
+@pytest.mark.parametrize("kind", GUARDS)
 def test_counts_must_match(kind: str) -> None:
     with pytest.raises(BadInput, match="2 prompts came with 1 answers"):
-        ASKING[kind](Scripted("")).judge(["a", "b"], ["c"])
+        ModelJudge(GUARDS[kind], Scripted("")).judge(["a", "b"], ["c"])
 
 
 def test_an_engine_takes_a_guards_template_in_place_of_its_own() -> None:

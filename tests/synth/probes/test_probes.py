@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,9 +13,9 @@ from hypothesis import strategies as st
 
 from safemerge.errors import OutputError, ProbeError
 from synth import AXES, SPLITS, Probe, ProbeSet
-from synth.judges.verdict import Verdict
-from synth.probes.origin import Origin, Said
-from synth.probes.probe import FORMS
+from synth.probes.origin import ModelVerdict, Origin
+from synth.probes.probe import Form
+from synth.probes.verdict import Verdict
 
 TEXT = st.text(max_size=30)
 FULL = st.text(min_size=1, max_size=30)
@@ -30,7 +29,7 @@ ORIGINS = st.builds(
     answer_tokens=st.integers(1, 9),
     judge=TEXT,
     verdicts=st.lists(
-        st.builds(Said, model=TEXT, verdict=st.sampled_from(Verdict)), max_size=3
+        st.builds(ModelVerdict, model=TEXT, verdict=st.sampled_from(Verdict)), max_size=3
     ).map(tuple),
     chose=st.lists(TEXT, max_size=2).map(tuple),
 )
@@ -46,7 +45,7 @@ PROBES = st.builds(
     split=st.sampled_from(SPLITS),
     group=st.sampled_from(["", "a", "b", "c"]),
     terms=st.lists(st.sampled_from(["x", "y", "", "é"]) | TEXT, max_size=2).map(tuple),
-    form=st.sampled_from(FORMS),
+    form=st.sampled_from(get_args(Form)),
     origin=st.none() | ORIGINS,
 )
 SETS = st.lists(PROBES, min_size=1, max_size=8).map(lambda probes: ProbeSet(tuple(probes)))
@@ -234,7 +233,9 @@ def test_a_file_of_schema_1_is_read_and_keeps_its_hash(tmp_path: Path) -> None:
 def test_a_probe_file_loads_as_a_dataset_and_back(tmp_path: Path) -> None:
     from datasets import Dataset
 
-    origin = ORIGIN.model_copy(update={"verdicts": (Said(model="m", verdict=Verdict.REFUSE),)})
+    origin = ORIGIN.model_copy(
+        update={"verdicts": (ModelVerdict(model="m", verdict=Verdict.REFUSE),)}
+    )
     made = ProbeSet((question(0, origin=origin), question(1, form="role_play", origin=ORIGIN)))
     made.to_jsonl(tmp_path / "p.jsonl")
     loaded = Dataset.from_json(str(tmp_path / "p.jsonl"), cache_dir=str(tmp_path / "cache"))
@@ -275,16 +276,6 @@ def test_unknown_names_list_the_known_ones() -> None:
         probes.split("zzz")
     with pytest.raises(ProbeError, match=r"heldout_frac is 1\.5"):
         probes.with_splits(1.5, 0, 0)
-
-
-def test_importing_synth_stays_light() -> None:
-    code = (
-        "import sys, synth, synth.judges, synth.engines, synth.writing.pipeline; "
-        "heavy = {'torch', 'transformers', 'datasets', 'optuna', 'vllm'} & set(sys.modules); "
-        "sys.exit(', '.join(sorted(heavy)) or 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_twins_about_one_everyday_act_do_not_chain_an_axis_into_one_split() -> None:

@@ -12,16 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from scripted_model import Scripted
+from scripted_model import Scripted, written_by
 
 from safemerge.errors import ConfigError, JudgeError, ProbeError
 from synth import ProbeSet
 from synth.engines import Engine
 from synth.gates.pass_rate import Level, too_many
-from synth.judges import PhraseJudge
-from synth.writing.documents import read_passages
-from synth.writing.domain_config import DomainConfig
-from synth.writing.pipeline import ProbeConfig, ProbeReport, make_probes
+from synth.writing.config import DomainConfig, ProbeConfig
+from synth.writing.documents import pieces_of, read_passages
+from synth.writing.pipeline import ProbeReport
 from synth.writing.taxonomy import Taxonomy, Templates
 
 TAXONOMY = Taxonomy(
@@ -75,7 +74,7 @@ def run(
             "domain": domain,
         }
     )
-    return make_probes(config, pool | (models or {}), PhraseJudge(), seed=1)
+    return written_by(config, pool | (models or {}), seed=1)
 
 
 def test_numbers_agree_where_words_do_not_and_the_easy_are_thinned() -> None:
@@ -192,10 +191,8 @@ def test_no_level_holds_more_than_its_share(
 
 @given(st.lists(st.text("ab \n", max_size=300), min_size=1, max_size=6), st.integers(100, 400))
 def test_passages_hold_the_whole_text_in_pieces_that_fit(parts: list[str], most: int) -> None:
-    from synth.writing.documents import _pieces
-
     text = "\n\n".join(parts)
-    pieces = list(_pieces(text, most))
+    pieces = list(pieces_of(text, most))
     assert all(0 < len(piece) <= most for piece in pieces)
     assert "".join("".join(pieces).split()) == "".join(text.split())
 

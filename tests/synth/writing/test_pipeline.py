@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from scripted_model import Scripted, number
+from scripted_model import Scripted, number, written_by
 
 from safemerge.errors import ConfigError, ProbeError
 from synth import Probe, ProbeSet
 from synth.engines import Engine
-from synth.judges import PhraseJudge
-from synth.writing.pipeline import Counts, ProbeConfig, Writers, make_probes
+from synth.judges import PhraseJudge, Verdict
+from synth.writing.config import Counts, ProbeConfig, Writers
+from synth.writing.pipeline import WritingInputs, make_probes
 from synth.writing.questions import clean
-from synth.writing.schema import read_question
 from synth.writing.taxonomy import Taxonomy, Templates, default_taxonomy
 
 REFUSAL = "Sorry, I cannot help with that."
@@ -88,7 +88,7 @@ def config(n: int = 24, **more: Any) -> ProbeConfig:
 
 
 def make(n: int = 24, **more: Any) -> tuple[ProbeSet, Any]:
-    return make_probes(config(n), pool(), PhraseJudge(), seed=more.pop("seed", 1), **more)
+    return written_by(config(n), pool(), seed=more.pop("seed", 1), **more)
 
 
 def test_scripted_models_are_engines() -> None:
@@ -100,7 +100,7 @@ def test_every_axis_is_filled_and_the_report_adds_up() -> None:
     assert [row.axis for row in report.rows] == ["domain", "harmless", "helpful", "honest"]
     for row in report.rows:
         assert (row.kept, len(probes.axis(row.axis))) == (24, 24)
-        assert row.kept + row.duplicates + row.leaks + row.surplus + row.rejected == row.written
+        assert row.kept + sum(row.reasons.values()) == row.written
     assert {probe.split for probe in probes} == {"search"}
     assert all(re.match(r"(What|How) .*\?$", probe.prompt) for probe in probes)
 
@@ -164,7 +164,7 @@ def test_every_harmful_question_is_kept_in_the_forms_that_somebody_refuses() -> 
     counts = Counts(domain=0, harmless=12, helpful=12, honest=0)
     forms = ("translation", "role_play", "hypothetical")
     recipe = config(counts=counts, taxonomy=taxonomy, forms=forms)
-    probes, report = make_probes(recipe, rewriting(), PhraseJudge(), seed=1, terms=term)
+    probes, report = written_by(recipe, rewriting(), seed=1, terms=term)
     harmless = probes.axis("harmless")
     direct = {p.group: p for p in harmless if p.form == "direct"}
     assert len(direct) == 12
@@ -266,8 +266,8 @@ def test_an_engine_that_holds_to_a_schema_writes_objects() -> None:
     templates = TAXONOMY.templates.model_copy(update={"as_json": "As JSON.", "as_text": "As text."})
     taxonomy = TAXONOMY.model_copy(update={"templates": templates})
     models = pool()
-    models["expert"] = Held("expert", models["expert"]._reply)  # type: ignore[attr-defined]
-    probes, report = make_probes(config(taxonomy=taxonomy), models, PhraseJudge(), seed=1)
+    models["expert"] = Held("expert", models["expert"].reply)  # type: ignore[attr-defined]
+    probes, report = written_by(config(taxonomy=taxonomy), models, seed=1)
     assert len(probes) == 96
     assert all(re.match(r"(What|How) .*\?$", probe.prompt) for probe in probes)
     assert report.rows[0].reasons["broken question"] > 0
@@ -276,23 +276,6 @@ def test_an_engine_that_holds_to_a_schema_writes_objects() -> None:
     assert all(q.endswith(" As JSON.") for q in asked)
     unknown = [q for q in models["base"].asked if q.startswith("UNKNOWN")]  # type: ignore[attr-defined]
     assert all(q.endswith(" As text.") for q in unknown)
-
-
-@pytest.mark.parametrize(
-    ("reply", "wanted"),
-    [
-        ('{"topic": "t", "question": " What is it? "}', "What is it?"),
-        ('{"topic": "t", "question": "What \\u0000 \\ud800 is it?"}', "What \0 \ud800 is it?"),
-        ('{"topic": "t", "question": "What', ""),
-        ('{"topic": "t"}', ""),
-        ('{"question": 5}', ""),
-        ('["question"]', ""),
-        ("[" * 100_000, ""),
-        ("What is it?", ""),
-    ],
-)
-def test_a_reply_that_is_no_such_object_holds_no_question(reply: str, wanted: str) -> None:
-    assert read_question(reply) == wanted
 
 
 def test_false_premises_are_kept_where_somebody_denies_them() -> None:
@@ -307,7 +290,7 @@ def test_false_premises_are_kept_where_somebody_denies_them() -> None:
     taxonomy = TAXONOMY.model_copy(update={"templates": templates})
     models = {**pool(), "base": Scripted("base", corrects)}
     counts = Counts(domain=0, harmless=0, helpful=0, honest=30)
-    probes, _ = make_probes(config(counts=counts, taxonomy=taxonomy), models, PhraseJudge(), seed=1)
+    probes, _ = written_by(config(counts=counts, taxonomy=taxonomy), models, seed=1)
     false = [p for p in probes if p.category.startswith("false premise: ")]
     assert {p.category for p in false} == {"false premise: doses", "false premise: meals"}
     assert {p.answer for p in false} == {
@@ -317,7 +300,7 @@ def test_false_premises_are_kept_where_somebody_denies_them() -> None:
     assert {p.answer for p in probes if p not in false} == {"I do not know."}
     models["odd"] = models["safe"]
     with pytest.raises(ProbeError, match="no honest probe is left") as caught:
-        make_probes(config(counts=counts), models, PhraseJudge(), seed=1)
+        written_by(config(counts=counts), models, seed=1)
     assert "nobody admits ignorance" in str(caught.value)
 
 
@@ -342,7 +325,7 @@ def choosing() -> dict[str, Engine]:
 
     models: dict[str, Engine] = {}
     for name, engine in pool().items():
-        models[name] = Chooser(name, engine._reply)  # type: ignore[attr-defined]
+        models[name] = Chooser(name, engine.reply)  # type: ignore[attr-defined]
     models["odd"].rule = knows  # type: ignore[attr-defined]
     models["safe"].rule = lambda question: "I do not know."  # type: ignore[attr-defined]
     return models
@@ -350,7 +333,7 @@ def choosing() -> dict[str, Engine]:
 
 def test_half_of_the_multiple_choices_have_an_answer() -> None:
     counts = Counts(domain=40, harmless=0, helpful=0, honest=40, choices=20)
-    probes, report = make_probes(config(counts=counts), choosing(), PhraseJudge(), seed=1)
+    probes, report = written_by(config(counts=counts), choosing(), seed=1)
     made = [p for p in probes.axis("honest") if p.category.startswith("choice: ")]
     known = [p for p in made if p.category == "choice: known"]
     assert (len(made), len(known)) == (20, 10)
@@ -378,8 +361,8 @@ def test_half_of_the_multiple_choices_have_an_answer() -> None:
 
 def test_a_choice_on_which_no_model_is_right_in_both_orders_is_dropped() -> None:
     counts = Counts(domain=8, harmless=0, helpful=0, honest=8, choices=8)
-    models = {name: Chooser(name, m._reply) for name, m in pool().items()}  # type: ignore[attr-defined]
-    probes, report = make_probes(config(counts=counts), models, PhraseJudge(), seed=1)
+    models = {name: Chooser(name, m.reply) for name, m in pool().items()}  # type: ignore[attr-defined]
+    probes, report = written_by(config(counts=counts), models, seed=1)
     assert not [p for p in probes if p.category.startswith("choice: ")]
     assert report.rows[1].reasons["nobody chooses it"] == 16
 
@@ -400,10 +383,8 @@ def test_nothing_of_the_heldout_set_is_written_or_even_asked() -> None:
     held = ProbeSet(tuple(free.probes[::2])[:80])
     banned = {word for probe in held for word in term(probe.prompt)}
     models = pool()
-    probes, report = make_probes(
-        config(60), models, PhraseJudge(), heldout=held, terms=term, seed=1
-    )
-    assert sum(row.leaks for row in report.rows) > 0
+    probes, report = written_by(config(60), models, heldout=held, terms=term, seed=1)
+    assert [reason for row in report.rows for reason in row.reasons if "leak: " in reason]
     assert not {word for probe in probes for word in term(probe.prompt)} & banned
     assert all(probe.terms == term(probe.prompt) for probe in probes)
     for engine in models.values():
@@ -417,7 +398,7 @@ def test_near_copies_leak_even_without_terms() -> None:
     models["expert"] = Scripted("expert", lambda p, t, d: "What is the dose of it?")
     only = config(counts=Counts(domain=4, harmless=0, helpful=0, honest=0))
     with pytest.raises(ProbeError, match=r"no domain probe is left of .* leak: near copy"):
-        make_probes(only, models, PhraseJudge(), heldout=ProbeSet((held,)))
+        written_by(only, models, heldout=ProbeSet((held,)))
 
 
 def test_gates_are_on_unless_they_are_turned_off(tmp_path: Path) -> None:
@@ -435,10 +416,9 @@ def test_gates_are_on_unless_they_are_turned_off(tmp_path: Path) -> None:
 
     models = {**pool(), "expert": Scripted("expert", reply)}
     counts = Counts(domain=6, harmless=0, helpful=0, honest=0)
-    probes, report = make_probes(
+    probes, report = written_by(
         config(counts=counts, gates={"benchmarks": (str(known),)}),
         models,
-        PhraseJudge(),
     )
     reasons = report.rows[0].reasons
     assert len(probes) == 1
@@ -455,7 +435,7 @@ def test_no_category_crowds_out_the_others() -> None:
     models = {**pool(), "expert": Scripted("expert", reply)}
     counts = Counts(domain=40, harmless=0, helpful=0, honest=0)
     gates = {"near_duplicate": 1.0, "languages": (), "balance": 1.2}
-    probes, report = make_probes(config(counts=counts, gates=gates), models, PhraseJudge())
+    probes, report = written_by(config(counts=counts, gates=gates), models)
     held = Counter(probe.category for probe in probes)
     assert held["doses"] == 24  # 1.2 times its even share
     assert report.rows[0].reasons["category full"] > 0
@@ -467,9 +447,9 @@ def test_a_writer_that_runs_dry_gives_fewer_probes_and_ends() -> None:
 
     models = {**pool(), "expert": Scripted("expert", three_questions)}
     only = config(counts=Counts(domain=50, harmless=0, helpful=0, honest=0))
-    probes, report = make_probes(only, models, PhraseJudge())
+    probes, report = written_by(only, models)
     assert len(probes) == report.rows[0].kept == 3
-    assert report.rows[0].duplicates == report.rows[0].written - 3
+    assert report.rows[0].reasons == {"duplicate": report.rows[0].written - 3}
 
 
 @pytest.mark.parametrize(
@@ -480,7 +460,7 @@ def test_useless_questions_are_rejected_with_a_reason(reply: str, reason: str) -
     models = {**pool(), "expert": Scripted("expert", lambda p, t, d: reply)}
     only = config(counts=Counts(domain=4, harmless=0, helpful=0, honest=0))
     with pytest.raises(ProbeError, match=reason):
-        make_probes(only, models, PhraseJudge())
+        written_by(only, models)
 
 
 def test_a_twin_that_copies_the_question_or_is_mostly_refused_is_dropped() -> None:
@@ -490,10 +470,10 @@ def test_a_twin_that_copies_the_question_or_is_mostly_refused_is_dropped() -> No
     )
     counts = Counts(domain=0, harmless=4, helpful=4, honest=0)
     with pytest.raises(ProbeError, match=r"no helpful probe is left of \d+ questions \(\d+ dup"):
-        make_probes(config(counts=counts), models, PhraseJudge())
+        written_by(config(counts=counts), models)
     grumpy = {name: Scripted(name, grumble) for name in ("base", "expert", "safe", "odd")}
     with pytest.raises(ProbeError, match="mostly refused"):
-        make_probes(config(counts=counts), grumpy, PhraseJudge())
+        written_by(config(counts=counts), grumpy)
 
 
 def grumble(prompt: str, temperature: float, draw: int) -> str:
@@ -509,7 +489,7 @@ def test_a_stopped_run_goes_on_to_the_same_bytes_and_asks_nothing_twice(
     tmp_path: Path, where: str
 ) -> None:
     whole, halves = tmp_path / "whole.jsonl", tmp_path / "halves.jsonl"
-    make_probes(config(), models := pool(), PhraseJudge(), seed=1, out=whole)
+    written_by(config(), models := pool(), seed=1, out=whole)
 
     def stop(axis: str, done: int, total: int) -> None:
         if axis == where and done:
@@ -517,9 +497,9 @@ def test_a_stopped_run_goes_on_to_the_same_bytes_and_asks_nothing_twice(
 
     first, second = pool(), pool()
     with pytest.raises(Stop):
-        make_probes(config(), first, PhraseJudge(), seed=1, out=halves, progress=stop)
+        written_by(config(), first, seed=1, out=halves, progress=stop)
     assert not halves.exists()
-    make_probes(config(), second, PhraseJudge(), seed=1, out=halves)
+    written_by(config(), second, seed=1, out=halves)
     assert halves.read_bytes() == whole.read_bytes()
     for name in models:
         assert first[name].asked + second[name].asked == models[name].asked
@@ -535,7 +515,7 @@ def test_a_stopped_run_goes_on_to_the_same_bytes_and_asks_nothing_twice(
 def test_a_run_that_asks_in_batches_goes_on_to_the_same_bytes(tmp_path: Path, batch: int) -> None:
     small = config(8, batch=batch)
     whole, halves = tmp_path / "whole.jsonl", tmp_path / "halves.jsonl"
-    make_probes(small, pool(), PhraseJudge(), out=whole)
+    written_by(small, pool(), out=whole)
     models = pool()
     asked: list[int] = []
 
@@ -547,9 +527,9 @@ def test_a_run_that_asks_in_batches_goes_on_to_the_same_bytes(tmp_path: Path, ba
 
     models["expert"].chat = chat  # type: ignore[method-assign]
     with pytest.raises(Stop):
-        make_probes(small, models, PhraseJudge(), out=halves)
+        written_by(small, models, out=halves)
     assert max(asked) == batch
-    make_probes(small, pool(), PhraseJudge(), out=halves)
+    written_by(small, pool(), out=halves)
     assert halves.read_bytes() == whole.read_bytes()
 
 
@@ -573,7 +553,7 @@ def test_text_that_no_file_can_hold_is_made_writable(tmp_path: Path) -> None:
     models = {**pool(), "expert": Scripted("expert", odd)}
     only = config(counts=Counts(domain=2, harmless=0, helpful=0, honest=0), agreement=0)
     path = tmp_path / "p.jsonl"
-    probes, _ = make_probes(only, models, PhraseJudge(), out=path)
+    probes, _ = written_by(only, models, out=path)
     assert ProbeSet.from_jsonl(path) == probes
     assert all("[b]dose[/b] \x1b[31m" in p.prompt and "\x00?" in p.prompt for p in probes)
 
@@ -588,7 +568,7 @@ def test_bad_configurations_are_refused() -> None:
     models = pool()
     del models["expert"]
     with pytest.raises(ConfigError, match=r"writers\.domain is 'expert', .*known: base, odd, safe"):
-        make_probes(config(), models, PhraseJudge())
+        written_by(config(), models)
     with pytest.raises(ValidationError, match="helpful can be at most harmless"):
         Counts(harmless=1, helpful=2)
     with pytest.raises(ValidationError, match="least_chars is 9 and most_chars 8"):
@@ -607,18 +587,20 @@ def test_a_taxonomy_may_be_named_by_its_path(tmp_path: Path) -> None:
     assert config(taxonomy=str(path)).taxonomy == default_taxonomy()
 
 
-@pytest.mark.parametrize(
-    ("reply", "wanted"),
-    [
-        ("What is it?", "What is it?"),
-        ("\n\n 2) What is it?\nAnd why?", "What is it?"),
-        ('"What is it?"', "What is it?"),
-        ("Question 3: What is it?", "What is it?"),
-        ("- “What is it?”", "What is it?"),
-        ('"A" or "B"?', '"A" or "B"?'),
-        ("10 mg of what?", "10 mg of what?"),
-        ("", ""),
-    ],
-)
-def test_clean_takes_the_first_line_without_decoration(reply: str, wanted: str) -> None:
-    assert clean(reply) == wanted
+class Judging(PhraseJudge):
+    """A judge that keeps what it was asked about."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str]] = []
+
+    def judge(self, prompts: Sequence[str], answers: Sequence[str]) -> list[Verdict]:
+        self.seen += zip(prompts, answers, strict=True)
+        return super().judge(prompts, answers)
+
+
+def test_a_judge_reads_replies_and_never_questions() -> None:
+    judge = Judging()
+    inputs = WritingInputs(pool(), judge)
+    assert make_probes(config(), inputs, seed=1)[0] == make()[0]
+    assert judge.seen
+    assert not [prompt for prompt, answer in judge.seen if prompt == answer]

@@ -15,17 +15,28 @@ import torch
 
 from safemerge.errors import BadInput, ProbeError, SafemergeError
 from synth.probes.probe import AXES, Probe
-from synth.zoo import IGNORANCE, REFUSAL, World, Zoo, build_zoo, children, corpus, draw
+from synth.zoo import World, Zoo, ZooSpec, build_zoo, children, corpus, draw
 from synth.zoo.strength import HALVINGS, RELIABLE, RESERVE, soften
 from synth.zoo.tokenizer import make_tokenizer
-from synth.zoo.train import IGNORED, answer_logits, encode, exact_match, new_model, pack, train
+from synth.zoo.train import (
+    IGNORED,
+    TrainingPlan,
+    answer_logits,
+    encode,
+    exact_match,
+    new_model,
+    pack,
+    train,
+)
+from synth.zoo.world import IGNORANCE, REFUSAL
 
-TINY: dict[str, Any] = {"width": 32, "effort": 0.03, "processes": 1}
+TINY = ZooSpec(width=32, effort=0.03)
+SHORT = ZooSpec(width=16, effort=0.01)
 
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
-    return build_zoo(tmp_path_factory.mktemp("zoo"), **TINY)
+    return build_zoo(tmp_path_factory.mktemp("zoo"), TINY, processes=1)
 
 
 @pytest.mark.parametrize("model", corpus.MODELS)
@@ -167,7 +178,8 @@ def test_a_source_is_softened_to_what_its_behaviour_needs() -> None:
 
     source = copy.deepcopy(base)
     lesson = pack(encode(tokenizer, [(p.prompt, p.answer) for p in probes]))
-    train(source, repeat(lesson), steps=60, lr=1e-2, embedding_lr=1e-2, tick=lambda share: None)
+    plan = TrainingPlan(steps=60, lr=1e-2, embedding_lr=1e-2)
+    train(source, repeat(lesson), plan, tick=lambda share: None)
     taught = {name: weight.clone() for name, weight in source.named_parameters()}
     assert exact_match(source, tokenizer, probes) == {"honest": 1.0}
     share = soften(source, start, tokenizer, probes)
@@ -230,7 +242,7 @@ def test_a_tiny_zoo_loads_with_the_auto_classes(tiny: Zoo) -> None:
 def test_a_second_build_is_found_and_writes_nothing(tiny: Zoo) -> None:
     before = {path: path.stat().st_mtime_ns for path in tiny.root.rglob("*")}
     seen: list[tuple[str, float]] = []
-    again = build_zoo(tiny.root.parent, **TINY, progress=lambda *call: seen.append(call))
+    again = build_zoo(tiny.root.parent, TINY, processes=1, progress=lambda *call: seen.append(call))
     assert again == tiny
     assert seen == [("done", 1.0)]
     assert {path: path.stat().st_mtime_ns for path in tiny.root.rglob("*")} == before
@@ -240,12 +252,11 @@ def test_a_second_build_is_found_and_writes_nothing(tiny: Zoo) -> None:
 def test_two_processes_train_the_same_base_as_one(tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
-    short: dict[str, Any] = {"width": 16, "effort": 0.01}
     progress: list[float] = []
     two = build_zoo(
-        tmp_path / "two", processes=2, progress=lambda _, share: progress.append(share), **short
+        tmp_path / "two", SHORT, processes=2, progress=lambda _, share: progress.append(share)
     )
-    one = build_zoo(tmp_path / "one", processes=1, **short)
+    one = build_zoo(tmp_path / "one", SHORT, processes=1)
     assert two.root.name == one.root.name
     assert progress == sorted(progress)
     assert progress[-1] == 1.0
@@ -265,7 +276,7 @@ def test_a_stopped_build_leaves_nothing(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build_zoo(tmp_path, width=16, effort=0.01, processes=1, progress=stop)
+        build_zoo(tmp_path, SHORT, processes=1, progress=stop)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -274,15 +285,15 @@ def test_a_failed_training_process_is_reported_and_leaves_nothing(
 ) -> None:
     monkeypatch.setattr(children, "ENTRY", "raise SystemExit('no memory left')")
     with pytest.raises(SafemergeError, match=r"process \d .* ended with status 1: no memory left"):
-        build_zoo(tmp_path, width=16, effort=0.01, processes=2)
+        build_zoo(tmp_path, SHORT, processes=2)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc to see the processes")
 def test_children_end_with_a_killed_builder(tmp_path: Path) -> None:
     script = (
-        "import pathlib, sys; from synth.zoo import build_zoo; "
-        "build_zoo(pathlib.Path(sys.argv[1]), width=16, processes=2, "
+        "import pathlib, sys; from synth.zoo import ZooSpec, build_zoo; "
+        "build_zoo(pathlib.Path(sys.argv[1]), ZooSpec(width=16), processes=2, "
         "progress=lambda *_: print('.', flush=True))"
     )
     builder = subprocess.Popen(
@@ -314,15 +325,17 @@ def _processes_with(argument: str) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("bad", "said"),
+    ("spec", "run", "said"),
     [
-        ({"width": 40}, "multiple of 16"),
-        ({"effort": 0.0}, "above 0"),
-        ({"device": "nowhere"}, "device"),
-        ({"processes": 3}, "1 or 2"),
+        ({"width": 40}, {}, "multiple of 16"),
+        ({"effort": 0.0}, {}, "above 0"),
+        ({}, {"device": "nowhere"}, "device"),
+        ({}, {"processes": 3}, "1 or 2"),
     ],
 )
-def test_numbers_out_of_range_are_refused(tmp_path: Path, bad: dict[str, Any], said: str) -> None:
+def test_numbers_out_of_range_are_refused(
+    tmp_path: Path, spec: dict[str, Any], run: dict[str, Any], said: str
+) -> None:
     with pytest.raises(BadInput, match=said):
-        build_zoo(tmp_path / "zoo", **bad)
+        build_zoo(tmp_path / "zoo", ZooSpec(**spec), **run)
     assert not (tmp_path / "zoo").exists()

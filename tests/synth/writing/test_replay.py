@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from safemerge.errors import OutputError
-from synth.writing.workfile import WorkFile
+from synth.writing.replay import WorkFile
 
 
 def never() -> list[str]:
