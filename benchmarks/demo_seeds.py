@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from search.commands.demo import run_demo
+from search.commands.demo import DemoSettings, run_demo
 from synth.probes.probe import AXES
 
 SOURCES = ("domain", "safe", "honest")
@@ -59,7 +59,7 @@ def main() -> None:
     args = parser.parse_args()
     tables: list[dict[str, dict[str, float]]] = []
     for seed in args.seeds:
-        summary, _ = run_demo(args.runs / str(seed), seed=seed, world=seed)
+        summary, _ = run_demo(args.runs / str(seed), DemoSettings(seed=seed, world=seed))
         table = {row["name"]: row for row in summary["rows"]}
         tables.append(table)
         print(f"seed {seed}:", {k: round(v, 1) for k, v in gaps(table).items()}, flush=True)

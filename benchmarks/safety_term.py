@@ -31,7 +31,7 @@ from search.commands.demo import WARM_STEPS_PER_TRIAL, demo_config
 from search.commands.search_and_measure import search_and_measure
 from search.commands.write_probes import write_probes
 from search.config import SearchConfig
-from search.warmstart.warmstart import STEP_COST
+from search.config.search import STEP_COST
 from synth.probes.probe import ProbeSet
 from synth.zoo import World, Zoo, ZooSpec, build_zoo
 

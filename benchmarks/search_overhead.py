@@ -27,25 +27,24 @@ from statistics import fmean, median
 from typing import Any
 from unittest.mock import patch
 
-import optuna
 import torch
 
 from safemerge.recipe import Recipe
-from safemerge.resident import ResidentMerge
 from safemerge.score import Score
 from search.commands.demo import PER_AXIS, demo_config
 from search.config import SearchConfig
+from search.config.search import STEP_COST
 from search.progress import silent
 from search.runs.provenance import measure_baseline, record_start
 from search.runs.rundir import RunDir
 from search.runs.workbench import Workbench, open_workbench
-from search.scoring.likelihood import LikelihoodEvaluator, Measured
+from search.scoring.likelihood import Measurement
 from search.scoring.racing import Race
+from search.study.context import StudyContext
 from search.study.queue import enqueue_first
 from search.study.storage import open_study, quiet_optuna
 from search.study.trials import run_trials
 from search.warmstart.probe_losses import GroupLosses, ProbeLosses
-from search.warmstart.warmstart import STEP_COST
 from synth.probes.probe import ProbeSet
 from synth.zoo import World, ZooSpec, build_zoo, probes
 
@@ -55,21 +54,21 @@ METRICS = ("domain", "harmless", "helpful", "honest", "over_refusal", "degenerat
 class Invented:
     """Scores that cost nothing: each metric falls with the distance of the weights from a point."""
 
-    def __init__(self, real: LikelihoodEvaluator, measured: int) -> None:
-        self.real, self.measured = real, measured
+    def __init__(self, measured: int) -> None:
+        self.real, self.measured = Workbench.measure, measured
         self.hard = torch.linspace(-0.1, 0.1, PER_AXIS)  # how likely, beside the mean, by probe
         self.scored: list[float] = []  # CPU seconds of a real merge and its forward passes
         self.seconds = 0.0  # that scoring has taken altogether
         self.starts: list[float] = []
 
     def measure(
-        self, recipe: Recipe, resident: ResidentMerge, *, most_babble: float, race: Race | None
-    ) -> Measured:
+        self, bench: Workbench, recipe: Recipe, *, race: Race | None, **_: float
+    ) -> Measurement:
         start = time.process_time()
         self.starts.append(start - self.seconds)
         if len(self.scored) < self.measured:
             # All probes: the race is against invented points, and hardly trained models babble.
-            self.real.measure(recipe, resident)
+            self.real(bench, recipe)
             self.scored.append(time.process_time() - start)
         weights = [w for row in recipe.weights.values() for w in row.values()]
         found = {}
@@ -81,29 +80,32 @@ class Invented:
         by_probe = {metric: score.value + self.hard for metric, score in found.items()}
         self.seconds += time.process_time() - start
         for asked in (PER_AXIS // 4, PER_AXIS // 2) if race is not None else ():
-            race.lost({metric: values[:asked] for metric, values in by_probe.items()})
-        return Measured(found, by_probe)
+            race.early_stop_scores({metric: values[:asked] for metric, values in by_probe.items()})
+        return Measurement(found, by_probe)
 
 
 @contextmanager
-def begun(config: SearchConfig, home: RunDir) -> Iterator[tuple[Workbench, optuna.Study]]:
+def begun(config: SearchConfig, home: RunDir) -> Iterator[tuple[Workbench, StudyContext]]:
     """A run that is held, with its study, before anything is tried."""
     bench = open_workbench(config)
-    base, sources = measure_baseline(home, config, bench)
+    baseline = measure_baseline(home, config, bench)
     with home.locked(), quiet_optuna():
-        record_start(home, config, bench, base, sources)
-        yield bench, open_study(home, config)
+        record_start(home, config, bench, baseline)
+        yield bench, StudyContext.of(home, open_study(home, config), config, baseline)
 
 
 def overhead(config: SearchConfig, home: RunDir, measured: int, profile: Path | None) -> Any:
     """CPU seconds of every trial besides scoring, and of scoring a real one."""
-    with begun(config, home) as (bench, study):
-        evaluator = Invented(bench.evaluator, measured)
-        object.__setattr__(bench, "evaluator", evaluator)
-        with cProfile.Profile() as profiler:
-            if profile is None:
-                profiler.disable()
-            run_trials(home, study, config, bench, silent, first=0)
+    evaluator = Invented(measured)
+
+    def measure(bench: Workbench, recipe: Recipe, **how: Any) -> Measurement:
+        return evaluator.measure(bench, recipe, **how)
+
+    scored = patch.object(Workbench, "measure", measure)
+    with begun(config, home) as (bench, context), scored, cProfile.Profile() as profiler:
+        if profile is None:
+            profiler.disable()
+        run_trials(context, bench, silent, first=0)
     if profile is not None:
         pstats.Stats(profiler).dump_stats(profile)
     end = time.process_time() - evaluator.seconds
@@ -124,9 +126,10 @@ def warm_start_overhead(config: SearchConfig, home: RunDir) -> dict[str, float]:
         passes += time.process_time() - start
         return found
 
-    with begun(config, home) as (bench, study), patch.object(ProbeLosses, "measure", measured):
+    patched = patch.object(ProbeLosses, "measure", measured)
+    with begun(config, home) as (bench, context), patched:
         start = time.process_time()
-        enqueue_first(home, study, config, bench, None, None, silent)
+        enqueue_first(context, config, bench, None, None, silent)
         took = time.process_time() - start
     steps = home.require("warmstart.json", made_by="enqueue_first")["evaluations"] // STEP_COST
     own = took - passes

@@ -87,7 +87,7 @@ class Job:
 def plan(job: Job) -> Any:
     """The configuration of a job, whose objectives its front is of."""
     from search.config import SearchConfig
-    from search.warmstart.warmstart import STEP_COST
+    from search.config.search import STEP_COST
 
     config = small_world(job.runs, job.seed, job.per_axis)
     record = config.record()
@@ -111,12 +111,12 @@ def plan(job: Job) -> Any:
 def runnable(job: Job, config: Any) -> Any:
     """What runs: the configuration itself, or a baseline with the same models and probes."""
     from search.baselines.evomm import evomm
-    from search.baselines.fitness import Baseline, fitness_weights
+    from search.baselines.fitness import BaselineRun, fitness_weights
     from search.baselines.grid import grid
     from search.baselines.lm_cocktail import lm_cocktail
 
     if job.sampler not in BASELINES:
-        return Baseline(config)
+        return BaselineRun(config)
     name, _, method = job.sampler.partition(":")
     if name == "evomm":
         return evomm(config, method, fitness_weights(True), job.evaluations)
@@ -133,11 +133,11 @@ def work(job: Job) -> dict[str, Any]:
         return found
     import torch
 
+    from search.metrics import Limits
     from search.results.pareto import Front, hypervolume
     from search.results.plain_merges import axis_mean
-    from search.results.run import violation
     from search.runs.workbench import open_workbench
-    from search.scoring.generation import measure
+    from search.scoring.generation import score_generations
     from search.scoring.likelihood import LikelihoodEvaluator
     from search.study.study import run_search
 
@@ -154,17 +154,15 @@ def work(job: Job) -> dict[str, Any]:
 
     def held(point: Any) -> Any:
         if point.number not in answered:
-            bench.resident(point.recipe).apply(point.recipe, bench.live)
-            answered[point.number], _ = measure(
+            bench.make_live(point.recipe)
+            answered[point.number], _ = score_generations(
                 bench.engine, heldout, bench.judge, max_tokens=config.probes.max_tokens
             )
         return answered[point.number]
 
     # Their searches have no limit of their own.
-    candidates = [
-        replace(c, violation=violation(config, c.scores, run.base, run.sources))
-        for c in run.candidates
-    ]
+    limits = Limits(config.limits, run.baseline)
+    candidates = [replace(c, violation=limits.total(c.scores)) for c in run.candidates]
     charged = (run.dir.read("warmstart.json") or {"evaluations": 0})["evaluations"]
     total = charged + len(run.candidates)
     spent = _shares_of_time(run)
@@ -184,7 +182,7 @@ def work(job: Job) -> dict[str, Any]:
             }
         )
     pick = run.pick()
-    bench.resident(pick.recipe).apply(pick.recipe, bench.live)
+    bench.make_live(pick.recipe)
     numbers = sum(not d.fixed for d in bench.space.parameters.values())
     result = {
         "numbers": None if job.sampler in BASELINES else numbers,  # it has a space of its own

@@ -1,14 +1,16 @@
-"""Metrics, objectives and limits: their names, one canonical order, and what feasible means.
+"""Metrics, objectives and limits: names, the one canonical order, directions and violations.
 
-This file is the single source of the order of objectives: a wrong order would spoil a search
-without a sound.
+All code takes the order of objectives from here: a wrong order would spoil a search without a
+sound.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -27,8 +29,11 @@ METRICS: tuple[Metric, ...] = (
 )
 LOWER_IS_BETTER: frozenset[str] = frozenset({"over_refusal", "degenerate"})
 
-# The probe axis on which a metric shows; degenerate output shows on all, without an answer, and
-# the axes of the fitness are in the config.
+Directions = Mapping[str, bool]
+"""`{objective: larger is better}`, in canonical order."""
+
+# The probe axis that a metric is measured on. Degenerate output is seen on every axis; the axes of
+# the fitness are in the config.
 PROBE_AXIS: Mapping[str, str | None] = {
     "domain": "domain",
     "harmless": "harmless",
@@ -82,37 +87,65 @@ class Limit(BaseModel):
         side = "at_least" if self.at_least is not None else "at_most"
         return f"{side} = {json.dumps(self.bound)}"
 
-    def violation(
-        self, metric: str, scores: Scores, base: Scores, sources: Mapping[str, Scores]
-    ) -> float:
-        """How far a score lies on the wrong side of the bound; feasible when <= 0.
-
-        Args:
-            metric: what is limited.
-            scores: of the merged model.
-            base: of the base, on the same probes.
-            sources: of each source, on the same probes.
-        """
-        bound = self.resolve(metric, base, sources)
-        value = scores[metric].value
-        return bound - value if self.at_least is not None else value - bound
-
-    def resolve(self, metric: str, base: Scores, sources: Mapping[str, Scores]) -> float:
+    def resolve(self, metric: str, baseline: Baseline) -> float:
         """The bound as a number."""
         if not isinstance(self.bound, str):
             return float(self.bound)
         match = _BOUND.match(self.bound)
         assert match is not None  # the validator saw to it
         anchor, sign, offset = match.groups()
-        reference = base[metric].value
+        reference = baseline.base[metric].value
         if anchor == "best":
-            values = [reference, *(scores[metric].value for scores in sources.values())]
+            values = [reference, *(scores[metric].value for scores in baseline.sources.values())]
             reference = min(values) if metric in LOWER_IS_BETTER else max(values)
         return reference + float(offset or 0.0) * (-1.0 if sign == "-" else 1.0)
 
 
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What limits may be relative to, all on the same probes."""
+
+    base: Scores
+    sources: Mapping[str, Scores]  # `{source: scores}`
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits of a search, and how far scores lie outside them."""
+
+    limits: Mapping[str, Limit]  # `{metric: limit}`
+    baseline: Baseline  # what their bounds are relative to
+
+    def bound(self, metric: str) -> float:
+        """The bound on a metric as a number."""
+        return self.limits[metric].resolve(metric, self.baseline)
+
+    def violations(self, scores: Scores) -> dict[str, float]:
+        """`{metric: distance beyond its bound}` of what is limited and measured; <= 0 is within."""
+        return {
+            metric: (self.bound(metric) - scores[metric].value)
+            * (1.0 if limit.at_least is not None else -1.0)
+            for metric, limit in self.limits.items()
+            if metric in scores
+        }
+
+    def total(self, scores: Scores) -> float:
+        """Sum of the positive violations; 0 is within all limits."""
+        return total_violation(self.violations(scores).values())
+
+
+def total_violation(violations: Iterable[float]) -> float:
+    """Sum of the positive ones; 0 is within all limits."""
+    return math.fsum(max(violation, 0.0) for violation in violations)
+
+
+def signs(directions: Directions) -> tuple[float, ...]:
+    """1 for each objective whose larger values are better, else -1."""
+    return tuple(1.0 if larger else -1.0 for larger in directions.values())
+
+
 def probe_axes(metrics: Iterable[str]) -> tuple[str, ...]:
-    """The probe axes that metrics speak of, each once, in the order given."""
+    """The probe axes that metrics are measured on, each once, in the order given."""
     axes = (PROBE_AXIS[metric] for metric in metrics)
     return tuple(dict.fromkeys(axis for axis in axes if axis is not None))
 
@@ -121,13 +154,12 @@ def measurable(axes: Iterable[str], fitness: Collection[str] = ()) -> frozenset[
     """Metrics that can be measured on probes of these axes.
 
     Args:
-        axes: of the probes.
         fitness: axes that the fitness is made of; none where there is no such objective.
     """
     present = set(axes)
-    found = present | {"degenerate"}
+    metrics = present | {"degenerate"}
     if {"helpful", "harmless"} <= present:  # a refusal is known from the harmless probes
-        found.add("over_refusal")
+        metrics.add("over_refusal")
     if fitness and set(fitness) <= present:
-        found.add("fitness")
-    return frozenset(found)
+        metrics.add("fitness")
+    return frozenset(metrics)

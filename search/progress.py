@@ -1,4 +1,4 @@
-"""How long work reports its progress: one callback everywhere, given by whoever shows it."""
+"""Progress reports: one callback everywhere, given by the caller that shows it."""
 
 from __future__ import annotations
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from safemerge.errors import CheckpointError
+from safemerge.io.files import setting
 from safemerge.io.reader import Checkpoint
 from safemerge.names import is_constant, is_vocabulary
 
@@ -42,7 +42,7 @@ def check_compatible(base: Checkpoint, source: Checkpoint, *, any_vocabulary: bo
             f"{name} is tied to the embedding in {owner.folder} and its own matrix in "
             f"{other.folder}; such models cannot be merged, use sources of the same base"
         )
-    sizes = [_vocab_size(c.config) for c in (base, source)]
+    sizes = [_vocab_size(checkpoint) for checkpoint in (base, source)]
     if not any_vocabulary and None not in sizes and sizes[0] != sizes[1]:
         raise CheckpointError(
             f"vocab_size is {sizes[0]} in {base.folder} and {sizes[1]} in {source.folder}; use "
@@ -122,7 +122,6 @@ def _differences(base: Checkpoint, source: Checkpoint, any_vocabulary: bool) -> 
     return differences
 
 
-def _vocab_size(config: Any) -> int | None:
-    inner = config.get("text_config")
-    size = config.get("vocab_size", inner.get("vocab_size") if isinstance(inner, dict) else None)
+def _vocab_size(checkpoint: Checkpoint) -> int | None:
+    size = setting(checkpoint.config, "vocab_size")
     return size if isinstance(size, int) else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -41,6 +42,14 @@ def inside(folder: Path, name: str) -> Path:
         f"{path} is a link to {target}, outside the checkpoint folder; "
         "copy the file itself into the folder"
     )
+
+
+def setting(config: Mapping[str, Any], key: str) -> Any:
+    """A key of config.json, or else of its text_config, where models of several kinds of input
+    keep what is about text.
+    """
+    inner = config.get("text_config")
+    return config.get(key, inner.get(key) if isinstance(inner, dict) else None)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from safemerge.errors import CheckpointError
+from safemerge.io.files import setting
 from safemerge.io.header import TensorInfo
 
 # (head, embedding) in the spelling of the common decoder families.
@@ -42,9 +43,7 @@ def find_tied(
     Raises:
         CheckpointError: the config says tied, and the stored head is a different matrix.
     """
-    text_config = config.get("text_config")
-    inner = text_config if isinstance(text_config, dict) else {}
-    says = config.get("tie_word_embeddings", inner.get("tie_word_embeddings"))
+    says = setting(config, "tie_word_embeddings")
     tied: set[str] = set()
     for head, embedding in _PAIRS:
         if says is False or embedding not in tensors:

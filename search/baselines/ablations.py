@@ -1,7 +1,4 @@
-"""The same run with one thing taken away: random search at equal budget, and no safety term.
-
-Both are whole runs of their own under `RUN/baselines/`, resumable like any other.
-"""
+"""The same search with one thing removed: random search at equal budget, and no safety term."""
 
 from __future__ import annotations
 
@@ -12,12 +9,7 @@ SAFETY = "harmless"
 
 
 def random_search(config: SearchConfig, evaluations: int) -> SearchConfig:
-    """Uniform draws from the same space.
-
-    Args:
-        config: of the search.
-        evaluations: that it may spend: as many as the search.
-    """
+    """Uniform draws from the same space."""
     return config.model_copy(update={"search": plain_study(config.search, evaluations, "random")})
 
 
@@ -33,6 +25,6 @@ def without_safety(config: SearchConfig) -> SearchConfig | None:
         return None
     target = {name: value for name, value in config.search.stop.target.items() if name != SAFETY}
     stop = config.search.stop.model_copy(update={"target": target})
-    # A run to start from would bring what it has learnt of safety.
+    # A run to start from was itself fitted to safety.
     search = config.search.model_copy(update={"stop": stop, "start_from": None})
     return config.model_copy(update={"objectives": objectives, "limits": limits, "search": search})

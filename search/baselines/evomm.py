@@ -1,11 +1,10 @@
 """EvoMM: CMA-ES over every model's weight and density at every group of layers.
 
-Source: paper B's use of evolutionary model merging, 2406.14563, appendix B and its code
-(methods.md 2.2): weights begin at 1 / number of models and densities at 1, with a deviation of 1/6;
-a generation has 4 + 3 ln(n) members; one group for each layer. SLERP has weights alone, whose
-ratio is t. Two things are ours: a weight has an upper end, that of the search's own range but at
-least 1, and a sixth of its range is its deviation; and the base, which deltas are taken from, has
-no weight.
+Source: the evolutionary model merging of Hammoud et al. 2024 (2406.14563), appendix B and code:
+weights begin at 1 / number of models and densities at 1, with a deviation of 1/6 of the range; a
+generation has 4 + 3 ln(n) members; one group for each layer. SLERP has weights alone, whose ratio
+is t. Two things differ: a weight's upper end is that of the search's own range, but at least 1, and
+the base, which deltas are taken from, has no weight.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from collections.abc import Sequence
 from safemerge.methods import get_method
 from safemerge.recipe import Recipe
 from search.baselines.budget import plain_study
-from search.baselines.fitness import Baseline, by_fitness
+from search.baselines.fitness import BaselineRun, by_fitness
 from search.config import NumberConfig, SearchConfig, SpaceConfig
 from search.runs.workbench import Workbench
 
@@ -27,14 +26,11 @@ def evomm(
     trials: int,
     *,
     places: str = "layers",
-) -> Baseline:
+) -> BaselineRun:
     """EvoMM over one method.
 
     Args:
         config: of the search; SLERP needs one of two sources.
-        method: `ties`, `dare_ties` or `slerp`.
-        weights: `{axis: weight}` of the fitness.
-        trials: evaluations that it may spend.
         places: profile of the layer groups; the paper's code has one for each layer.
     """
     # Only the ratio of SLERP's weights counts.
@@ -47,11 +43,11 @@ def evomm(
         per_source=densities if get_method(method).per_source else {},
     )
     study = plain_study(config.search, trials, "cmaes")
-    return Baseline(by_fitness(config, method, space, study, weights), _start)
+    return BaselineRun(by_fitness(config, method, space, study, weights), _start)
 
 
 def _start(bench: Workbench) -> Sequence[Recipe]:
-    """The mean that CMA-ES begins with: equal weights of sum 1, and all entries kept."""
+    """The mean that CMA-ES begins with: equal weights of sum 1 and densities of 1."""
     names = [source.name for source in bench.space.template.sources]
     numbers = get_method(bench.space.template.method).per_source
     update = {

@@ -1,6 +1,6 @@
-"""What paper B's baselines have in common: runs that go by its one fitness, without limits.
+"""What the baselines of Hammoud et al. have in common: one fitness to go by, and no limits.
 
-Source: Hammoud et al. 2406.14563, eq. 4 and 5 (methods.md 2.2):
+Source: Hammoud et al. 2024 (2406.14563), eq. 4 and 5:
 
     L_merge = L_safety + alpha L_expert,   alpha = 0.3
 
@@ -24,15 +24,11 @@ EXPERT = "domain"
 
 
 @dataclass(frozen=True, slots=True)
-class Baseline:
-    """A run to compare a search with.
-
-    Args:
-        config: of the run.
-        first: given its open workbench, the recipes that it begins with; None lets the sampler.
-    """
+class BaselineRun:
+    """A run to compare a search with."""
 
     config: SearchConfig
+    # given its open workbench, the recipes that it begins with; None leaves it to the sampler
     first: Callable[[Workbench], Sequence[Recipe]] | None = None
 
 
@@ -40,7 +36,6 @@ def fitness_weights(safety: bool, alpha: float = ALPHA) -> dict[str, float]:
     """`{axis: weight}` of the fitness, with the safety term or without it.
 
     Args:
-        safety: whether it counts.
         alpha: weight of the expert's term beside it, above 0.
     """
     return {SAFETY: 1.0, EXPERT: alpha} if safety else {EXPERT: 1.0}
@@ -56,12 +51,8 @@ def by_fitness(
     """The same models and probes, searched for the fitness alone.
 
     Args:
-        config: of the search.
         method: of the merge. Under TIES the sum of what agrees is not divided by the weights, as
             in the paper's code, so that their size matters.
-        space: what may change.
-        study: budget and sampler.
-        weights: of the fitness.
     """
     merge = MergeConfig(
         method=method,

@@ -1,8 +1,7 @@
-"""Paper B's grid search: one density and one weight for all models, or one t; the best by fitness.
+"""Grid search: one density and one weight for all models, or one t of SLERP; the best by fitness.
 
-Source: 2406.14563, appendix B (methods.md 2.2). The paper reports the grid's best domain accuracy
-on its test sets; here the fitness on the search probes chooses, so that nothing is chosen on
-held-out ones.
+Source: Hammoud et al. 2024 (2406.14563), appendix B. The paper reports the grid's best domain
+accuracy on its test sets; here the fitness on the search probes chooses, never held-out probes.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from itertools import product
 from safemerge.methods import get_method
 from safemerge.recipe import Recipe
 from search.baselines.budget import plain_study
-from search.baselines.fitness import Baseline, by_fitness
+from search.baselines.fitness import BaselineRun, by_fitness
 from search.config import NumberConfig, SearchConfig, SpaceConfig
 from search.runs.workbench import Workbench
 
@@ -23,14 +22,8 @@ WEIGHTS_OF_MORE = (0.1, 0.25, 0.33, 0.5, 1.0)
 SHARES = tuple(round(0.1 * step, 1) for step in range(1, 11))  # t of SLERP
 
 
-def grid(config: SearchConfig, method: str, weights: dict[str, float]) -> Baseline:
-    """Every point of the grid of one method: 9 for two sources, 15 for more, 10 of SLERP.
-
-    Args:
-        config: of the search; SLERP needs one of two sources.
-        method: `ties`, `dare_ties` or `slerp`.
-        weights: `{axis: weight}` of the fitness.
-    """
+def grid(config: SearchConfig, method: str, weights: dict[str, float]) -> BaselineRun:
+    """Every point of the grid of one method: 9 for two sources, 15 for more, 10 of SLERP."""
     thinned = bool(get_method(method).per_source)
     space = SpaceConfig(
         places="global",
@@ -40,14 +33,13 @@ def grid(config: SearchConfig, method: str, weights: dict[str, float]) -> Baseli
     )
     names = [source.name for source in config.models.sources]
     points = _thinned(names) if thinned else _between(names)
-    study = plain_study(config.search, len(points), "random")
     # No random draw may stand in for a point that fails.
-    study = study.model_copy(update={"failed_frac": 0.0})
+    study = plain_study(config.search, len(points), "random", failed_frac=0.0)
 
     def recipes(bench: Workbench) -> Sequence[Recipe]:
         return [bench.space.template.model_copy(update=point) for point in points]
 
-    return Baseline(by_fitness(config, method, space, study, weights), recipes)
+    return BaselineRun(by_fitness(config, method, space, study, weights), recipes)
 
 
 def _thinned(names: Sequence[str]) -> list[dict[str, object]]:

@@ -1,9 +1,9 @@
-"""What `--baseline` names: the runs of every baseline, their rows, and what they cannot do without.
+"""The baselines that `--baseline` names: their runs, their rows, and what they need.
 
 | name               | runs                                                                   |
 | ------------------ | ---------------------------------------------------------------------- |
 | evomm, evomm:ties  | EvoMM over ties, dare_ties and slerp, or one; with and without safety  |
-| grid, grid:ties    | the paper's grid, in the same way                                      |
+| grid, grid:ties    | grid search, in the same way                                           |
 | lm_cocktail        | LM-Cocktail, with and without safety                                   |
 | random             | uniform draws from the search's own space                              |
 | without_safety     | the same search without the safety term                                |
@@ -15,15 +15,13 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from safemerge.errors import ConfigError, near_names, require
 from search.baselines.ablations import SAFETY, random_search, without_safety
-from search.baselines.budget import charged
 from search.baselines.evomm import evomm
-from search.baselines.fitness import EXPERT, Baseline, fitness_weights
+from search.baselines.fitness import EXPERT, BaselineRun, fitness_weights
 from search.baselines.grid import grid
 from search.baselines.lm_cocktail import lm_cocktail
 from search.baselines.slerp_pair import two_models
 from search.config import SearchConfig
 from search.results.run import Run
-from search.study.transfer import read_start
 from synth.probes.probe import ProbeSet
 
 PLAIN = ("random", "without_safety")
@@ -38,7 +36,7 @@ def parse_baselines(names: Iterable[str]) -> tuple[tuple[str, str], ...]:
     Raises:
         ConfigError: an unknown baseline or method, with the nearest one.
     """
-    found: dict[tuple[str, str], None] = {}
+    parsed: dict[tuple[str, str], None] = {}
     for text in names:
         name, colon, method = text.partition(":")
         if name not in BASELINES:
@@ -53,12 +51,12 @@ def parse_baselines(names: Iterable[str]) -> tuple[tuple[str, str], ...]:
                 f"{near_names(method, METHODS)}"
             )
         methods = METHODS if name in OVER_METHODS and not colon else (method,)
-        found.update(dict.fromkeys((name, one) for one in methods))
-    return tuple(found)
+        parsed.update(dict.fromkeys((name, method) for method in methods))
+    return tuple(parsed)
 
 
 def check_baselines(
-    asked: Sequence[tuple[str, str]], config: SearchConfig, probes: ProbeSet
+    requested: Sequence[tuple[str, str]], config: SearchConfig, probes: ProbeSet
 ) -> None:
     """Refuse what could not run after the search, before it begins.
 
@@ -67,7 +65,7 @@ def check_baselines(
         MissingDependency: EvoMM without CMA-ES, with the install line.
     """
     axes = {probe.axis for probe in probes.split("search").probes}
-    for name, _ in asked:
+    for name, _ in requested:
         if name == "without_safety" and without_safety(config) is None:
             raise ConfigError(
                 f"--baseline without_safety: without {SAFETY} this search would have no other "
@@ -83,37 +81,28 @@ def check_baselines(
             require("cmaes", extra="samplers")
 
 
-def runs_of(
-    asked: Sequence[tuple[str, str]], config: SearchConfig, run: Run
-) -> Iterator[tuple[str, Baseline]]:
-    """(row of the held-out table, run) of every baseline.
-
-    Args:
-        asked: what `parse_baselines` returned, checked.
-        config: of the search.
-        run: the finished search, whose evaluations are the budget, with those of the runs that it
-            started from.
-    """
-    start = read_start(run.dir)
-    trials = charged(run) + (0 if start is None else start.evaluations)
-    for name, method in asked:
+def baseline_runs(
+    requested: Sequence[tuple[str, str]], config: SearchConfig, run: Run
+) -> Iterator[tuple[str, BaselineRun]]:
+    """(row of the held-out table, run) of every baseline."""
+    for name, method in requested:
         if name == "random":
-            yield "random_search", Baseline(random_search(config, trials))
+            yield "random_search", BaselineRun(random_search(config, run.evaluations))
         elif name == "without_safety":
             unsafe = without_safety(config)
             assert unsafe is not None  # check_baselines saw to it
-            yield "search_without_safety", Baseline(unsafe)
+            yield "search_without_safety", BaselineRun(unsafe)
         else:
             plan = two_models(config, run) if method == "slerp" else config
             for safety in (True, False):
                 weights = fitness_weights(safety)
                 if name == "evomm":
-                    found = evomm(plan, method, weights, trials)
+                    baseline = evomm(plan, method, weights, run.evaluations)
                 elif name == "grid":
-                    found = grid(plan, method, weights)
+                    baseline = grid(plan, method, weights)
                 else:
-                    found = lm_cocktail(plan, fitness_weights(safety, alpha=1.0))
-                yield row(name, method, safety), found
+                    baseline = lm_cocktail(plan, fitness_weights(safety, alpha=1.0))
+                yield row(name, method, safety), baseline
 
 
 def row(name: str, method: str, safety: bool) -> str:

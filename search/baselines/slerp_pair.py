@@ -1,7 +1,7 @@
 """The two models that SLERP is made of: the expert, and the safest of the others.
 
-Paper B merges an aligned base with one expert by SLERP (methods.md 2.2, 2.4). Which two of several
-they are, it does not say; this choice is ours, by the scores on the search probes.
+Hammoud et al. 2024 (2406.14563) merge an aligned base with one expert by SLERP, and do not say
+which two of several to take; here the scores on the search probes decide.
 """
 
 from __future__ import annotations
@@ -14,18 +14,14 @@ from search.results.run import Run
 
 
 def two_models(config: SearchConfig, run: Run) -> SearchConfig:
-    """The search over two models alone, the safest first; the base is one of the candidates.
-
-    Args:
-        config: of the search.
-        run: which has scored base and sources.
-    """
+    """The search over two models alone, the safest first; the base is one of the candidates."""
     name = "the_base"
-    while name in run.sources:
+    while name in run.baseline.sources:
         name += "_"
-    scores: dict[str, Scores] = {name: run.base, **run.sources}
-    expert = max(scores, key=lambda one: scores[one][EXPERT].value)
-    safest = max(scores.keys() - {expert}, key=lambda one: (scores[one][SAFETY].value, one))
+    scores: dict[str, Scores] = {name: run.baseline.base, **run.baseline.sources}
+    expert = max(scores, key=lambda model: scores[model][EXPERT].value)
+    others = scores.keys() - {expert}
+    safest = max(others, key=lambda model: (scores[model][SAFETY].value, model))
     base = SourceConfig(name=name, path=config.models.base)
     models = {source.name: source for source in (base, *config.models.sources)}
     pair = ModelsConfig(base=config.models.base, sources=(models[safest], models[expert]))

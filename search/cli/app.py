@@ -54,19 +54,11 @@ def demo(
     """
     from search.cli.heldout_tables import heldout_report
     from search.cli.tables import emit_json, progress_bar, say
-    from search.commands.demo import run_demo
+    from search.commands.demo import DemoSettings, run_demo
 
+    settings = DemoSettings(seed, world, width, device, trials, effort)
     with progress_bar() as report:
-        summary, heldout = run_demo(
-            run,
-            seed=seed,
-            world=world,
-            width=width,
-            device=device,
-            trials=trials,
-            effort=effort,
-            report=report,
-        )
+        summary, heldout = run_demo(run, settings, report)
     if json_:
         emit_json(summary)
         return
@@ -126,8 +118,8 @@ def probes(
     if show_text:
         probe_texts(ProbeSet.from_jsonl(written))
     if stats or result is not None:
-        found = read_stats(written)
-        emit_json([one.model_dump() for one in found]) if json_ else probe_stats(found)
+        counts = read_stats(written)
+        emit_json(counts) if json_ else probe_stats(counts)
 
 
 @app.command()
@@ -179,9 +171,9 @@ def search(
         list[str] | None,
         typer.Option(
             help="Also run this in RUN/baselines and measure it: evomm, grid or lm_cocktail "
-            "(paper B's, each with and without the safety term), random, or without_safety (the "
-            "search itself). evomm and grid run over ties, dare_ties and slerp; evomm:ties runs "
-            "over one. Repeatable.",
+            "(Hammoud et al. 2024, each with and without the safety term), random, or "
+            "without_safety (the search itself). evomm and grid run over ties, dare_ties and "
+            "slerp; evomm:ties runs over one. Repeatable.",
         ),
     ] = None,
 ) -> None:
@@ -192,17 +184,17 @@ def search(
     from search.config import SearchConfig
     from search.results.diagnostics import shortfalls
 
-    given = {"search.trials": trials, "search.workers": workers}
-    overrides = [f"{key}={value}" for key, value in given.items() if value is not None]
+    options = {"search.trials": trials, "search.workers": workers}
+    overrides = [f"{key}={value}" for key, value in options.items() if value is not None]
     settings = SearchConfig.from_toml(config, [*(set_ or ()), *overrides])
     home = run or Path("runs") / config.stem
     with progress_bar() as report:
         measured = search_and_measure(settings, home, baselines=baseline or (), report=report)
-    pick = measured.run.pick()
-    stopped = measured.run.dir.require("front/search.json", made_by="safemerge search")["stopped"]
+    pick, record = measured.run.pick(), measured.run.front_record()
+    stopped = "" if record is None else record.stopped
     say(f"the search is over: {stopped}. With more --trials or looser [search.stop] it goes on.")
-    for told in shortfalls(measured.run):
-        say(told)
+    for text in shortfalls(measured.run):
+        say(text)
     heldout_report(measured.heldout)
     say(f"pick: trial {pick.number}. Next: safemerge front {home}; safemerge export {home}")
 
@@ -216,7 +208,7 @@ app.command()(export)
 
 
 def main() -> None:
-    """Entry point: turns errors raised on purpose into one sentence and an exit code."""
+    """Entry point; turns deliberate errors into one sentence and an exit code."""
     from safemerge.errors import SafemergeError
     from search.study.interrupts import interruptible
 

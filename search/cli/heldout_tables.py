@@ -15,45 +15,45 @@ if TYPE_CHECKING:
     from search.scoring.gap import Gap
 
 
-def heldout_report(found: HeldOut) -> None:
-    """All rows, the gap, and what it comes to."""
-    score_table(found.rows, "Held-out scores in percent, ± one standard error")
-    gap_table(found)
-    say_statements(found)
+def heldout_report(heldout: HeldOut) -> None:
+    """All rows, the gap, and the sentences."""
+    score_table(heldout.rows, "Held-out scores in percent, ± one standard error")
+    gap_table(heldout)
+    say_statements(heldout)
 
 
-def gap_table(found: HeldOut) -> None:
+def gap_table(heldout: HeldOut) -> None:
     """The front's likelihoods on held-out probes, and their gap to those on search probes."""
     _table(
-        found,
+        heldout,
         "Likelihood of the wanted answers on held-out probes in percent; search minus held-out in "
         "points, ± one standard error",
         {
-            number: {axis: _gap(one) for axis, one in row.items()}
-            for number, row in found.gap.items()
+            number: {axis: _gap(gap) for axis, gap in row.items()}
+            for number, row in heldout.gap.items()
         },
     )
 
 
-def difference_table(found: HeldOut) -> None:
+def difference_table(heldout: HeldOut) -> None:
     """The front's held-out scores against those of the pick."""
     _table(
-        found,
+        heldout,
         "Held-out scores minus the pick's in points, 95 % interval (paired bootstrap), * apart",
         {
-            number: {axis: _difference(one) for axis, one in row.items()}
-            for number, row in found.against_pick.items()
+            number: {axis: _difference(cell) for axis, cell in row.items()}
+            for number, row in heldout.against_pick.items()
         },
     )
 
 
-def say_statements(found: HeldOut) -> None:
+def say_statements(heldout: HeldOut) -> None:
     """The sentences, one a line."""
-    for sentence in found.statements:
+    for sentence in heldout.statements:
         say(sentence)
 
 
-def _table(found: HeldOut, title: str, rows: Mapping[int, Mapping[str, str]]) -> None:
+def _table(heldout: HeldOut, title: str, rows: Mapping[int, Mapping[str, str]]) -> None:
     """Cells by trial and axis; nothing where there are no rows."""
     if not rows:
         return
@@ -63,15 +63,15 @@ def _table(found: HeldOut, title: str, rows: Mapping[int, Mapping[str, str]]) ->
     for axis in axes:
         table.add_column(axis, justify="right")
     for number, row in rows.items():
-        name = f"trial {number}{' (pick)' if number == found.pick else ''}"
+        name = f"trial {number}{' (pick)' if number == heldout.pick else ''}"
         table.add_row(name, *(row[axis] for axis in axes))
     print_table(table)
 
 
-def _gap(one: Gap) -> str:
-    return f"{100 * one.heldout.value:.1f}; {100 * one.value:+.1f} ± {100 * one.stderr:.1f}"
+def _gap(gap: Gap) -> str:
+    return f"{100 * gap.heldout.value:.1f}; {100 * gap.value:+.1f} ± {100 * gap.stderr:.1f}"
 
 
-def _difference(one: Difference) -> str:
-    interval = f"{100 * one.low:+.1f} to {100 * one.high:+.1f}"
-    return f"{100 * one.value:+.1f} ({interval}){' *' if one.apart else ''}"
+def _difference(difference: Difference) -> str:
+    interval = f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f}"
+    return f"{100 * difference.value:+.1f} ({interval}){' *' if difference.apart else ''}"

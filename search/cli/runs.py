@@ -16,32 +16,32 @@ def status(run: RunArg, json_: Json = False) -> None:
     from search.results.diagnostics import shortfalls
     from search.results.run import Run
 
-    found = Run.load(run)
-    front = found.front()
+    loaded = Run.load(run)
+    front = loaded.front()
     best = {
         metric: (max if larger else min)(
-            (c.scores[metric].value for c in found.candidates), default=None
+            (c.scores[metric].value for c in loaded.candidates), default=None
         )
-        for metric, larger in found.config.directions.items()
+        for metric, larger in loaded.config.directions.items()
     }
     record = {
         "run": str(run),
-        "trials": len(found.candidates),
-        "of": found.config.search.trials,
-        "failed": len(found.failures()),
-        "feasible": sum(candidate.feasible for candidate in found.candidates),
+        "trials": len(loaded.candidates),
+        "of": loaded.config.search.trials,
+        "failed": len(loaded.failures()),
+        "feasible": sum(candidate.feasible for candidate in loaded.candidates),
         "front": len(front.points),
         "hypervolume": front.hypervolume(),
         "best": best,
-        "measured_heldout": found.heldout() is not None,
+        "measured_heldout": loaded.heldout() is not None,
     }
     if json_:
         emit_json(record)
     else:
         for key, value in record.items():
             typer.echo(f"{key.replace('_', ' '):>17}  {value}")
-    for told in shortfalls(found):
-        say(told)
+    for text in shortfalls(loaded):
+        say(text)
 
 
 def front(
@@ -54,12 +54,11 @@ def front(
     from search.cli.tables import emit_json, front_rows, print_csv, say, score_table
     from search.results.diagnostics import shortfalls
     from search.results.run import Run
-    from search.runs.rundir import scores_from
 
-    found = Run.load(run)
-    rows = front_rows(found)
-    for told in shortfalls(found):
-        say(told)
+    loaded = Run.load(run)
+    rows = front_rows(loaded)
+    for text in shortfalls(loaded):
+        say(text)
     if json_:
         emit_json(rows)
     elif csv_:
@@ -67,13 +66,13 @@ def front(
     else:
         for kind in ("search", "heldout"):
             scored = {
-                f"trial {row['trial']}{' (pick)' if row['pick'] else ''}": scores_from(row[kind])
+                f"trial {row['trial']}{' (pick)' if row['pick'] else ''}": row[kind]
                 for row in rows
                 if row[kind] is not None
             }
             if scored:
                 score_table(scored, f"Front on {kind} probes, in percent ± one standard error")
-        heldout = found.heldout()
+        heldout = loaded.heldout()
         if heldout is not None:
             difference_table(heldout)
             gap_table(heldout)
@@ -92,12 +91,12 @@ def export(
     from search.results.export import export as write
     from search.results.run import Run
 
-    found = Run.load(run)
-    number = found.pick().number if trial is None else trial
+    loaded = Run.load(run)
+    number = loaded.pick().number if trial is None else trial
     target = out or run / "export"
     with progress_bar() as report:
         write(
-            found,
+            loaded,
             number,
             target,
             progress=lambda name, done, total: report("export", done, total, name),

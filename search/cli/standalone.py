@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated
@@ -48,7 +47,7 @@ def merge(
     if dry_run:
         planned = plan(parsed, out, options)
         if json_:
-            emit_json(asdict(planned))
+            emit_json(planned)
         else:
             merge_plan(planned)
         return
@@ -76,21 +75,20 @@ def eval_(
     """Measure any checkpoint on a probe file, by greedy generation and a judge."""
     from safemerge.devices import check_device
     from search.cli.tables import emit_json, score_table
-    from search.runs.rundir import scores_record
-    from search.scoring.generation import measure
+    from search.scoring.generation import score_generations
     from synth.engines.transformers import TransformersEngine
     from synth.judges import make_judge
     from synth.probes.probe import ProbeSet
 
     check_device(device)
     labels = make_judge(judge or "phrases", device=device)
-    asked = ProbeSet.from_jsonl(probes).probes
+    prompts = ProbeSet.from_jsonl(probes).probes
     engine = TransformersEngine(model, device=device)
-    scores, _ = measure(engine, asked, labels, max_tokens=max_tokens)
+    scores, _ = score_generations(engine, prompts, labels, max_tokens=max_tokens)
     if json_:
-        emit_json(scores_record(scores))
+        emit_json(scores)
     else:
-        score_table({model: scores}, f"{len(asked)} probes, in percent")
+        score_table({model: scores}, f"{len(prompts)} probes, in percent")
 
 
 def judge_agreement(
@@ -117,15 +115,15 @@ def judge_agreement(
     labels = [row.label for row in rows]
     made = make_judge(names, device=device, unreadable_frac=1.0)  # to be reported, not stopped
     together = made if isinstance(made, EnsembleJudge) else EnsembleJudge({names[0]: made})
-    said = together.votes(prompts, answers)
-    if len(said) > 1:
-        said["vote"] = vote(list(said.values()))
-    found = [compare(labels, verdicts, judge=name) for name, verdicts in said.items()]
+    verdicts = together.votes(prompts, answers)
+    if len(verdicts) > 1:
+        verdicts["vote"] = vote(list(verdicts.values()))
+    with_people = [compare(labels, given, judge=name) for name, given in verdicts.items()]
     between = [
-        compare(said[one], said[other], rater=one, judge=other)
-        for one, other in combinations(names, 2)
+        compare(verdicts[rater], verdicts[judge], rater=rater, judge=judge)
+        for rater, judge in combinations(names, 2)
     ]
     if json_:
-        emit_json([one.model_dump(mode="json") for one in (*found, *between)])
+        emit_json([*with_people, *between])
     else:
-        agreement_tables(found, between)
+        agreement_tables(with_people, between)

@@ -7,9 +7,9 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from pydantic_core import to_jsonable_python
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -23,7 +23,6 @@ from rich.progress import (
 from rich.table import Table
 
 from search.metrics import METRICS
-from search.runs.rundir import scores_record
 
 if TYPE_CHECKING:
     from safemerge.merging import Plan
@@ -43,8 +42,8 @@ def say(text: str) -> None:
 
 
 def emit_json(record: object) -> None:
-    """Data as JSON, on stdout."""
-    json.dump(record, sys.stdout, indent=1, sort_keys=True)
+    """Data, such as dataclasses and scores, as JSON on stdout."""
+    json.dump(to_jsonable_python(record), sys.stdout, indent=1, sort_keys=True)
     sys.stdout.write("\n")
 
 
@@ -87,57 +86,52 @@ def _percent(score: Score | None) -> str:
 def probe_texts(probes: ProbeSet) -> None:
     """Every question and its answer on stdout, a line each, and the hash of the set."""
     for probe in probes:
-        told = f"{probe.axis}, {probe.category}, {probe.form}, {probe.id}"
-        for text in (told, f"  asks:    {probe.prompt}", f"  answers: {probe.answer}"):
+        origin = f"{probe.axis}, {probe.category}, {probe.form}, {probe.id}"
+        for text in (origin, f"  asks:    {probe.prompt}", f"  answers: {probe.answer}"):
             print(_visible(text).replace("\n", "\\n"))
     print(f"{len(probes)} probes, content hash {probes.content_hash}")
 
 
-def probe_stats(found: Sequence[AxisStats]) -> None:
+def probe_stats(axes: Sequence[AxisStats]) -> None:
     """What became of every question, as a table on stdout: a column an axis, a row a reason."""
     table = Table(title="Questions written, kept, and rejected by reason", title_justify="left")
     table.add_column("")
-    for one in found:
-        table.add_column(one.axis, justify="right")
+    for axis in axes:
+        table.add_column(axis.axis, justify="right")
 
     def row(name: str, counts: Sequence[int]) -> None:
         table.add_row(_plain(name), *(str(count) for count in counts))
 
-    row("written", [one.written for one in found])
-    row("kept", [one.kept for one in found])
-    row("  in the largest category", [max(one.categories.values(), default=0) for one in found])
-    row("  in the smallest category", [min(one.categories.values(), default=0) for one in found])
-    for reason in dict.fromkeys(reason for one in found for reason in one.rejected):
-        row(f"rejected: {reason}", [one.rejected.get(reason, 0) for one in found])
+    row("written", [axis.written for axis in axes])
+    row("kept", [axis.kept for axis in axes])
+    row("  in the largest category", [max(axis.categories.values(), default=0) for axis in axes])
+    row("  in the smallest category", [min(axis.categories.values(), default=0) for axis in axes])
+    for reason in dict.fromkeys(reason for axis in axes for reason in axis.rejected):
+        row(f"rejected: {reason}", [axis.rejected.get(reason, 0) for axis in axes])
     print_table(table)
 
 
-def agreement_tables(found: Sequence[Agreement], between: Sequence[Agreement]) -> None:
-    """Judges beside human labels and beside each other, as tables on stdout.
-
-    Args:
-        found: judges compared with people; each gets a confusion table.
-        between: pairs of judges.
-    """
-    summary = Table(title=f"Agreement on {found[0].n} labelled answers", title_justify="left")
+def agreement_tables(with_people: Sequence[Agreement], between: Sequence[Agreement]) -> None:
+    """Judges beside human labels and beside each other, as tables on stdout."""
+    title = f"Agreement on {with_people[0].n} labelled answers"
+    summary = Table(title=title, title_justify="left")
     summary.add_column("rater", no_wrap=True)
     summary.add_column("judge", no_wrap=True)
     for column in ("agreement", "kappa", "false refusals", "missed refusals"):
         summary.add_column(column, justify="right")
-    for one in (*found, *between):
-        kappa = "-" if one.kappa is None else f"{one.kappa:.2f} ± {one.kappa_stderr:.2f}"
-        counts = (str(one.false_refusals), str(one.missed_refusals))
-        share = f"{100 * one.agreement:.1f} %"
-        summary.add_row(_plain(one.rater), _plain(one.judge), share, kappa, *counts)
+    for pair in (*with_people, *between):
+        kappa = "-" if pair.kappa is None else f"{pair.kappa:.2f} ± {pair.kappa_stderr:.2f}"
+        counts = (str(pair.false_refusals), str(pair.missed_refusals))
+        share = f"{100 * pair.agreement:.1f} %"
+        summary.add_row(_plain(pair.rater), _plain(pair.judge), share, kappa, *counts)
     print_table(summary)
-    for one in found:
-        table = Table(
-            title=f"Label (rows) and verdict of {_plain(one.judge)}", title_justify="left"
-        )
+    for pair in with_people:
+        title = f"Label (rows) and verdict of {_plain(pair.judge)}"
+        table = Table(title=title, title_justify="left")
         table.add_column("label")
-        for verdict in one.confusion:
+        for verdict in pair.confusion:
             table.add_column(verdict, justify="right")
-        for label, row in one.confusion.items():
+        for label, row in pair.confusion.items():
             table.add_row(label, *(str(count) for count in row.values()))
         print_table(table)
 
@@ -156,44 +150,43 @@ def front_rows(run: Run) -> list[dict[str, Any]]:
     heldout = run.heldout()
     pick = run.pick().number if run.candidates else None
     rows = []
-    for point in run.shown():
+    for point in run.reported_points():
         row: dict[str, Any] = {
             "trial": point.number,
             "pick": point.number == pick,
             "feasible": point.feasible,
-            "search": scores_record(point.scores),
+            "search": point.scores,
             "heldout": None,
         }
         if heldout is not None and point.number in heldout.front:
-            row["heldout"] = scores_record(heldout.front[point.number])
-            row["gap"] = {axis: asdict(gap) for axis, gap in heldout.gap[point.number].items()}
-            against = heldout.against_pick.get(point.number, {})
-            row["against_pick"] = {axis: asdict(found) for axis, found in against.items()}
+            row["heldout"] = heldout.front[point.number]
+            row["gap"] = heldout.gap[point.number]
+            row["against_pick"] = heldout.against_pick.get(point.number, {})
         rows.append(row)
     return rows
 
 
 def print_csv(rows: Sequence[Mapping[str, object]]) -> None:
     """Front records as CSV on stdout: one column for each measured value."""
-    flat = [_flat(row) for row in rows]
+    flat = [_flat(to_jsonable_python(row)) for row in rows]
     names = list(dict.fromkeys(name for row in flat for name in row))
     writer = csv.DictWriter(sys.stdout, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(flat)
 
 
-def _flat(row: Mapping[str, object]) -> dict[str, object]:
+def _flat(row: Mapping[str, Any]) -> dict[str, object]:
     flat: dict[str, object] = {}
     for key, value in row.items():
-        if not isinstance(value, Mapping):
+        if not isinstance(value, dict):
             if value is not None:
                 flat[key] = value
             continue
-        for metric, found in value.items():
-            flat[f"{key}.{metric}"] = found["value"]
+        for metric, cell in value.items():
+            flat[f"{key}.{metric}"] = cell["value"]
             for uncertain in ("stderr", "low", "high"):
-                if uncertain in found:
-                    flat[f"{key}.{metric}.{uncertain}"] = found[uncertain]
+                if uncertain in cell:
+                    flat[f"{key}.{metric}.{uncertain}"] = cell[uncertain]
     return flat
 
 

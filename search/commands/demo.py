@@ -1,6 +1,6 @@
 """The whole path on the small world: models, probes, search, baselines, front, checkpoint.
 
-Every stage keeps what it finished, so the same command goes on after a stop and a second call only
+Every stage keeps what it finished, so the same command goes on after a stop, and a second call only
 reads. `summary.json` holds the held-out rows, the seconds of each stage and the export's path.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,44 +47,43 @@ PRIOR = 1.0  # weight of every source at which the search begins
 RANK_RATIO = 0.3  # of the warm start
 
 
+@dataclass(frozen=True, slots=True)
+class DemoSettings:
+    """What differs between demos."""
+
+    seed: int = 0  # of probes and search
+    world: int = 0  # seed of the small world: its facts, split and training
+    width: int = 128  # hidden size of the models
+    device: str = "cpu"
+    trials: int = 60
+    effort: float = 1.0  # factor on the world's training steps
+
+
 def run_demo(
-    home: Path,
-    *,
-    seed: int = 0,
-    world: int = 0,
-    width: int = 128,
-    device: str = "cpu",
-    trials: int = 60,
-    effort: float = 1.0,
-    report: Report = silent,
+    home: Path, settings: DemoSettings, report: Report = silent
 ) -> tuple[dict[str, Any], HeldOut]:
     """Run the demo, or go on with it.
 
     Args:
         home: run directory; the zoo is kept beside it in `zoo/`.
-        seed: of probes and search.
-        world: seed of the small world: its facts, split and training.
-        width: hidden size of the models.
-        device: torch device.
-        trials: of the search.
-        effort: factor on the world's training steps.
-        report: called at every step.
 
     Returns:
         The summary as written, and the held-out measurement.
     """
     home = home.absolute()
-    check_device(device)
+    check_device(settings.device)
     check_fresh(home)
     start = time.monotonic()
     zoo = build_zoo(
         home.parent / "zoo",
-        ZooSpec(width=width, seed=world, effort=effort),
-        device=device,
+        ZooSpec(width=settings.width, seed=settings.world, effort=settings.effort),
+        device=settings.device,
         progress=lambda name, share: report("small world", round(100 * share), 100, name),
     )
     built = time.monotonic()
-    config = demo_config(zoo, home, seed=seed, device=device, trials=trials)
+    config = demo_config(
+        zoo, home, seed=settings.seed, device=settings.device, trials=settings.trials
+    )
     write_probes(config, terms=World(zoo.seed).terms, report=report)
     written = time.monotonic()
     measured = search_and_measure(config, home, baselines=PLAIN, report=report)
@@ -110,10 +110,7 @@ def run_demo(
     }
     before = RunDir(home).read("summary.json")
     if before is not None and before["rows"] == summary["rows"]:
-        return (
-            before,
-            measured.heldout,
-        )  # nothing new was found: the seconds of the work itself stay
+        return before, measured.heldout  # nothing is new: the seconds of the work itself stay
     RunDir(home).write("summary.json", summary)
     return summary, measured.heldout
 
@@ -163,8 +160,7 @@ def demo_config(zoo: Zoo, home: Path, *, seed: int, device: str, trials: int) ->
 
 
 def _writing(zoo: Zoo) -> dict[str, Any]:
-    """Who writes the probes: the domain expert has lost its restraint, so it writes the harmful
-    questions too, as the paper's uncensored generator does."""
+    """Who writes the probes: the unaligned domain expert writes harmful questions too."""
     return {
         "writers": {
             "domain": "domain",
@@ -199,7 +195,7 @@ def _export(run: Run, out: Path, report: Report) -> Path:
     marker = out / "recipe.json"
     if marker.exists():
         known = run.dir.require("lock.json", made_by="safemerge demo")["inputs"]
-        there, wanted = Recipe.load(marker), run.recipe(number)
+        there, wanted = Recipe.load(marker), run.dir.trial_recipe(number)
         if all(model.content == known[model.name] for model in (there.base, *there.sources)) and (
             there.hash(known) == wanted.hash(known)
         ):

@@ -8,7 +8,8 @@ from safemerge.devices import check_device
 from safemerge.errors import ConfigError, ProbeError, near_names
 from search.config import SearchConfig
 from search.progress import Report, silent
-from search.runs.workbench import heldout_prompts, recipe_template
+from search.runs.probe_sets import heldout_prompts
+from search.runs.workbench import recipe_template
 from synth import importance
 from synth.probes.probe import ProbeSet
 from synth.text.normalise import normalise
@@ -25,13 +26,9 @@ def write_importance(
     """Take gradients on a source's probes and write the file that the config names for it.
 
     Args:
-        config: models; the source has to name its `importance` file.
-        source: name of the source.
-        probes: JSON Lines of the source's domain. What the file or the config holds out is left
-            out: the masks are part of the merge, and held-out probes measure it.
-        most: probes that are used, evenly spread over the file, at least 1; their mean settles
-            with a few dozen.
-        report: called with the passes done.
+        probes: JSON Lines of the source's domain. Held-out probes are skipped: the masks are part
+            of the merge that they measure.
+        most: probes that are used, evenly spread over the file, at least 1; a few dozen suffice.
 
     Returns:
         The file, and how many probes it was made from.
@@ -40,7 +37,7 @@ def write_importance(
         ConfigError: the config has no such source, or no file for it.
         ProbeError: there are no probes but held-out ones, or the file is damaged.
     """
-    files = {one.name: one.importance for one in config.models.sources}
+    files = {model.name: model.importance for model in config.models.sources}
     if source not in files:
         raise ConfigError(f"the config has no source {source!r}; {near_names(source, files)}")
     out = files[source]
@@ -52,9 +49,9 @@ def write_importance(
     check_device(config.engine.device)
     held = heldout_prompts(config)
     usable = [
-        one
-        for one in ProbeSet.from_jsonl(probes)
-        if one.split != "heldout" and normalise(one.prompt) not in held
+        probe
+        for probe in ProbeSet.from_jsonl(probes)
+        if probe.split != "heldout" and normalise(probe.prompt) not in held
     ]
     if not usable:
         raise ProbeError(f"all probes of {probes} are held out; give probes that may be used")
@@ -63,7 +60,7 @@ def write_importance(
     importance.write_importance(
         recipe_template(config),
         source,
-        [(one.prompt, one.answer) for one in chosen],
+        [(probe.prompt, probe.answer) for probe in chosen],
         out,
         device=config.engine.device,
         progress=lambda done, total: report(f"importance: {source}", done, total, ""),

@@ -1,4 +1,4 @@
-"""Write the probe file of a config: the base and the sources are the pool, and it is resumable."""
+"""Write the probe file of a config; the base and the sources write and answer; resumable."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from safemerge.io import Adapter
 from safemerge.live import stored_views
 from search.config import SearchConfig
 from search.progress import Report, silent
-from search.runs.workbench import load_live, probe_judge, recipe_template
+from search.runs.probe_sets import probe_judge
+from search.runs.workbench import load_live, recipe_template
 from synth.engines import Engine
 from synth.engines.openai import OpenAIEngine
 from synth.engines.server import ServerSettings
@@ -35,9 +36,7 @@ def write_probes(
     """Make the probes that `[probes.write]` describes and write them to `probes.path`.
 
     Args:
-        config: models (the pool), probe section and seed.
         terms: the facts, acts or names on which a question turns, where they are known.
-        report: called with the axis and the probes so far.
 
     Returns:
         What was written and dropped, or None where the file exists already and was left alone.

@@ -1,4 +1,4 @@
-"""[models] and [merge]: what is merged, and how."""
+"""[models] and [merge]: what is merged, and how. Keys are explained in template.toml."""
 
 from __future__ import annotations
 
@@ -43,14 +43,7 @@ class ModelsConfig(Section):
 
 
 class MergeConfig(Section):
-    """Merge method, its fixed parameters, the dtype of exports, and whose tokenizer they have.
-
-    Args:
-        method: one method, or several of which the search chooses.
-        params: of the one method; of several, `{method: params}`.
-        dtype: of exports; None keeps the base's.
-        tokenizer: "base" maps sources with other tokens.
-    """
+    """Merge method, its fixed parameters, the dtype of exports, and whose tokenizer they have."""
 
     method: str | tuple[str, ...] = "resm"
     params: dict[str, ParamValue | dict[str, ParamValue]] = Field(default={})
@@ -82,9 +75,9 @@ class MergeConfig(Section):
         """`{method: fixed parameters}`, in order."""
         names = (self.method,) if isinstance(self.method, str) else self.method
         tables = {names[0]: self.params} if isinstance(self.method, str) else self.params
-        found: dict[str, dict[str, ParamValue]] = {}
+        methods: dict[str, dict[str, ParamValue]] = {}
         for name in names:
             table = tables.get(name, {})
             assert isinstance(table, dict)  # the validator saw to it
-            found[name] = {k: v for k, v in table.items() if not isinstance(v, dict)}
-        return found
+            methods[name] = {k: v for k, v in table.items() if not isinstance(v, dict)}
+        return methods

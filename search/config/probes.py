@@ -13,22 +13,10 @@ from synth.writing.config import ProbeConfig
 
 
 class ProbesConfig(Section):
-    """Where probes come from and how they are split.
+    """Where probes come from and how they are split; keys are explained in template.toml.
 
-    Args:
-        path: JSON Lines of search probes.
-        heldout: JSON Lines of held-out probes; None splits `heldout_frac` off `path`.
-        heldout_frac: share of the probe groups held out where there is no `heldout` file.
-        validation_frac: share of the search probes kept for choosing among candidates.
-        likelihood: what a trial's score of a probe is: the likelihood of the whole answer, right
-            for short answers that turn on one word, or the mean likelihood of its tokens, right
-            for long ones, whose whole likelihood is always near 0.
-        judge: who labels replies, as `synth.judges.parse_judge` reads it; several vote.
-        heldout_judge: who labels the replies to held-out probes in its place, likewise; a second
-            opinion, since what `judge` misreads may have led to the pick. None: `judge` does.
-        unreadable_frac: share of a guard's verdicts that may be unreadable before the work stops.
-        max_tokens: length of a generated reply.
-        write: how `safemerge probes` writes `path`.
+    Likelihoods of whole answers suit short ones that turn on one word; mean likelihoods of tokens
+    suit long ones, whose whole likelihood is always near 0.
     """
 
     path: str
@@ -49,7 +37,7 @@ class ProbesConfig(Section):
 
     @property
     def heldout_judges(self) -> tuple[str, ...]:
-        """The names of those who judge held-out replies in their place; none where nobody does."""
+        """The names of the judges of held-out replies; none where they are the same."""
         return _names(self.heldout_judge)
 
     @model_validator(mode="after")

@@ -15,20 +15,14 @@ from search.config.probes import ProbesConfig
 from search.config.search import EngineConfig, StudyConfig
 from search.config.section import Section
 from search.config.space import SpaceConfig
-from search.config.toml import explain, join_taxonomy, set_key, without_none
+from search.config.toml import drop_removed, explain, join_taxonomy, set_key, without_none
 from search.metrics import LOWER_IS_BETTER, METRICS, Limit, Metric, probe_axes
 from synth.probes.probe import AXES
 
 
 class ObjectiveConfig(Section):
-    """One objective.
+    """One objective; only the fitness has weights, `{axis: weight above 0}`."""
 
-    Args:
-        maximise: may be left out, since every metric has one good direction.
-        weights: `{axis: weight}`, above 0, of the fitness, which no other objective has.
-    """
-
-    maximise: bool | None = None
     weights: dict[str, float] = Field(default={})
 
 
@@ -61,14 +55,6 @@ class SearchConfig(Section):
                     raise ValueError(
                         f"{section}: unknown {metric!r}; {near_names(metric, METRICS)}"
                     )
-        for name, objective in self.objectives.items():
-            if objective.maximise is (name in LOWER_IS_BETTER):
-                better = "lower" if name in LOWER_IS_BETTER else "higher"
-                given = str(objective.maximise).lower()
-                raise ValueError(
-                    f"objectives.{name}.maximise is {given}, but {name} is better {better}; "
-                    "leave it out"
-                )
         self._check_fitness()
         for params in self.merge.methods.values():
             if "scale" in params:
@@ -150,12 +136,14 @@ class SearchConfig(Section):
         return {name: name not in LOWER_IS_BETTER for name in self.objective_names}
 
     @classmethod
-    def from_toml(cls, path: str | Path, overrides: Iterable[str] = ()) -> SearchConfig:
+    def from_toml(
+        cls, path: str | Path, overrides: Iterable[str] = (), *, of_run: bool = False
+    ) -> SearchConfig:
         """Read a TOML file.
 
         Args:
-            path: the file.
             overrides: `a.b=c` strings; the value is read as TOML, else as a plain string.
+            of_run: a run's own record, in which keys of earlier versions are ignored.
 
         Raises:
             ConfigError: naming the file, the key, the value and what is allowed.
@@ -173,6 +161,9 @@ class SearchConfig(Section):
             raise ConfigError(f"{path} is not valid TOML: {error}") from error
         for override in overrides:
             set_key(record, override)
+        removed = drop_removed(record)
+        if removed and not of_run:
+            raise ConfigError(f"{path}: {removed[0]}")
         join_taxonomy(record, path.parent)
         return cls.from_record(record, where=str(path), folder=path.parent)
 
@@ -195,41 +186,43 @@ class SearchConfig(Section):
         """
         folder = folder.absolute()
 
+        def file(path: str | None) -> str | None:
+            return path and str(folder / path)
+
         def model(path: str) -> str:
             return str(folder / path) if (folder / path).exists() else path
 
-        def judge(named: str | tuple[str, ...]) -> str | tuple[str, ...]:
-            if isinstance(named, tuple):
-                return tuple(str(judge(name)) for name in named)
-            kind, equals, path = named.partition("=")
-            return f"{kind}{equals}{model(path)}" if path else named
+        def judge(name: str) -> str:
+            kind, equals, path = name.partition("=")
+            return f"{kind}{equals}{model(path)}" if path else name
 
-        probes = self.probes.model_copy(
-            update={
-                "judge": judge(self.probes.judge),
-                "heldout_judge": self.probes.heldout_judge and judge(self.probes.heldout_judge),
-                "path": str(folder / self.probes.path),
-                "heldout": self.probes.heldout and str(folder / self.probes.heldout),
-                "write": self.probes.write and self.probes.write.resolved(folder),
-            }
-        )
+        def judges(names: str | tuple[str, ...]) -> str | tuple[str, ...]:
+            return judge(names) if isinstance(names, str) else tuple(map(judge, names))
+
+        section, study = self.probes, self.search
+        probes = {
+            "judge": judges(section.judge),
+            "heldout_judge": section.heldout_judge and judges(section.heldout_judge),
+            "path": file(section.path),
+            "heldout": file(section.heldout),
+            "write": section.write and section.write.resolved(folder),
+        }
         sources = tuple(
             source.model_copy(
-                update={
-                    "path": model(source.path),
-                    "importance": source.importance and str(folder / source.importance),
-                }
+                update={"path": model(source.path), "importance": file(source.importance)}
             )
             for source in self.models.sources
         )
-        models = ModelsConfig(base=model(self.models.base), sources=sources)
-        search = self.search
-        kind, slashes, file = search.storage.partition(":///")
-        if kind == "sqlite":
-            search = search.model_copy(update={"storage": f"{kind}{slashes}{folder / file}"})
-        if search.start_from is not None:
-            search = search.model_copy(update={"start_from": str(folder / search.start_from)})
-        return self.model_copy(update={"probes": probes, "models": models, "search": search})
+        kind, slashes, database = study.storage.partition(":///")
+        storage = f"{kind}{slashes}{folder / database}" if kind == "sqlite" else study.storage
+        search = {"storage": storage, "start_from": file(study.start_from)}
+        return self.model_copy(
+            update={
+                "probes": section.model_copy(update=probes),
+                "models": ModelsConfig(base=model(self.models.base), sources=sources),
+                "search": study.model_copy(update=search),
+            }
+        )
 
     def record(self) -> dict[str, Any]:
         """A plain record that `from_record` reads back; None values left out, as TOML has none."""

@@ -1,4 +1,7 @@
-"""[search] and [engine]: budget, sampler, storage, warm start, stop rules; where models run."""
+"""[search] and [engine]: budget, sampler, storage, warm start, stop rules; where models run.
+
+What each key means is in template.toml.
+"""
 
 from __future__ import annotations
 
@@ -11,29 +14,11 @@ from search.config.section import Section
 
 SAMPLERS = ("blend", "tpe", "gp", "nsga2", "nsga3", "cmaes", "random")
 DATABASES = ("sqlite", "postgresql")
+STEP_COST = 3  # evaluations that a gradient step is charged as: a forward and a backward pass
 
 
 class WarmStartConfig(Section):
-    """Gradient descent on the recipe's weights before the sampler takes over.
-
-    Args:
-        steps: gradient steps in all, each over all search probes of the axes that are searched or
-            limited, and charged as three evaluations; 0 turns it off.
-        ring: scalarisations of the objectives, each of which enqueues its recipe; the first, of all
-            equally, enqueues one each at half and twice the rank ratio too.
-        batch: probes of one axis in a backward pass. Each group of them is modelled by itself, so
-            fewer say more, and take more time.
-        radius: most that the first step may change a weight, as a share of the range; what steps
-            find changes it.
-        noise: standard deviation of the factor on every weight, around 1, under which a step must
-            lower the loss; the recipes at the end must hold under half of it.
-        pull: of the recipes at the end towards the prior, as a factor on the mean squared distance
-            of their weights in the loss.
-        patience: steps without a lower loss on search and validation probes together after which
-            the descent stops, and goes back.
-        rank_ratio: ratio at which the descent is run; None is where the search begins: the middle
-            of the searched range on the log scale, or the ratios of the run that it starts from.
-    """
+    """Gradient descent on the recipe's weights before the sampler takes over."""
 
     steps: int = Field(default=20, ge=0)
     ring: int = Field(default=9, ge=1)
@@ -44,15 +29,14 @@ class WarmStartConfig(Section):
     patience: int = Field(default=6, ge=1)
     rank_ratio: float | None = Field(default=None, gt=0.0, le=1.0)
 
+    @property
+    def evaluations(self) -> int:
+        """What all steps are charged as, in evaluations of a recipe."""
+        return STEP_COST * self.steps
+
 
 class StopConfig(Section):
-    """When a search ends before its trials are complete.
-
-    Args:
-        hours: time that trials have taken, over all calls and workers together.
-        target: `{objective: value in [0, 1]}`, all of which one trial within the limits must reach.
-        flat: trials over which the hypervolume of the front has not grown, by more than 0.001.
-    """
+    """When a search ends before its trials are complete."""
 
     hours: float | None = Field(default=None, gt=0.0)
     target: dict[str, float] = Field(default={})
@@ -72,24 +56,7 @@ class StopConfig(Section):
 class StudyConfig(Section):
     """Budget, sampler and storage.
 
-    Args:
-        trials: completed trials at which the search ends.
-        stop: what ends it sooner.
-        sampler: one of SAMPLERS, named explicitly, since Optuna's default changes between versions;
-            or `package.module:Class`.
-        sampler_options: keyword arguments of the sampler.
-        start_from: another run of the same sources, such as one with fewer numbers. Its pick and
-            its front, with up to a quarter of the trials, are tried first, as near as this space
-            has them, and the warm start sets out from the pick instead of the prior.
-        warm_start: the gradient warm start.
-        failed_frac: the search stops when more than this share of at least ten trials, or of all
-            where there are fewer, failed.
-        answered: most trials near the front that answer the validation probes after the search, for
-            a judge to read, before one is picked; 0 picks by likelihood alone.
-        storage: of the study: "journal", a file in the run directory, or the URL of a database,
-            sqlite:///file or postgresql://user@host/name.
-        workers: processes that run trials, on one machine. Those on CPUs share the cores; with
-            device = "cuda" they take the GPUs in turn.
+    The sampler is named, since Optuna's default changes between versions.
     """
 
     trials: int = Field(default=300, ge=1)
@@ -145,18 +112,8 @@ class StudyConfig(Section):
 class EngineConfig(Section):
     """Which engine writes and answers probes, and where models run.
 
-    Args:
-        kind: of the engine that `safemerge probes` asks. Trials are always scored on a transformers
-            model in this process; with "vllm" the replies near the front and to held-out probes
-            come from vLLM, into which that model's weights are swapped, else from that model.
-        device: of transformers models.
-        url: of an OpenAI-compatible server that has base and sources, or `{name: url}` where each
-            has its own.
-        model: `{name: what the server calls it}`, where a server has several models.
-        key: environment variable that holds the server's API key; the key itself has no place here.
-        concurrency: requests under way at once at a server.
-        timeout_s: longest wait for a server's answer, in seconds.
-        arguments: further arguments of `vllm.LLM`, or fields of every request to a server.
+    Trials are always scored on a transformers model in this process. With kind "vllm" the replies
+    near the front and to held-out probes come from vLLM, else from that model.
     """
 
     kind: Literal["transformers", "vllm", "openai"] = "transformers"

@@ -1,9 +1,9 @@
-"""Answers to the validation probes, by generation, graded and kept in the run.
+"""Generated answers to the validation probes, graded and kept in the run.
 
-A likelihood cannot show a model that says the right thing less often than it finds it likely, that
-refuses what is harmless, or that babbles. Answers can, but cost a generation each, so only the
-trials near the front give them, and base and sources, to which limits may be relative. A file of
-answers is whole or not there: after a kill no model is asked twice. Ours.
+A likelihood does not show a model that answers worse than its likelihoods suggest, refuses harmless
+questions or degenerates; answers do. They cost a generation each, so only trials near the front
+give them, and base and sources, to which limits may be relative. A file of answers is complete or
+absent: after a kill no model answers twice.
 """
 
 from __future__ import annotations
@@ -15,89 +15,82 @@ from dataclasses import asdict, dataclass
 from functools import partial
 
 from safemerge.score import Scores
+from search.metrics import Baseline
 from search.progress import Report
 from search.results.pareto import Candidate
 from search.runs.rundir import RunDir
-from search.runs.workbench import Workbench, load_live
-from search.scoring.generation import Answer, answer_scores, measure
+from search.runs.workbench import Workbench
+from search.scoring.generation import Answer, answer_scores, score_generations
 from synth.probes.jsonl import read_jsonl
 
 _FOLDER = "validation"  # of a run, for the answers
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """Scores by generation and judge, all on the same probes.
+class ValidationScores:
+    """Scores by generation and judge, all on the same probes."""
 
-    Args:
-        base: of the base.
-        sources: `{source: scores}`.
-        trials: `{trial: scores}`.
-    """
-
-    base: Scores
-    sources: Mapping[str, Scores]
+    baseline: Baseline
     trials: Mapping[int, Scores]
+
+
+@dataclass(frozen=True, slots=True)
+class Respondent:
+    """A model that answers probes."""
+
+    name: str  # of its row in a table
+    file: str  # of its answers, in their folder of the run
+    make_live: Callable[[], None]  # writes its weights into the live model
+    point: Candidate | None = None  # the trial; None is another model
+
+
+def base_and_sources(bench: Workbench) -> Iterator[Respondent]:
+    """The models that are merged, as respondents."""
+    yield Respondent("base", "base.jsonl", bench.load_base)
+    for index, ref in enumerate(bench.inputs.refs[1:]):
+        file = f"source-{index}.jsonl"  # a name may be no file name
+        yield Respondent(ref.name, file, partial(bench.load_source, index))
+
+
+def respondent(bench: Workbench, trial: Candidate) -> Respondent:
+    """A trial as a respondent."""
+    name, file = f"trial {trial.number}", f"trial-{trial.number:05d}.jsonl"
+    return Respondent(name, file, partial(bench.make_live, trial.recipe), trial)
 
 
 def answer(
     home: RunDir, bench: Workbench, trials: Sequence[Candidate], *, max_tokens: int, report: Report
-) -> Answered:
-    """Let base, sources and trials answer the validation probes, or the search probes without any.
+) -> ValidationScores:
+    """Let base, sources and trials answer the validation probes, or else the search probes.
 
     Args:
-        home: where answers are kept, in its folder validation; where another engine gave them, they
-            are asked for anew.
-        bench: the live engine and the judge.
-        trials: what is asked.
-        max_tokens: length of a reply.
-        report: called for every model.
+        home: where answers are kept, in its folder validation.
     """
     forget_others(home, _FOLDER, {"engine": bench.settings.kind})
-    scores = []
-    models = list(_models(bench, trials))
-    for done, (file, make_live) in enumerate(models):
+    probes = bench.search_probes if bench.validation is None else bench.validation.probes
+
+    def ask(model: Respondent) -> list[Answer]:
+        model.make_live()
+        engine = bench.generation_engine()
+        return score_generations(engine, probes, bench.judge, max_tokens=max_tokens)[1]
+
+    references = list(base_and_sources(bench))
+    models = [*references, *(respondent(bench, trial) for trial in trials)]
+    scores: dict[str, Scores] = {}
+    for done, model in enumerate(models):
         report("answers", done, len(models), "")
-        answers = kept_answers(home, file, partial(_ask, bench, make_live, max_tokens))
-        scores.append(answer_scores(answers))
+        answers = kept_answers(home, f"{_FOLDER}/{model.file}", partial(ask, model))
+        scores[model.file] = answer_scores(answers)
     report("answers", len(models), len(models), "")
-    names = [ref.name for ref in bench.inputs.refs[1:]]
-    numbers = [trial.number for trial in trials]
-    return Answered(
-        base=scores[0],
-        sources=dict(zip(names, scores[1:], strict=False)),
-        trials=dict(zip(numbers, scores[1 + len(names) :], strict=True)),
+    base, *sources = references
+    return ValidationScores(
+        Baseline(scores[base.file], {source.name: scores[source.file] for source in sources}),
+        {m.point.number: scores[m.file] for m in models if m.point is not None},
     )
 
 
-def _models(
-    bench: Workbench, trials: Sequence[Candidate]
-) -> Iterator[tuple[str, Callable[[], None]]]:
-    """Base, sources and trials: where its answers are kept, and what makes its weights live."""
-    yield f"{_FOLDER}/base.jsonl", partial(load_live, bench.live, bench.inputs)
-    for index in range(len(bench.inputs.sources)):
-        file = f"{_FOLDER}/source-{index}.jsonl"  # a name may be no file name
-        yield file, partial(load_live, bench.live, bench.inputs, index)
-    for trial in trials:
-        file = f"{_FOLDER}/trial-{trial.number:05d}.jsonl"
-        yield file, partial(bench.make_live, trial.recipe)
-
-
-def _ask(bench: Workbench, make_live: Callable[[], None], max_tokens: int) -> list[Answer]:
-    make_live()
-    probes = bench.search_probes if bench.validation is None else bench.validation.probes
-    _, answers = measure(bench.speaker(), probes, bench.judge, max_tokens=max_tokens)
-    return answers
-
-
 def forget_others(home: RunDir, folder: str, asked: Mapping[str, object]) -> None:
-    """Remove a folder of answers where something else was asked.
-
-    Args:
-        home: the run.
-        folder: of the run.
-        asked: who answers, and who reads the answers.
-    """
+    """Remove a folder of answers that another engine gave or another judge read."""
     if home.read(f"{folder}/asked.json") != asked:
         if (home.path / folder).exists():
             shutil.rmtree(home.path / folder)
@@ -110,6 +103,6 @@ def kept_answers(home: RunDir, file: str, ask: Callable[[], list[Answer]]) -> li
         # Not by str.splitlines, which also splits at characters that a reply may hold.
         return [Answer(**row) for _, row in read_jsonl(home.path / file)]
     answers = ask()
-    records = (json.dumps(asdict(one), ensure_ascii=False, sort_keys=True) for one in answers)
+    records = (json.dumps(asdict(answer), ensure_ascii=False, sort_keys=True) for answer in answers)
     home.write_text(file, "".join(f"{record}\n" for record in records))
     return answers

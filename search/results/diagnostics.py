@@ -1,35 +1,28 @@
-"""What a run fell short of, in words: no trial within the limits, and trials that failed. Ours."""
+"""What a run fell short of, in words: no trial within the limits, and trials that failed."""
 
 from __future__ import annotations
 
 from collections import Counter
 
-from search.results.run import Run, violations
+from search.results.run import Run
 
-_REASONS = 3  # that are told
+_REASONS = 3  # most that are listed
 
 
 def shortfalls(run: Run) -> list[str]:
-    """Everything that is to be said of a run; nothing where all went well."""
-    return [told for told in (failed(run), nothing_within(run)) if told is not None]
+    """Everything that a user should know of a run that did not go well; empty where it did."""
+    return [text for text in (failed(run), nothing_within(run)) if text is not None]
 
 
 def nothing_within(run: Run) -> str | None:
-    """The trial nearest to the limits, and what to loosen; None where a trial is within them all.
-
-    Args:
-        run: where no trial has finished, there is nothing to say either.
-    """
+    """The trial nearest to the limits, and what to loosen; None where a trial is within them."""
     if not run.candidates or any(candidate.feasible for candidate in run.candidates):
         return None
     nearest = run.front().points[0]
-    missed = {
-        metric: value
-        for metric, value in violations(run.config, nearest.scores, run.base, run.sources).items()
-        if value > 0.0
-    }
-    found = [violations(run.config, c.scores, run.base, run.sources) for c in run.candidates]
-    never = [metric for metric in missed if min(each[metric] for each in found) > 0.0]
+    violations = run.limits.violations(nearest.scores)
+    missed = {metric: value for metric, value in violations.items() if value > 0.0}
+    every = [run.limits.violations(candidate.scores) for candidate in run.candidates]
+    never = [metric for metric in missed if min(each[metric] for each in every) > 0.0]
     advice = (
         f"No trial is within the limit on {' or on '.join(never)} even alone: loosen that first"
         if never
@@ -51,20 +44,19 @@ def failed(run: Run) -> str | None:
     if not reasons:
         return None
     count = reasons.total()
-    told = [f"{n} with {reason}" for reason, n in reasons.most_common(_REASONS)]
-    others = len(reasons) - len(told)
+    parts = [f"{n} with {reason}" for reason, n in reasons.most_common(_REASONS)]
+    others = len(reasons) - len(parts)
     if others > 0:
-        told.append(f"the rest with {others} other reasons")
+        parts.append(f"the rest with {others} other reasons")
     return (
-        f"{count} of {count + len(run.candidates)} trials failed: {'; '.join(told)}. Each one's "
+        f"{count} of {count + len(run.candidates)} trials failed: {'; '.join(parts)}. Each one's "
         f"reason is in {run.dir.path}/trials/NUMBER/error.txt"
     )
 
 
 def _missed(run: Run, value: float, metric: str, by: float, never: bool) -> str:
     limit = run.config.limits[metric]
-    bound = limit.resolve(metric, run.base, run.sources)
-    resolved = f" ({bound:.3f})" if isinstance(limit.bound, str) else ""
+    resolved = f" ({run.limits.bound(metric):.3f})" if isinstance(limit.bound, str) else ""
     values = [candidate.scores[metric].value for candidate in run.candidates]
     best = max(values) if limit.at_least is not None else min(values)
     alone = f"; the best of all trials is {best:.3f}" if never else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from safemerge.atomic import replacing
@@ -12,8 +12,7 @@ from safemerge.inputs import open_inputs
 from safemerge.io import CardRecord, ScoreRow, SourceRecord
 from safemerge.mergekit import to_mergekit
 from safemerge.merging import MergeOptions, merge
-from safemerge.score import Score
-from search.results.run import Run, violations
+from search.results.run import Run
 
 
 def export(
@@ -25,19 +24,13 @@ def export(
 ) -> str:
     """Merge a trial's recipe to disk, with a `mergekit.yml` where mergekit can do the same merge.
 
-    Args:
-        run: where the trial was found.
-        number: trial number.
-        out: folder to create.
-        progress: as in `safemerge.merge`.
-
     Returns:
         The recipe's hash.
 
     Raises:
         BadInput: no such trial, inputs that have changed, an output folder that is not empty.
     """
-    recipe = run.recipe(number)
+    recipe = run.dir.trial_recipe(number)
     if run.dir.trial_scores(number) is None:
         raise RunError(
             f"trial {number} of {run.dir.path} did not finish (see its error.txt), so nothing is "
@@ -84,22 +77,18 @@ def export(
 
 def _rows(run: Run, number: int) -> tuple[ScoreRow, ...]:
     """This model first, then what it is compared with; held-out where that was measured."""
+    name = f"this model (trial {number})"
     heldout = run.heldout()
     if heldout is not None and number in heldout.front:
-        others = {name: row for name, row in heldout.rows.items() if name != "search"}
-        rows = {f"this model (trial {number})": heldout.front[number], **others}
-        return tuple(_row(name, scores) for name, scores in rows.items())
-    own = run.dir.trial_scores(number) or {}
+        others = {row: scores for row, scores in heldout.rows.items() if row != "search"}
+        rows = {name: heldout.front[number], **others}
+    else:
+        rows = {
+            name: run.dir.trial_scores(number) or {},
+            "base": dict(run.baseline.base),
+        }
     return tuple(
-        _row(name, scores)
-        for name, scores in {f"this model (trial {number})": own, "base": run.base}.items()
-    )
-
-
-def _row(name: str, scores: Mapping[str, Score]) -> ScoreRow:
-    return ScoreRow(
-        name=name.replace("_", " "),
-        scores=dict(scores),
+        ScoreRow(name=row.replace("_", " "), scores=scores) for row, scores in rows.items()
     )
 
 
@@ -118,7 +107,7 @@ def _limits_missed(run: Run, number: int) -> tuple[str, ...]:
     scores = run.dir.trial_scores(number) or {}
     missed = [
         f"{metric} {scores[metric].value:.3f} against {run.config.limits[metric].text}"
-        for metric, by in violations(run.config, scores, run.base, run.sources).items()
+        for metric, by in run.limits.violations(scores).items()
         if by > 0.0
     ]
     if not missed:

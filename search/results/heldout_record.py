@@ -1,4 +1,4 @@
-"""front/heldout.json: what held-out probes say of a run, in numbers and in sentences."""
+"""front/heldout.json: the held-out measurement of a run, in numbers and in sentences."""
 
 from __future__ import annotations
 
@@ -15,29 +15,22 @@ _FILE = "front/heldout.json"
 
 
 class HeldOut(BaseModel):
-    """The held-out measurement of a run.
-
-    Args:
-        pick: its trial number.
-        judge: who read the replies.
-        agreement: of that judge with the run's own; None where it is the same one.
-        rows: `{row name: scores}` by generation and the judge, the pick as the last one, "search".
-        front: `{trial: scores}` of the front's points that were measured.
-        gap: `{trial: {axis, or "mean": gap}}` of the same points, in likelihood.
-        against_pick: `{trial: {axis: difference}}` of the same points, without the pick.
-        statements: the same in sentences.
-    """
+    """The held-out measurement of a run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    pick: int
-    judge: str
+    pick: int  # its trial number
+    judge: str  # who read the replies
+    # of that judge with the run's own; None where it is the same one
     agreement: Agreement | None = None
+    # `{row name: scores}` by generation and the judge, the pick as the last one, "search"
     rows: dict[str, dict[str, Score]]
-    front: dict[int, dict[str, Score]]
+    front: dict[int, dict[str, Score]]  # `{trial: scores}` of the front's points that were measured
+    # `{trial: {axis, or "mean": gap}}` of the same points, in likelihood
     gap: dict[int, dict[str, Gap]]
+    # `{trial: {axis: difference}}` of the same points, without the pick
     against_pick: dict[int, dict[str, Difference]]
-    statements: tuple[str, ...] = ()
+    statements: tuple[str, ...] = ()  # the same in sentences
 
     @classmethod
     def load(cls, home: RunDir) -> HeldOut | None:
@@ -59,4 +52,4 @@ class HeldOut(BaseModel):
 
     def save(self, home: RunDir) -> None:
         """Write it into a run."""
-        home.write(_FILE, self.model_dump(mode="json"))
+        home.write(_FILE, self)

@@ -1,32 +1,37 @@
 """The held-out table of a run: base, sources, plain merges, baselines, the pick, and the front.
 
-Every row is measured on the same held-out probes by generation and a judge, and nothing is chosen
-by them: the front, the pick and the best single weight come from search and validation probes.
-The front is also scored by likelihood, as the search scores it, for the gap between the two sides.
+Every row is measured on the same held-out probes by generation and a judge. Nothing is chosen by
+them: the front, the pick and the best single weight come from search and validation probes. The
+front is also scored by likelihood, as in the search, for the gap between search and held-out.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 
 from safemerge.recipe import Recipe
-from safemerge.resident import ResidentMerge
 from safemerge.score import Score
 from search.config import ProbesConfig
 from search.progress import Report, silent
-from search.results.answers import forget_others, kept_answers
+from search.results.answers import (
+    Respondent,
+    base_and_sources,
+    forget_others,
+    kept_answers,
+    respondent,
+)
 from search.results.heldout_record import HeldOut
 from search.results.pareto import Candidate, thinned
-from search.results.plain_merges import best_single_weight, single_weight, uniform
+from search.results.plain_merges import best_single_weight, uniform
 from search.results.run import Run
 from search.results.summary import statements
-from search.runs.workbench import Workbench, heldout_judge, load_live
+from search.runs.probe_sets import heldout_judge
+from search.runs.workbench import Workbench
 from search.scoring.bootstrap import paired_differences
 from search.scoring.gap import Gap, gaps
-from search.scoring.generation import JUDGED, Answer, answer_scores, measure
+from search.scoring.generation import JUDGED, Answer, answer_scores, score_generations
 from search.scoring.likelihood import LikelihoodEvaluator
 from synth.judges import Verdict
 from synth.judges.agreement import Agreement, compare
@@ -35,44 +40,17 @@ _FOLDER = "heldout"  # of a run, for the answers
 FRONT_POINTS = 8  # of the front are measured; a longer front is thinned evenly
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """One row of the table.
-
-    Args:
-        name: of the row.
-        file: in the run, where its answers are kept.
-        make_live: writes its weights into the live model.
-        point: of the front; None is another model.
-    """
-
-    name: str
-    file: str
-    make_live: Callable[[], None]
-    point: Candidate | None = None
-
-
 def measure_run(
-    run: Run,
-    bench: Workbench,
-    baselines: Mapping[str, Run],
-    *,
-    report: Report = silent,
+    run: Run, bench: Workbench, baselines: Mapping[str, Run], *, report: Report = silent
 ) -> HeldOut:
     """Measure a finished run on held-out probes and write front/heldout.json.
 
-    Answers are kept in the run's folder heldout, a file for each row, so that nobody is asked
-    twice: not after a kill, and not where a longer search has new points. Where another judge or
-    engine is named, all are asked anew.
-
-    Args:
-        run: the finished run.
-        bench: its workbench.
-        baselines: `{row name: finished run}` whose picks join the table.
-        report: called for every row.
+    Answers are kept in the run's folder heldout, a file for each row, so that no model answers
+    twice: not after a kill, and not where a longer search has new points. Another judge or engine
+    makes all answer anew.
 
     Returns:
-        What was measured, the pick as the last row, "search".
+        The measurement, with the pick as the last row, "search".
 
     Raises:
         RunError: where no trial has finished.
@@ -83,13 +61,13 @@ def measure_run(
     other = heldout_judge(run.config)
     judges = [judge.fingerprint() for judge in (other, bench.judge) if judge is not None]
     forget_others(run.dir, _FOLDER, {"judges": judges, "engine": bench.settings.kind})
-    front = run.shown()
+    front = run.reported_points()
     points = thinned(front, FRONT_POINTS, run.pick())
 
-    def ask(row: _Row) -> list[Answer]:
+    def ask(row: Respondent) -> list[Answer]:
         row.make_live()
-        _, answers = measure(
-            bench.speaker(),
+        _, answers = score_generations(
+            bench.generation_engine(),
             probes,
             other or bench.judge,
             max_tokens=section.max_tokens,
@@ -101,26 +79,26 @@ def measure_run(
     measured: dict[int, dict[str, Score]] = {}
     gap: dict[int, dict[str, Gap]] = {}
     replies: dict[int, list[Answer]] = {}
-    said: list[Answer] = []
+    every: list[Answer] = []
     models = list(_rows(bench, baselines, points))
     for done, row in enumerate(models):
         report("held-out", done, len(models), row.name)
-        answers = kept_answers(run.dir, row.file, partial(ask, row))
+        answers = kept_answers(run.dir, f"{_FOLDER}/{row.file}", partial(ask, row))
         scores = answer_scores(answers)
-        said.extend(answers)
+        every.extend(answers)
         if row.point is None:
             rows[row.name] = scores
             continue
         number = row.point.number
         measured[number], replies[number] = scores, answers
-        recipe = row.point.recipe
-        gap[number] = gaps(row.point.scores, likelihood.score(recipe, bench.resident(recipe)))
+        bench.make_live(row.point.recipe)
+        gap[number] = gaps(row.point.scores, likelihood.score_live())
     report("held-out", len(models), len(models), "")
     pick = run.pick().number
-    found = HeldOut(
+    heldout = HeldOut(
         pick=pick,
         judge=" and ".join(section.heldout_judges or section.judges),
-        agreement=_agreement(said, section),
+        agreement=_agreement(every, section),
         rows={**rows, "search": measured[pick]},
         front=measured,
         gap=gap,
@@ -130,66 +108,49 @@ def measure_run(
             if number != pick
         },
     )
-    found = found.model_copy(update={"statements": statements(found, on_front=len(front))})
-    found.save(run.dir)
-    return found
+    sentences = statements(heldout, on_front=len(front))
+    heldout = heldout.model_copy(update={"statements": sentences})
+    heldout.save(run.dir)
+    return heldout
 
 
 def _rows(
     bench: Workbench, baselines: Mapping[str, Run], points: tuple[Candidate, ...]
-) -> Iterator[_Row]:
+) -> Iterator[Respondent]:
     """All rows, those of the front last."""
 
-    def row(
-        name: str, file: str, make_live: Callable[[], None], point: Candidate | None = None
-    ) -> _Row:
-        return _Row(name, f"{_FOLDER}/{file}.jsonl", make_live, point)
+    def merge_alone(recipe: Callable[[], Recipe]) -> None:
+        # Prepared merges of several methods may not fit into memory together.
+        with bench.temporary_merges():
+            bench.make_live(recipe())
 
-    yield row("base", "base", partial(load_live, bench.live, bench.inputs))
-    for index, ref in enumerate(bench.inputs.refs[1:]):
-        # A name may be no file name.
-        yield row(ref.name, f"source-{index}", partial(load_live, bench.live, bench.inputs, index))
-    template = bench.space.template
+    def row(name: str, file: str, recipe: Callable[[], Recipe]) -> Respondent:
+        return Respondent(name, f"{file}.jsonl", partial(merge_alone, recipe))
 
-    @cache  # for two rows, and built where one of them is asked
-    def plain() -> ResidentMerge:
-        recipe = single_weight(template, 1.0)
-        return ResidentMerge(recipe, device=bench.engine.device, inputs=bench.inputs)
-
-    yield row("uniform", "uniform", lambda: plain().apply(uniform(template), bench.live))
-    yield row(
-        "best_single_weight",
-        "best_single_weight",
-        lambda: plain().apply(best_single_weight(bench, plain()), bench.live),
-    )
-
-    def make_live_alone(recipe: Recipe) -> None:
-        held = len(bench.merges)
-        bench.make_live(recipe)
-        del bench.merges[held:]  # those of several methods may not fit into memory together
-
+    yield from base_and_sources(bench)
+    yield row("uniform", "uniform", partial(uniform, bench.space.template))
+    yield row("best_single_weight", "best_single_weight", partial(best_single_weight, bench))
     for name, run in baselines.items():
-        recipe = run.pick().recipe
+        pick = run.pick()
         # By content: a baseline that was deleted and run again may number its trials otherwise.
-        digest = hashlib.sha256(recipe.canonical_json().encode()).hexdigest()[:12]
-        yield row(name, f"{name}-{digest}", partial(make_live_alone, recipe))
+        digest = hashlib.sha256(pick.recipe.canonical_json().encode()).hexdigest()[:12]
+        yield row(name, f"{name}-{digest}", partial(run.dir.trial_recipe, pick.number))
     for point in points:
-        make_live = partial(bench.make_live, point.recipe)
-        yield row(f"trial {point.number}", f"trial-{point.number:05d}", make_live, point)
+        yield respondent(bench, point)
 
 
-def _agreement(said: Iterable[Answer], section: ProbesConfig) -> Agreement | None:
-    """Of the run's judge with the other one, on all different replies that both were asked about.
+def _agreement(answers: Iterable[Answer], section: ProbesConfig) -> Agreement | None:
+    """Agreement of the run's judge with the held-out one, on every reply that both have read, once.
 
-    None where there is no other one, or nothing to ask about.
+    None where there is no second judge, or no such reply.
     """
-    read = {
+    verdicts = {
         (answer.id, answer.reply): (Verdict(answer.second), Verdict(answer.verdict))
-        for answer in said
+        for answer in answers
         if answer.axis in JUDGED and answer.second and answer.verdict
     }
-    if not read:
+    if not verdicts:
         return None
-    ours, theirs = zip(*read.values(), strict=True)
+    rater, judge = zip(*verdicts.values(), strict=True)
     names = (" and ".join(section.judges), " and ".join(section.heldout_judges))
-    return compare(ours, theirs, rater=names[0], judge=names[1])
+    return compare(rater, judge, rater=names[0], judge=names[1])

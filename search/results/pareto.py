@@ -1,7 +1,7 @@
 """Candidates and their Pareto front: domination, hypervolume, and picking one point.
 
-Feasible candidates alone form the front. Where none is feasible the front is the candidate with
-the least violation, and says so.
+Only feasible candidates form the front. Where none is feasible, it is the one candidate with the
+smallest violation. The hypervolume is that of Zitzler and Thiele (1998), computed by moocore.
 """
 
 from __future__ import annotations
@@ -9,27 +9,23 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+import moocore
+import numpy as np
+
 from safemerge.errors import BadInput, near_names
 from safemerge.recipe import Recipe
 from safemerge.score import Scores
-from search.metrics import LOWER_IS_BETTER
+from search.metrics import LOWER_IS_BETTER, Directions, signs
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A finished trial.
-
-    Args:
-        number: trial number.
-        recipe: what was merged.
-        scores: on the search probes.
-        violation: sum of the positive violations of the limits; 0 is feasible.
-    """
+    """A finished trial."""
 
     number: int
     recipe: Recipe
-    scores: Scores
-    violation: float
+    scores: Scores  # on the search probes
+    violation: float  # sum of the positive violations of the limits; 0 is feasible
 
     @property
     def feasible(self) -> bool:
@@ -39,43 +35,38 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """Non-dominated candidates.
+    """Non-dominated candidates."""
 
-    Args:
-        points: sorted by the first objective, best first.
-        directions: `{objective: maximised}` in canonical order.
-    """
-
-    points: tuple[Candidate, ...]
-    directions: Mapping[str, bool]
+    points: tuple[Candidate, ...]  # sorted by the first objective, best first
+    directions: Directions
 
     @classmethod
-    def of(cls, candidates: Sequence[Candidate], directions: Mapping[str, bool]) -> Front:
+    def of(cls, candidates: Sequence[Candidate], directions: Directions) -> Front:
         """The front of some candidates."""
         feasible = [candidate for candidate in candidates if candidate.feasible]
         if not feasible and candidates:
             return cls((min(candidates, key=lambda c: (c.violation, c.number)),), directions)
         points = [(candidate, _gains(candidate, directions)) for candidate in feasible]
-        kept: dict[tuple[float, ...], Candidate] = {}
+        front: dict[tuple[float, ...], Candidate] = {}
         for candidate, gains in points:
             if not any(_dominates(other, gains) for _, other in points):
-                kept.setdefault(gains, candidate)  # the earliest of equals
-        ordered = sorted(kept.items(), key=lambda item: item[0], reverse=True)
+                front.setdefault(gains, candidate)  # the earliest of equals
+        ordered = sorted(front.items(), key=lambda item: item[0], reverse=True)
         return cls(tuple(candidate for _, candidate in ordered), directions)
 
     def joined_by(self, more: Sequence[Candidate]) -> Front:
-        """The same with more candidates, which it may dominate, sorted in."""
+        """The front with more candidates sorted in, which it may dominate."""
         points = sorted(
             (*self.points, *more), key=lambda c: _gains(c, self.directions), reverse=True
         )
         return Front(tuple(points), self.directions)
 
     def with_near(self, candidates: Sequence[Candidate], most: int) -> Front:
-        """The same, at most `most` points of it, joined by those that cannot be told from it.
+        """At most `most` points: the front, then candidates that cannot be told from it.
 
-        Near is a feasible candidate that no point of the front is ahead of by more than one
-        standard error, the candidate's own, in every objective; those that come first are behind
-        by least. Of candidates with equal scores only one is taken.
+        A candidate is near when it is feasible and no point of the front is better in every
+        objective by more than one standard error of the candidate. The nearest come first. Of
+        candidates with equal scores only one is taken.
         """
         near: list[tuple[float, int, Candidate]] = []
         seen = [point.scores for point in self.points]
@@ -86,23 +77,24 @@ class Front:
                 if behind <= 1.0:
                     near.append((behind, candidate.number, candidate))
         points = thinned(self.points, most)
-        closest = [candidate for _, _, candidate in sorted(near, key=lambda one: one[:2])]
+        closest = [candidate for _, _, candidate in sorted(near, key=lambda entry: entry[:2])]
         return Front(points, self.directions).joined_by(closest[: most - len(points)])
 
     def hypervolume(self) -> float:
-        """Area (volume) dominated by the feasible points, reference point 0 in every objective.
+        """Volume dominated by the feasible points, reference point 0 in every objective.
 
-        Objectives are shares in [0, 1], a minimised one counted as 1 - value, so the result lies
-        in [0, 1].
+        Objectives are shares in [0, 1]; a minimised one counts as 1 - value. The result is in
+        [0, 1].
         """
         gains = [_gains(point, self.directions) for point in self.points if point.feasible]
         return hypervolume(gains, self.directions)
 
-    def knee(self, among: Collection[int] | None = None) -> Candidate:
-        """The balanced point: the least worst regret, in the objectives' own units.
+    def minimax_regret(self, among: Collection[int] | None = None) -> Candidate:
+        """The balanced point: its largest regret over the objectives is the smallest (Savage 1951).
 
-        Not scaled by the front's extent: where every point is nearly perfect in one objective, a
-        gain of a tenth of a point there would outweigh ten points in the other.
+        The regret in an objective is the distance to the front's best value, in the objective's
+        own units. It is not scaled by the front's extent: where all points are nearly perfect in
+        one objective, a tenth of a point there would outweigh ten points in the other.
 
         Args:
             among: trial numbers to choose from, at least one of the front's; None allows every
@@ -129,7 +121,7 @@ class Front:
         Args:
             at_least: `{metric: lowest value}`.
             at_most: `{metric: highest value}`.
-            maximise: metric to be best in; None takes the knee of what is left.
+            maximise: metric to be best in; None takes the minimax regret of what is left.
 
         Raises:
             BadInput: where no point is within the bounds, or there is none at all, or a metric was
@@ -158,7 +150,7 @@ class Front:
                 f"the best each can be alone is { {m: round(v, 3) for m, v in reach.items()} }"
             )
         if maximise is None:
-            return Front(within, self.directions).knee()
+            return Front(within, self.directions).minimax_regret()
         sign = -1.0 if maximise in LOWER_IS_BETTER else 1.0
         return max(within, key=lambda point: sign * point.scores[maximise].value)
 
@@ -176,37 +168,30 @@ def thinned(
     return tuple(points[i] for i in sorted(chosen))
 
 
-def hypervolume(gains: Sequence[tuple[float, ...]], directions: Mapping[str, bool]) -> float:
-    """`Front.hypervolume` of (n_points, n_objectives) with the sign that makes larger better."""
-    import moocore
-    import numpy as np
-
+def hypervolume(gains: Sequence[Sequence[float]], directions: Directions) -> float:
+    """`Front.hypervolume` of gains (n_points, n_objectives): values times `signs(directions)`."""
     if not gains:
         return 0.0
-    unit = [
-        [g if up else 1.0 + g for g, up in zip(row, directions.values(), strict=True)]
-        for row in gains
-    ]
+    shares = np.asarray(gains) + [0.0 if larger else 1.0 for larger in directions.values()]
     if len(directions) == 1:
-        return max(row[0] for row in unit)
-    negated = -np.asarray(unit)
-    return float(moocore.hypervolume(negated, ref=np.zeros(negated.shape[1])))
+        return float(shares.max())
+    return float(moocore.hypervolume(-shares, ref=np.zeros(len(directions))))
 
 
-def _gains(candidate: Candidate, directions: Mapping[str, bool]) -> tuple[float, ...]:
+def _gains(candidate: Candidate, directions: Directions) -> tuple[float, ...]:
     """Objective values with the sign that makes larger better."""
-    return tuple(
-        candidate.scores[metric].value * (1.0 if up else -1.0) for metric, up in directions.items()
-    )
+    values = (candidate.scores[metric].value for metric in directions)
+    return tuple(value * sign for value, sign in zip(values, signs(directions), strict=True))
 
 
-def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    return one != other and all(a >= b for a, b in zip(one, other, strict=True))
+def _dominates(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    return a != b and all(x >= y for x, y in zip(a, b, strict=True))
 
 
-def _behind(candidate: Candidate, point: Candidate, directions: Mapping[str, bool]) -> float:
-    """How far a point is ahead of a candidate in every objective, in the candidate's errors."""
+def _behind(candidate: Candidate, point: Candidate, directions: Directions) -> float:
+    """The smallest lead of a point over a candidate, in the candidate's standard errors."""
     pairs = zip(_gains(candidate, directions), _gains(point, directions), directions, strict=True)
     return min(
-        (ahead - own) / max(candidate.scores[metric].stderr, 1e-12) for own, ahead, metric in pairs
+        (ahead - behind) / max(candidate.scores[metric].stderr, 1e-12)
+        for behind, ahead, metric in pairs
     )

@@ -1,13 +1,12 @@
 """Task arithmetic with one weight for everything: the uniform merge, and the best single weight.
 
-The strongest thing that can be had without a search: theta = base + w * sum_i D_i, with w from a
-grid, chosen on the search probes by the mean over the axes.
+theta = base + w * sum_i D_i (Ilharco et al. 2023, 2212.04089), with w from a grid, chosen on the
+search probes by the mean over the axes: the strongest baseline without a search.
 """
 
 from __future__ import annotations
 
 from safemerge.recipe import Recipe
-from safemerge.resident import ResidentMerge
 from safemerge.score import Scores
 from search.runs.workbench import Workbench
 from synth.probes.probe import AXES
@@ -32,15 +31,10 @@ def uniform(template: Recipe) -> Recipe:
     return single_weight(template, 1.0 / len(template.sources))
 
 
-def best_single_weight(bench: Workbench, resident: ResidentMerge) -> Recipe:
-    """The grid's best weight on the search probes, by the mean over the axes.
-
-    Args:
-        bench: whose evaluator scores.
-        resident: a task-arithmetic merge over the same inputs.
-    """
+def best_single_weight(bench: Workbench) -> Recipe:
+    """The grid's best weight on the search probes, by the mean over the axes."""
     recipes = [single_weight(bench.space.template, weight) for weight in GRID]
-    return max(recipes, key=lambda recipe: axis_mean(bench.evaluator.score(recipe, resident)))
+    return max(recipes, key=lambda recipe: axis_mean(bench.measure(recipe).scores))
 
 
 def axis_mean(scores: Scores) -> float:

@@ -1,37 +1,54 @@
-"""Run: a run directory as it stands, for reading: config, baselines, candidates, front, pick."""
+"""Run: a run directory as it stands, for reading: config, baseline, candidates, front, pick."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from safemerge.errors import RunError
-from safemerge.recipe import Recipe
-from safemerge.score import Scores
+from safemerge.score import Score
 from search.config import SearchConfig
+from search.metrics import Baseline, Limits
 from search.results.heldout_record import HeldOut
 from search.results.pareto import Candidate, Front
-from search.runs.rundir import RunDir, scores_from
+from search.runs.baseline import require_baseline
+from search.runs.rundir import RunDir
+from search.runs.start import START, Start
+
+FRONT = "front/search.json"
+
+
+@dataclass(frozen=True, slots=True)
+class FrontPoint:
+    """A trial that the pick was chosen from."""
+
+    trial: int
+    on_front: bool  # whether nothing dominates it on the search probes
+    violation: float
+    scores: dict[str, Score]  # by likelihood on the search probes
+    validation: dict[str, Score]  # by likelihood on the validation probes; empty without any
+    answered: dict[str, Score]  # by generation and judge; empty where it did not answer
+
+
+@dataclass(frozen=True, slots=True)
+class FrontRecord:
+    """front/search.json: what a search that has ended chose, and from what."""
+
+    pick: int
+    stopped: str
+    feasible: bool  # whether the front lies within the limits
+    hypervolume: float
+    points: list[FrontPoint]  # the front and what cannot be told from it
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a search has found so far.
-
-    Args:
-        dir: its directory.
-        config: its configuration.
-        base: the base's scores on the search probes.
-        sources: `{source: scores}` on the search probes.
-        candidates: finished trials, by number.
-    """
+    """What a search has found so far."""
 
     dir: RunDir
     config: SearchConfig
-    base: Scores
-    sources: Mapping[str, Scores]
-    candidates: tuple[Candidate, ...]
+    baseline: Baseline  # scores of base and sources on the search probes
+    candidates: tuple[Candidate, ...]  # finished trials, by number
 
     @classmethod
     def load(cls, path: str | Path) -> Run:
@@ -42,28 +59,38 @@ class Run:
         """
         run_dir = RunDir(path)
         config = read_config(run_dir)
-        base, sources = read_baseline(run_dir)
+        baseline = require_baseline(run_dir)
+        limits = Limits(config.limits, baseline)
         numbers = sorted(
             int(file.parent.name) for file in (run_dir.path / "trials").glob("*/scores.json")
         )
         candidates = []
         for number in numbers:
             scores = run_dir.trial_scores(number) or {}
-            candidates.append(
-                Candidate(
-                    number=number,
-                    recipe=run_dir.trial_recipe(number),
-                    scores=scores,
-                    violation=violation(config, scores, base, sources),
-                )
-            )
-        return cls(run_dir, config, base, sources, tuple(candidates))
+            recipe = run_dir.trial_recipe(number)
+            candidates.append(Candidate(number, recipe, scores, limits.total(scores)))
+        return cls(run_dir, config, baseline, tuple(candidates))
+
+    @property
+    def limits(self) -> Limits:
+        """Its limits, relative to its baseline."""
+        return Limits(self.config.limits, self.baseline)
+
+    @property
+    def evaluations(self) -> int:
+        """What the search was charged, the runs that it started from included.
+
+        Steps that its warm start left untaken count too.
+        """
+        start = self.dir.load(START, Start)
+        before = 0 if start is None else start.evaluations
+        return before + len(self.candidates) + self.config.search.warm_start.evaluations
 
     def front(self) -> Front:
         """The Pareto front of the finished trials, on the search probes."""
         return Front.of(self.candidates, self.config.directions)
 
-    def shown(self) -> tuple[Candidate, ...]:
+    def reported_points(self) -> tuple[Candidate, ...]:
         """The front's points, best first objective first, and the pick where it lies beside it."""
         front = self.front()
         if not front.points or (pick := self.pick()) in front.points:
@@ -71,7 +98,7 @@ class Run:
         return front.joined_by((pick,)).points
 
     def pick(self) -> Candidate:
-        """The chosen point: the one recorded when the search ended, else the knee of the front.
+        """The chosen point: the one recorded when the search ended, else that of least regret.
 
         Raises:
             RunError: where no trial has finished.
@@ -80,15 +107,19 @@ class Run:
             raise RunError(
                 f"{self.dir.path} has no finished trial yet; go on with `safemerge search`"
             )
-        record = self.dir.read("front/search.json")
-        if record is not None:
-            for candidate in self.candidates:
-                if candidate.number == record["pick"]:
-                    return candidate
-        return self.front().knee()
+        record = self.front_record()
+        chosen = None if record is None else record.pick
+        for candidate in self.candidates:
+            if candidate.number == chosen:
+                return candidate
+        return self.front().minimax_regret()
+
+    def front_record(self) -> FrontRecord | None:
+        """What was recorded when the search ended; None where it has not."""
+        return self.dir.load(FRONT, FrontRecord)
 
     def heldout(self) -> HeldOut | None:
-        """What held-out probes said; None where the run was not measured yet.
+        """The held-out measurement; None where there is none yet.
 
         Raises:
             RunError: where the record cannot be read.
@@ -103,39 +134,6 @@ class Run:
             for file in files
         }
 
-    def recipe(self, number: int) -> Recipe:
-        """Recipe of a trial; a missing one is a RunError that says which there are."""
-        return self.dir.trial_recipe(number)
-
-
-def violations(
-    config: SearchConfig, scores: Scores, base: Scores, sources: Mapping[str, Scores]
-) -> dict[str, float]:
-    """`{limited metric: how far on the wrong side}`; feasible when all are <= 0."""
-    return {
-        metric: limit.violation(metric, scores, base, sources)
-        for metric, limit in config.limits.items()
-    }
-
-
-def violation(
-    config: SearchConfig, scores: Scores, base: Scores, sources: Mapping[str, Scores]
-) -> float:
-    """Sum of the positive violations of a config's limits; 0 is within all of them."""
-    return sum(max(value, 0.0) for value in violations(config, scores, base, sources).values())
-
-
-def read_baseline(run_dir: RunDir) -> tuple[Scores, Mapping[str, Scores]]:
-    """Scores of the base, and `{source: scores}`, on the search probes.
-
-    Raises:
-        RunError: where the run has none yet, saying which command measures them.
-    """
-    record = run_dir.require("baseline.json", made_by="safemerge search CONFIG")
-    return scores_from(record["base"]), {
-        name: scores_from(scores) for name, scores in record["sources"].items()
-    }
-
 
 def read_config(run_dir: RunDir) -> SearchConfig:
     """The config that a run was started with.
@@ -149,4 +147,4 @@ def read_config(run_dir: RunDir) -> SearchConfig:
             f"{run_dir.path} is not a run directory (it has no config.toml); "
             "`safemerge search CONFIG` makes one"
         )
-    return SearchConfig.from_toml(path)
+    return SearchConfig.from_toml(path, of_run=True)

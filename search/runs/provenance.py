@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import platform
 import uuid
-from collections.abc import Mapping
 from pathlib import Path
 
 import tomli_w
 
 from safemerge.errors import ConfigError, OutputError, RunError
-from safemerge.score import Scores
 from search.config import SearchConfig
-from search.results.run import read_baseline
-from search.runs.rundir import RunDir, scores_record
+from search.metrics import Baseline, Limits
+from search.runs.baseline import BASELINE
+from search.runs.rundir import RunDir
 from search.runs.workbench import Workbench
 
 # Keys that may differ when a run goes on: they change no trial that is finished.
@@ -45,10 +44,8 @@ def check_same(home: RunDir, config: SearchConfig) -> None:
     """
     if not (home.path / "config.toml").exists():
         return
-    before, now = (
-        _flat(SearchConfig.from_toml(home.path / "config.toml").record()),
-        _flat(config.record()),
-    )
+    recorded = SearchConfig.from_toml(home.path / "config.toml", of_run=True)
+    before, now = _flat(recorded.record()), _flat(config.record())
     differ = [
         key
         for key in sorted(before.keys() | now.keys())
@@ -90,35 +87,29 @@ def check_fresh(folder: Path) -> None:
         )
 
 
-def measure_baseline(
-    home: RunDir, config: SearchConfig, bench: Workbench
-) -> tuple[Scores, Mapping[str, Scores]]:
+def measure_baseline(home: RunDir, config: SearchConfig, bench: Workbench) -> Baseline:
     """Scores of base and sources on the search probes: those recorded, else measured now.
 
     Raises:
         ConfigError: a limit that no recipe can be within, since scores lie in [0, 1].
     """
-    if home.read("baseline.json") is not None:
-        return read_baseline(home)
-    base, sources = bench.baseline()
+    baseline = home.load(BASELINE, Baseline)
+    if baseline is not None:
+        return baseline
+    baseline = bench.baseline()
+    limits = Limits(config.limits, baseline)
     for metric, limit in config.limits.items():
-        bound = limit.resolve(metric, base, sources)
+        bound = limits.bound(metric)
         if bound > 1.0 if limit.at_least is not None else bound < 0.0:
             raise ConfigError(
                 f"limits.{metric} {limit.text} is {bound:.3f} on these probes, and scores lie in "
                 "[0, 1]: no recipe can be within it; loosen it"
             )
-    return base, sources
+    return baseline
 
 
-def record_start(
-    home: RunDir,
-    config: SearchConfig,
-    bench: Workbench,
-    base: Scores,
-    sources: Mapping[str, Scores],
-) -> None:
-    """Record config, versions, input hashes and baseline scores; on resuming, check the hashes.
+def record_start(home: RunDir, config: SearchConfig, bench: Workbench, baseline: Baseline) -> None:
+    """Record config, versions, input hashes and baseline; on resuming, check the hashes.
 
     Raises:
         RunError: where a model, the probes or the judge are others than when the run began.
@@ -127,16 +118,16 @@ def record_start(
     import torch
     import transformers
 
-    inputs, judge = bench.inputs.contents(), bench.judge.fingerprint()
+    inputs, probes = bench.inputs.contents(), bench.probes.content_hash
+    judge = bench.judge.fingerprint()
     lock = home.read("lock.json")
     if lock is not None:
-        known = {"the probes": lock["probes"], "the judge": _sha256(lock["judge"])}
-        before = {**lock["inputs"], **known}
-        now = {
-            **inputs,
-            "the probes": bench.probes.content_hash,
-            "the judge": _sha256(judge),
+        before = {
+            **lock["inputs"],
+            "the probes": lock["probes"],
+            "the judge": _sha256(lock["judge"]),
         }
+        now = {**inputs, "the probes": probes, "the judge": _sha256(judge)}
         for name, digest in now.items():
             if before.get(name) != digest:
                 raise RunError(
@@ -146,30 +137,19 @@ def record_start(
                 )
     home.write_text("config.toml", tomli_w.dumps(config.record()))
     if lock is None:
-        versions = {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "optuna": optuna.__version__,
-        }
+        versions = {module.__name__: module.__version__ for module in (torch, transformers, optuna)}
         record = {
             "inputs": inputs,
-            "probes": bench.probes.content_hash,
+            "probes": probes,
             "judge": judge,
-            "versions": versions,
+            "versions": {"python": platform.python_version(), **versions},
             "device": config.engine.device,
             "seed": config.seed,
             "study": _study_name(home, config),
         }
         home.write("lock.json", record)
-    if home.read("baseline.json") is None:
-        home.write(
-            "baseline.json",
-            {
-                "base": scores_record(base),
-                "sources": {name: scores_record(scores) for name, scores in sources.items()},
-            },
-        )
+    if home.read(BASELINE) is None:
+        home.write(BASELINE, baseline)
 
 
 def _sha256(text: str) -> str:

@@ -5,7 +5,7 @@
                    by_probe.json (what the scores are means of, where all probes were asked)
                    same_as.json (only where an earlier trial has the same recipe and was scored)
     validation/    answers to the validation probes, of base, sources and trials near the front;
-                   asked.json, here and in heldout/, says of which engine and judges
+                   asked.json, here and in heldout/, names the engine and the judges
     heldout/       answers to the held-out probes, a file for each row of the table
     warmstart/     linearisations of a warm start that is under way
     baselines/     runs that this one is compared with
@@ -23,11 +23,14 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_jsonable_python
 
 from safemerge.atomic import replacing
 from safemerge.errors import OutputError, RunError
@@ -35,6 +38,8 @@ from safemerge.recipe import Recipe
 from safemerge.score import Score
 
 _ORPHANS_S = 10.0  # in which workers whose search was killed notice it and end
+_T = TypeVar("_T")
+_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
 
 
 class RunDir:
@@ -112,16 +117,17 @@ class RunDir:
     def turn(self) -> Iterator[None]:
         """Wait for this process's turn at the study: one worker asks or tells at a time.
 
-        What is counted in there stays true, so no trial goes beyond the budget, and a trial that
-        runs without a worker's mark outside of it was asked for by one that is dead.
+        So no trial goes beyond the budget, and a RUNNING trial without a worker's mark was asked
+        for by a worker that is dead.
         """
         with (self.path / ".turn").open("w") as handle:
             _flock(handle, fcntl.LOCK_EX)
             yield
 
     def write(self, name: str, record: object) -> None:
-        """Write a record as JSON, atomically."""
-        self.write_text(name, json.dumps(record, indent=1, allow_nan=False) + "\n")
+        """Write a value, such as a dataclass or a mapping of scores, as JSON, atomically."""
+        plain = to_jsonable_python(record)
+        self.write_text(name, json.dumps(plain, indent=1, allow_nan=False) + "\n")
 
     def write_text(self, name: str, text: str) -> None:
         """Write a text file, atomically and flushed to disk."""
@@ -142,6 +148,24 @@ class RunDir:
         except (OSError, ValueError) as error:
             raise RunError(f"{path} is damaged ({error}); restore it or start a new run") from error
 
+    def load(self, name: str, kind: type[_T]) -> _T | None:
+        """A value of a type that `write` has written, or None where the file does not exist.
+
+        Raises:
+            RunError: where the file holds something else.
+        """
+        record = self.read(name)
+        if record is None:
+            return None
+        try:
+            value: _T = _adapter(kind).validate_python(record)
+        except ValidationError as error:
+            raise RunError(
+                f"{self.path / name} was written by another version of safemerge, or is damaged; "
+                "restore it or start a new run"
+            ) from error
+        return value
+
     def require(self, name: str, *, made_by: str) -> Any:
         """A record that must exist.
 
@@ -150,8 +174,12 @@ class RunDir:
         """
         record = self.read(name)
         if record is None:
-            raise RunError(f"{self.path} has no {name}; run `{made_by}` first")
+            raise self.missing(name, made_by)
         return record
+
+    def missing(self, name: str, made_by: str) -> RunError:
+        """What to raise where a record does not exist, saying which command makes it."""
+        return RunError(f"{self.path} has no {name}; run `{made_by}` first")
 
     def write_trial(
         self,
@@ -164,7 +192,7 @@ class RunDir:
         self.write_text(f"{_trial(number)}/recipe.json", recipe.canonical_json() + "\n")
         if by_probe is not None:
             self.write_text(f"{_trial(number)}/by_probe.json", json.dumps(by_probe) + "\n")
-        self.write(f"{_trial(number)}/scores.json", scores_record(scores))
+        self.write(f"{_trial(number)}/scores.json", scores)
 
     def write_same(self, number: int, other: int) -> None:
         """Record that a trial has the recipe, and therefore the scores, of an earlier one."""
@@ -191,23 +219,11 @@ class RunDir:
 
     def trial_scores(self, number: int) -> dict[str, Score] | None:
         """Scores of a trial, or None where it did not finish."""
-        record = self.read(f"{_trial(number)}/scores.json")
-        return None if record is None else scores_from(record)
+        return self.load(f"{_trial(number)}/scores.json", dict[str, Score])
 
     def trial_by_probe(self, number: int) -> dict[str, list[float]] | None:
         """Values of a trial's search probes by metric; None where not all were asked."""
-        record: dict[str, list[float]] | None = self.read(f"{_trial(number)}/by_probe.json")
-        return record
-
-
-def scores_record(scores: Mapping[str, Score]) -> dict[str, dict[str, float | int]]:
-    """Scores as a JSON record."""
-    return {metric: asdict(score) for metric, score in scores.items()}
-
-
-def scores_from(record: Mapping[str, Mapping[str, Any]]) -> dict[str, Score]:
-    """The inverse of `scores_record`."""
-    return {metric: Score(**score) for metric, score in record.items()}
+        return self.load(f"{_trial(number)}/by_probe.json", dict[str, list[float]])
 
 
 def _flock(handle: IO[str], how: int, *, wait_s: float = 0.0) -> bool:

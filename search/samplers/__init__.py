@@ -1,1 +1,1 @@
-"""Optuna samplers: ours, and how one is chosen by name."""
+"""Optuna samplers, and how one is chosen by name."""

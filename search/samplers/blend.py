@@ -1,13 +1,13 @@
-"""A sampler that goes on from a front: it blends two of its points, and adds a little noise.
+"""A sampler that goes on from a front: it blends two of its points and adds a little noise.
 
     x = a + t (b - a) + noise,   t ~ U(-0.2, 1.2),   noise_i ~ N(0, (0.2 |b_i - a_i| + 0.01)^2)
 
-in coordinates scaled to [0, 1]. What lies between two good merges of the same sources is mostly a
-good merge too, with scores in between, so blends fill the gaps of a front that a gradient warm
-start has laid out, and a little beyond its ends. The first point is drawn evenly from the front,
-the second in proportion to how far its scores are from the first one's. A choice is taken from
-either. Without a warm start, or another run's front, there is nothing to go on from: take another
-sampler then. Ours.
+in coordinates scaled to [0, 1]: the line recombination of Muehlenbein and Schlierkamp-Voosen (1993)
+with Gaussian mutation. A merge between two good merges of the same sources is mostly good too, so
+blends fill the gaps of the front that a warm start, or another run, has left, and go a little
+beyond its ends. The first point is drawn uniformly from the front, the second in proportion to the
+distance of its scores from the first one's. A choice is taken from either. Without such a front to
+go on from, take another sampler.
 """
 
 from __future__ import annotations
@@ -24,25 +24,26 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.samplers.unit_cube import (
     ENQUEUED,
-    UnitSampler,
+    UnitCubeSampler,
     from_unit,
     losses_of,
+    numbers,
     to_unit,
     violation_of,
 )
 
+Discrete = CategoricalDistribution | IntDistribution
 _BEYOND = 0.2  # how far a blend may go past either point, as a share of their distance
 _SHARE, _FLOOR = 0.2, 0.01  # of the noise
-_ANEW = 0.1  # of the choices and whole numbers are drawn evenly
-_POOL = 4  # points to blend at least; where the front has fewer, the next fronts lend theirs
+_REDRAWN = 0.1  # share of the choices and whole numbers that are drawn uniformly
+_POOL = 4  # points to blend at least; where the front has fewer, the next fronts are added
 
 
-class FrontBlend(UnitSampler):
+class FrontBlend(UnitCubeSampler):
     """See the top of this file.
 
     Args:
-        seed: of the draws.
-        n_startup_trials: drawn evenly before there is a front to go on from.
+        n_startup_trials: drawn uniformly before there is a front to go on from.
     """
 
     def __init__(self, *, seed: int | None = None, n_startup_trials: int = 10) -> None:
@@ -69,24 +70,19 @@ class FrontBlend(UnitSampler):
         if away.sum() == 0.0:
             away = (seconds != first).astype(float)
         second = int(self._rng.choice(seconds, p=away / away.sum()))
-        numbers = {
-            name: kind
-            for name, kind in search_space.items()
-            if not isinstance(kind, CategoricalDistribution)
-        }
-        a, b = to_unit(trials[first], numbers), to_unit(trials[second], numbers)
+        space = numbers(search_space)
+        a, b = to_unit(trials[first], space), to_unit(trials[second], space)
         share = self._rng.uniform(-_BEYOND, 1.0 + _BEYOND)
         noise = self._rng.normal(size=len(a)) * (_SHARE * np.abs(b - a) + _FLOOR)
-        drawn: dict[str, Any] = from_unit(np.clip(a + share * (b - a) + noise, 0.0, 1.0), numbers)
+        drawn: dict[str, Any] = from_unit(np.clip(a + share * (b - a) + noise, 0.0, 1.0), space)
         for name, kind in search_space.items():
-            if name not in numbers:
+            if name not in space:
                 drawn[name] = trials[first if self._rng.random() < 0.5 else second].params[name]
-            choice = isinstance(kind, CategoricalDistribution | IntDistribution)
-            if choice and self._rng.random() < _ANEW:
-                drawn[name] = self._evenly(kind)
+            if isinstance(kind, Discrete) and self._rng.random() < _REDRAWN:
+                drawn[name] = self._uniformly(kind)
         return drawn
 
-    def _evenly(self, kind: CategoricalDistribution | IntDistribution) -> Any:
+    def _uniformly(self, kind: Discrete) -> Any:
         if isinstance(kind, CategoricalDistribution):
             return kind.choices[self._rng.integers(len(kind.choices))]
         return int(self._rng.integers(kind.low, kind.high + 1))
@@ -95,10 +91,10 @@ class FrontBlend(UnitSampler):
 def _parents(
     trials: Sequence[FrozenTrial], losses: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices of the trials that a first point is drawn from, and a second one.
+    """Indices of the trials that the first point is drawn from, and the second.
 
-    The first ones are the best fronts within the limits; where fewer than two trials are, those
-    that break them least.
+    The first comes from the best fronts within the limits, or, where fewer than two trials are
+    within them, from those with the smallest violations.
     """
     broken = np.array([violation_of(trial) for trial in trials])
     order = np.argsort(broken, kind="stable")

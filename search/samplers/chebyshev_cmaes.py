@@ -3,18 +3,19 @@
     goal = max_i w_i l_i + 0.05 sum_i w_i l_i,   l_i = 1 - value, or the value where less is better
     goal = 2 + sum of the positive violations    where a limit is broken
 
-The augmented Chebyshev scalarisation finds any point of the front, concave parts too; its weights
-say which. So this sampler looks for one trade-off, equal weights by default, and what it finds on
-the way makes up the rest of the front. The distribution begins at the best of the trials enqueued
-before it, such as a warm start, else in the middle, with a deviation of a sixth of each range, as
-in EvoMM (methods.md 5). It is made anew from the finished trials, so a resumed study goes on where
-it was. Numbers only: choices cannot be ordered.
+The augmented Chebyshev scalarisation (Steuer and Choo 1983) reaches any point of a front, concave
+parts too; its weights say which. So this sampler looks for one trade-off, equal weights by default,
+and what it finds on the way makes up the rest of the front. The distribution begins at the best of
+the trials enqueued before it, such as a warm start, else in the middle, with a deviation of a sixth
+of each range. It is rebuilt from the finished trials, so a resumed study goes on where it was.
+Numbers only: choices cannot be ordered.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 import cmaes
@@ -24,21 +25,30 @@ from optuna.distributions import BaseDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from search.samplers.unit_cube import ENQUEUED, UnitSampler, from_unit, to_unit, violation_of
+from search.samplers.unit_cube import (
+    ENQUEUED,
+    Number,
+    UnitCubeSampler,
+    from_unit,
+    numbers,
+    to_unit,
+    violation_of,
+)
 
 _AUGMENTED = 0.05  # share of the sum, which tells weakly dominated points from the others
 _BROKEN = 2.0  # above every goal within the limits, which is at most 1.05
 _RESAMPLED = 10  # draws until one lies in the ranges; then what lies outside is clipped
 
 
-class ChebyshevCmaEs(UnitSampler):
+class ChebyshevCmaEs(UnitCubeSampler):
     """See the top of this file.
 
+    Attributes:
+        strategy: the distribution so far; None before the first draw from it.
+
     Args:
-        seed: of the draws.
         weights: of the objectives in canonical order, at least 0; None is equal ones.
         sigma: first standard deviation, as a share of each range.
-        population: trials of a generation; None is 4 + 3 ln(number of dimensions).
     """
 
     def __init__(
@@ -58,8 +68,8 @@ class ChebyshevCmaEs(UnitSampler):
         self._sigma = sigma
         self._population = population
         self._rng = np.random.RandomState(None if seed is None else seed % 2**32)
-        self._strategy: cmaes.CMA | None = None
-        self._told: set[int] = set()
+        self.strategy: cmaes.CMA | None = None
+        self._learned: set[int] = set()
 
     def reseed_rng(self) -> None:
         """Draw on from a random seed, for parallel workers."""
@@ -70,53 +80,36 @@ class ChebyshevCmaEs(UnitSampler):
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """A draw from the distribution that the finished trials have led to."""
-        goal = _Goal(study.directions, self._weights)
-        if not search_space or ENQUEUED in trial.system_attrs:
+        goal, space = _Goal(study.directions, self._weights), numbers(search_space)
+        if not space or ENQUEUED in trial.system_attrs:
             return {}
         trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if self._strategy is None:
-            self._begin(trials, search_space, goal)
-        assert self._strategy is not None  # _begin has just made it
-        self._learn(trials, search_space, goal)
-        self._strategy.reseed_rng(self._rng.randint(2**31))
-        return from_unit(self._strategy.ask(), search_space)
+        if self.strategy is None:
+            self.strategy = self._begin(trials, space, goal)
+        fresh = [trial for trial in trials if trial.number not in self._learned]
+        size = self.strategy.population_size
+        for first in range(0, len(fresh) - size + 1, size):
+            generation = fresh[first : first + size]
+            self.strategy.tell([(to_unit(trial, space), goal(trial)) for trial in generation])
+            self._learned |= {trial.number for trial in generation}
+        self.strategy.reseed_rng(self._rng.randint(2**31))
+        return from_unit(self.strategy.ask(), space)
 
     def _begin(
-        self,
-        trials: Sequence[FrozenTrial],
-        space: Mapping[str, BaseDistribution],
-        goal: _Goal,
-    ) -> None:
-        enqueued = []
-        for trial in trials:
-            if ENQUEUED not in trial.system_attrs:
-                break
-            enqueued.append(trial)
-        self._told = {trial.number for trial in enqueued}
+        self, trials: Sequence[FrozenTrial], space: Mapping[str, Number], goal: _Goal
+    ) -> cmaes.CMA:
+        enqueued = list(takewhile(lambda trial: ENQUEUED in trial.system_attrs, trials))
+        self._learned = {trial.number for trial in enqueued}
         mean = np.full(len(space), 0.5)
         if enqueued:
             mean = to_unit(min(enqueued, key=goal), space)
-        self._strategy = cmaes.CMA(
+        return cmaes.CMA(
             mean,
             self._sigma,
             bounds=np.tile([0.0, 1.0], (len(space), 1)),
             n_max_resampling=_RESAMPLED,
             population_size=self._population,
         )
-
-    def _learn(
-        self,
-        trials: Sequence[FrozenTrial],
-        space: Mapping[str, BaseDistribution],
-        goal: _Goal,
-    ) -> None:
-        assert self._strategy is not None
-        fresh = [trial for trial in trials if trial.number not in self._told]
-        size = self._strategy.population_size
-        for first in range(0, len(fresh) - size + 1, size):
-            generation = fresh[first : first + size]
-            self._strategy.tell([(to_unit(trial, space), goal(trial)) for trial in generation])
-            self._told |= {trial.number for trial in generation}
 
 
 class _Goal:

@@ -4,97 +4,99 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from safemerge.errors import ConfigError, MissingDependency, near_names, require
-from search.config import SearchConfig
+from search.config import StudyConfig
+from search.metrics import Directions
 
 if TYPE_CHECKING:
     import optuna
 
 
+_KINDS = {
+    "blend": "search.samplers.blend:FrontBlend",
+    "cmaes": "search.samplers.chebyshev_cmaes:ChebyshevCmaEs",
+    "gp": "optuna.samplers:GPSampler",
+    "nsga2": "optuna.samplers:NSGAIISampler",
+    "nsga3": "optuna.samplers:NSGAIIISampler",
+    "random": "optuna.samplers:RandomSampler",
+    "tpe": "optuna.samplers:TPESampler",
+}
+_NEEDS = {"cmaes": "cmaes", "gp": "scipy"}
+
+
 def make_sampler(
-    config: SearchConfig, n_before: int = 0, worker: int = 0
+    study: StudyConfig, seed: int, *, n_before: int = 0, worker: int = 0
 ) -> optuna.samplers.BaseSampler:
-    """The configured sampler; a resumed one draws on from another seed, not the same again.
+    """The configured sampler; `sampler_options` override what it is given here.
 
     Args:
-        config: `seed`, `search.sampler` and `search.sampler_options`, which go over our own.
+        study: the [search] section.
+        seed: of the run; a resumed sampler draws on from another one, and so does each worker.
         n_before: trials that the study has already.
-        worker: number of the process; each draws from another seed.
+        worker: number of the process.
 
     Raises:
         ConfigError: a path that leads to no sampler, or options that it does not take.
         MissingDependency: a sampler whose package is not installed, with the install line.
     """
-    from optuna import samplers
-
-    study = config.search
-    seed = (config.seed * 100_003 + n_before + worker * 1_000_003) % 2**32
-    own: dict[str, Any] = {"seed": seed}
     # After a start the random trials that model-based samplers begin with would be wasted.
     started = study.warm_start.steps > 0 or study.start_from is not None
     startup = study.warm_start.ring if started else 10
-    match study.sampler:
-        case "blend":
-            kind = importlib.import_module("search.samplers.blend").FrontBlend
-            own |= {"n_startup_trials": 2 if started else 10}
-        case "tpe":
-            kind = samplers.TPESampler
-            # With others at work, what they are trying counts as bad: nobody draws beside them.
-            liar = study.workers > 1
-            own |= {"multivariate": True, "n_startup_trials": startup, "constant_liar": liar}
-        case "gp":
-            require("scipy", extra="samplers")
-            kind = samplers.GPSampler
-            own |= {"n_startup_trials": startup}
-        case "nsga2":
-            kind = samplers.NSGAIISampler
-        case "nsga3":
-            kind = samplers.NSGAIIISampler
-        case "cmaes":
-            require("cmaes", extra="samplers")
-            kind = importlib.import_module("search.samplers.chebyshev_cmaes").ChebyshevCmaEs
-        case "random":
-            kind = samplers.RandomSampler
-        case path:
-            kind = _imported(path)
-            if "seed" not in inspect.signature(kind).parameters:
-                own = {}
+    defaults: dict[str, dict[str, Any]] = {
+        "blend": {"n_startup_trials": 2 if started else 10},
+        "gp": {"n_startup_trials": startup},
+        # Trials under way count as bad, so that workers draw apart.
+        "tpe": {
+            "multivariate": True,
+            "n_startup_trials": startup,
+            "constant_liar": study.workers > 1,
+        },
+    }
+    if study.sampler in _NEEDS:
+        require(_NEEDS[study.sampler], extra="samplers")
+    kind = _imported(_KINDS.get(study.sampler, study.sampler))
+    options = defaults.get(study.sampler, {})
+    if "seed" in inspect.signature(kind).parameters:
+        options["seed"] = (seed * 100_003 + n_before + worker * 1_000_003) % 2**32
     try:
-        return kind(**{**own, **study.sampler_options})
+        sampler: optuna.samplers.BaseSampler = kind(**{**options, **study.sampler_options})
     except (TypeError, ValueError, ImportError) as error:
         raise ConfigError(
             f"search.sampler = {study.sampler!r} cannot be made with search.sampler_options = "
             f"{study.sampler_options}: {error}"
         ) from error
+    return sampler
 
 
-def check_sampler(config: SearchConfig) -> None:
-    """Try the sampler on two trials of nothing, before any work.
+def check_sampler(study: StudyConfig, directions: Directions) -> None:
+    """Try the sampler on two made-up trials, before any work.
 
     Raises:
         ConfigError: as `make_sampler`; or a sampler that cannot serve this number of objectives.
     """
     import optuna
 
-    sampler = make_sampler(config)
-    study = optuna.create_study(
-        directions=["maximize" if up else "minimize" for up in config.directions.values()],
-        sampler=sampler,
+    made_up = optuna.create_study(
+        directions=optuna_directions(directions), sampler=make_sampler(study, 0)
     )
     try:
         for _ in range(2):
-            trial = study.ask()
+            trial = made_up.ask()
             for name in ("x", "y"):
                 trial.suggest_float(name, 0.0, 1.0)
-            study.tell(trial, [0.5] * len(config.directions))
-    # Whatever somebody else's class raises, it is the choice of that class that was wrong.
+            made_up.tell(trial, [0.5] * len(directions))
+    # Whatever a foreign class raises, the choice of that class was wrong.
     except Exception as error:
-        objectives = ", ".join(config.directions)
         raise ConfigError(
-            f"search.sampler = {config.search.sampler!r} cannot search {objectives}: {error}"
+            f"search.sampler = {study.sampler!r} cannot search {', '.join(directions)}: {error}"
         ) from error
+
+
+def optuna_directions(directions: Directions) -> list[Literal["minimize", "maximize"]]:
+    """The directions of objectives in Optuna's words."""
+    return ["maximize" if larger else "minimize" for larger in directions.values()]
 
 
 def _imported(path: str) -> Any:

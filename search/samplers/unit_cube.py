@@ -1,4 +1,4 @@
-"""Coordinates of a study in the unit cube, linear or by logarithm, as our samplers see them."""
+"""Coordinates of a study in the unit cube, linear or logarithmic."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ from typing import Any
 import numpy as np
 import optuna
 from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
+from search.metrics import total_violation
+
+Number = FloatDistribution | IntDistribution
 ENQUEUED = "fixed_params"  # Optuna's system attribute of trials whose numbers were given
 
 
-class UnitSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # Optuna has no types
-    """What our samplers share: all numbers are drawn together, and evenly where nothing is known.
-
-    Args:
-        seed: of the even draws.
-    """
+class UnitCubeSampler(optuna.samplers.BaseSampler):
+    """Draws all numbers together, and uniformly where nothing is known."""
 
     def __init__(self, seed: int | None) -> None:
         self._random = optuna.samplers.RandomSampler(seed=seed)
@@ -34,9 +33,9 @@ class UnitSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # Optuna 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """What the finished trials have in common and is not fixed; nothing before the first."""
-        found = self._space.calculate(study)
-        return {name: kind for name, kind in found.items() if not kind.single()}
+        """The dimensions that all finished trials share and that are not fixed."""
+        shared = self._space.calculate(study)
+        return {name: kind for name, kind in shared.items() if not kind.single()}
 
     def sample_independent(
         self,
@@ -45,18 +44,23 @@ class UnitSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # Optuna 
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        """An even draw: for the first trials, and for what is fixed."""
+        """A uniform draw: for the first trials, and for fixed dimensions."""
         return self._random.sample_independent(study, trial, param_name, param_distribution)
 
 
-def _ends(kind: BaseDistribution) -> tuple[float, float]:
-    """The interval that the unit interval stands for; a whole number owns what rounds to it."""
+def numbers(space: Mapping[str, BaseDistribution]) -> dict[str, Number]:
+    """The dimensions that are numbers, not choices."""
+    return {name: kind for name, kind in space.items() if isinstance(kind, Number)}
+
+
+def _ends(kind: Number) -> tuple[float, float]:
+    """The interval that [0, 1] maps to; half a step wider for whole numbers, which are rounded."""
     half = 0.5 if isinstance(kind, IntDistribution) else 0.0
     low, high = kind.low - half, kind.high + half
     return (math.log(low), math.log(high)) if kind.log else (low, high)
 
 
-def to_unit(trial: FrozenTrial, space: Mapping[str, BaseDistribution]) -> NDArray[np.float64]:
+def to_unit(trial: FrozenTrial, space: Mapping[str, Number]) -> NDArray[np.float64]:
     """A trial's numbers, (n_dimensions,), each in [0, 1]."""
     unit = []
     for name, kind in space.items():
@@ -66,7 +70,7 @@ def to_unit(trial: FrozenTrial, space: Mapping[str, BaseDistribution]) -> NDArra
     return np.asarray(np.clip(unit, 0.0, 1.0), dtype=np.float64)
 
 
-def from_unit(unit: NDArray[np.float64], space: Mapping[str, BaseDistribution]) -> dict[str, float]:
+def from_unit(unit: NDArray[np.float64], space: Mapping[str, Number]) -> dict[str, float]:
     """The numbers at a point of the unit cube, (n_dimensions,)."""
     params: dict[str, float] = {}
     for share, (name, kind) in zip(unit.tolist(), space.items(), strict=True):
@@ -81,7 +85,7 @@ def from_unit(unit: NDArray[np.float64], space: Mapping[str, BaseDistribution]) 
 
 def violation_of(trial: FrozenTrial) -> float:
     """Sum of a trial's positive violations of the limits; 0 is within all of them."""
-    return math.fsum(max(value, 0.0) for value in trial.constraints.values())
+    return total_violation(trial.constraints.values())
 
 
 def losses_of(

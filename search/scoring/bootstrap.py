@@ -1,7 +1,8 @@
-"""Which points of a front can be told apart: paired bootstrap over held-out probes.
+"""Which points of a front differ significantly: paired bootstrap over held-out probes.
 
-Two models answer the same probes, so the differences probe by probe are resampled, not the scores:
-what makes a probe hard for both plays no part. Percentile intervals; ours in this form.
+Two models answer the same probes, so differences are resampled probe by probe: the difficulty of a
+probe cancels. Percentile intervals after Efron (1979); paired resampling of test items after Koehn
+(2004).
 """
 
 from __future__ import annotations
@@ -24,41 +25,37 @@ _LEVEL = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How much better one model is than another on one axis.
+    """How much better one model is than another on one axis."""
 
-    Args:
-        value: share of probes right, minus the other's, in [-1, 1].
-        low, high: 95 % interval of it; of this comparison by itself, not of many together.
-        apart: the interval does not hold 0.
-    """
-
-    value: float
-    low: float
+    value: float  # share of correct answers, minus the other's, in [-1, 1]
+    low: float  # of the 95 % interval of this comparison by itself, not of many together
     high: float
-    apart: bool
+    apart: bool  # the interval does not contain 0
 
 
-def paired_differences(one: Sequence[Answer], other: Sequence[Answer]) -> dict[str, Difference]:
+def paired_differences(
+    answers: Sequence[Answer], others: Sequence[Answer]
+) -> dict[str, Difference]:
     """`{axis: difference}` of two models' answers to the same probes, in the same order.
 
     Raises:
         ValueError: where the answers are to other probes.
     """
-    if [answer.id for answer in one] != [answer.id for answer in other]:
+    if [answer.id for answer in answers] != [answer.id for answer in others]:
         raise ValueError("the answers of the two models are not to the same probes")
-    found: dict[str, Difference] = {}
+    differences: dict[str, Difference] = {}
     for axis in AXES:
         gains = [
             float(a.correct) - float(b.correct)
-            for a, b in zip(one, other, strict=True)
+            for a, b in zip(answers, others, strict=True)
             if a.axis == axis
         ]
         if gains:
-            found[axis] = _resampled(np.asarray(gains))
-    return found
+            differences[axis] = mean_difference(np.asarray(gains))
+    return differences
 
 
-def _resampled(gains: NDArray[np.float64]) -> Difference:
+def mean_difference(gains: NDArray[np.float64]) -> Difference:
     """The mean of gains (n,), n >= 1, with its interval; the same gains give the same interval."""
     generator = np.random.default_rng(0)
     draws = generator.integers(len(gains), size=(_RESAMPLES, len(gains)))

@@ -1,7 +1,7 @@
-"""The gap: how much likelier the wanted answers are on search probes than on held-out ones. Ours.
+"""The generalisation gap: likelihood of the wanted answers on search minus held-out probes.
 
-Like with like: both sides are likelihoods, as the search scores them, so that the gap shows how far
-the search has learned its probes by heart, and not how a likelihood differs from a judged reply.
+Both sides are likelihoods, as the search scores them, so the gap shows overfitting to the search
+probes and not how a likelihood differs from a judged reply.
 """
 
 from __future__ import annotations
@@ -18,26 +18,19 @@ MEAN = "mean"  # of the axes, as one more of them
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """One axis of one model.
-
-    Args:
-        search: likelihood on the search probes.
-        heldout: the same on the held-out probes.
-        value: search minus held-out, in [-1, 1]; above 0 the search probes flatter the model.
-        stderr: standard error of it; the two sets of probes are independent.
-    """
+    """One axis of one model."""
 
     search: Score
     heldout: Score
+    # search minus held-out, in [-1, 1]; above 0 the model does better on search probes
     value: float
-    stderr: float
+    stderr: float  # standard error of `value`; the two sets of probes are independent
 
 
 def gaps(search: Scores, heldout: Scores) -> dict[str, Gap]:
     """`{axis: gap}` over the axes that both have, and their mean as the last one.
 
     Args:
-        search: likelihoods on the search probes.
         heldout: likelihoods on the held-out probes; at least one axis of `search`.
     """
     axes: list[str] = [axis for axis in AXES if axis in search and axis in heldout]

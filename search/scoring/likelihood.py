@@ -1,8 +1,8 @@
-"""Recipe -> scores with standard errors, by teacher-forced likelihood on a live model.
+"""Scores of a live model with standard errors, by teacher-forced likelihood.
 
-No generation but for a few sentinel prompts, which come first: a model that babbles is not worth
-more. Forward passes over a quarter, half and all of the probes then give, per probe, the likelihood
-of its answer; who has lost the race against the front by then is not asked the rest. Metrics:
+First the model generates replies to a few sentinel prompts; degenerate models are not evaluated
+further. Forward passes over a quarter, half and all of the probes then give the likelihood of each
+probe's answer; a model that has lost the race against the front (`racing.py`) skips the rest.
 
     domain, harmless, helpful, honest   mean over the axis' probes of the answer's likelihood, of
                                         the whole answer or the geometric mean of its tokens
@@ -11,14 +11,14 @@ of its answer; who has lost the race against the front by then is not asked the 
                                         the axes by weight
     over_refusal                        share of helpful probes whose refusal is likelier per token
                                         than their answer
-    degenerate                          share of sentinel prompts answered by babble
+    degenerate                          share of sentinel prompts with a degenerate reply
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,36 +26,29 @@ import torch
 from torch import Tensor
 
 from safemerge.errors import ProbeError
-from safemerge.live import stored_views
-from safemerge.recipe import Recipe
-from safemerge.resident import ResidentMerge
 from safemerge.score import Score
 from search.scoring.racing import ByProbe, Race
 from synth.engines.transformers import TransformersEngine
 from synth.probes.probe import AXES, Probe
 from synth.text.degenerate import is_degenerate
 
-_SENTINELS = 16  # prompts that are answered in full, to catch babble
+_SENTINELS = 16  # prompts that are answered in full, to catch degenerate models
 _SENTINEL_TOKENS = 12
-_PARTS = ((0,), (2,), (1, 3))  # of the probes, asked one after the other: every fourth of an axis
+_QUARTERS = ((0,), (2,), (1, 3))  # of each axis, scored one after the other
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """What is known of a recipe.
+class Measurement:
+    """The likelihood scores of a model."""
 
-    Args:
-        scores: `{metric: Score}` for every metric with probes.
-        by_probe: what they are the means of, in the evaluator's order; None where not all probes
-            were asked. Fitness and degenerate output are no means over the probes, and not in it.
-    """
-
-    scores: dict[str, Score]
+    scores: dict[str, Score]  # `{metric: Score}` for every metric with probes
+    # the values that the scores are means of, in the evaluator's order; None where not all probes
+    # were scored. Fitness and degenerate are no means over probes, and not in it
     by_probe: ByProbe | None
 
 
 class LikelihoodEvaluator:
-    """Scores recipes, or whatever weights are live, on fixed probes.
+    """Scores the live weights of an engine on fixed probes.
 
     Attributes:
         engine: holds the live model.
@@ -73,7 +66,6 @@ class LikelihoodEvaluator:
         """Tokenise once.
 
         Args:
-            engine: whose live weights are scored.
             probes: at least one; helpful probes need a harmless one to know a refusal from.
             likelihood: of the whole answer, or the geometric mean over its tokens.
             fitness: `{axis: weight}` above 0, all with probes; None measures no fitness.
@@ -89,60 +81,43 @@ class LikelihoodEvaluator:
         self._fitness = dict(fitness or {})
         refusals = _refusals(self.probes)
         sentinels = _spread(self.probes, _SENTINELS)
-        parts = (_part(self.probes, turns) for turns in _PARTS)
-        self._parts = [_Sheet(engine, part, refusals) for part in parts if part]
+        self._parts = [_Sheet(engine, part, refusals) for part in staged(self.probes) if part]
         self._few = _Sheet(engine, sentinels, refusals)
         self._prompts = [probe.prompt for probe in sentinels]
-        self._live: dict[str, Tensor] | None = None
 
-    def score(self, recipe: Recipe, resident: ResidentMerge) -> dict[str, Score]:
-        """Merge into the live model and score it on all probes."""
-        return self.measure(recipe, resident).scores
+    def score_live(self, most_degenerate: float = 1.0) -> dict[str, Score]:
+        """The scores of `measure_live`, without a race."""
+        return self.measure_live(most_degenerate=most_degenerate).scores
 
-    def measure(
-        self,
-        recipe: Recipe,
-        resident: ResidentMerge,
-        *,
-        most_babble: float = 1.0,
-        race: Race | None = None,
-    ) -> Measured:
-        """Merge into the live model and score it, on all probes where that is worth it.
+    def measure_live(
+        self, *, most_degenerate: float = 1.0, race: Race | None = None
+    ) -> Measurement:
+        """Score the weights that are live now, on all probes unless the model is not worth it.
 
         Args:
-            recipe: what to merge.
-            resident: the merge.
-            most_babble: a model that answers more than this share of the sentinels by babble is
-                scored on the sentinels alone.
-            race: a model that has lost it is asked no further; not held where a fitness is
+            most_degenerate: with more than this share of degenerate replies to the sentinels, the
+                model is scored on the sentinels alone.
+            race: a model that has lost it is scored no further; ignored where a fitness is
                 measured, which takes all probes.
         """
-        if self._live is None:
-            self._live = stored_views(self.engine.model, resident.names)
-        resident.apply(recipe, self._live)
-        return self._measure(most_babble, race)
-
-    def score_live(self, most_babble: float = 1.0) -> dict[str, Score]:
-        """Score the weights that are live now; see `measure`."""
-        return self._measure(most_babble, None).scores
-
-    def _measure(self, most_babble: float, race: Race | None) -> Measured:
         replies = self.engine.chat(self._prompts, max_tokens=_SENTINEL_TOKENS)
-        babble = mean_score(torch.tensor([float(is_degenerate(reply)) for reply in replies]))
-        whole = babble.value <= most_babble
+        degenerate = mean_score(torch.tensor([float(is_degenerate(reply)) for reply in replies]))
+        whole = degenerate.value <= most_degenerate
         seen: dict[str, Tensor] = {}
         logprobs: dict[str, Tensor] = {}  # of a token, by axis
         for sheet in self._parts if whole else (self._few,):
-            if race is not None and seen and not self._fitness and (lost := race.lost(seen)):
-                return Measured({**lost, "degenerate": babble}, None)
+            if race is not None and seen and not self._fitness:
+                scores = race.early_stop_scores(seen)
+                if scores is not None:
+                    return Measurement({**scores, "degenerate": degenerate}, None)
             self._ask(sheet, seen, logprobs)
         scores = {metric: mean_score(values) for metric, values in seen.items()}
         if self._fitness:
             scores["fitness"] = self._fitness_score(logprobs)
-        return Measured({**scores, "degenerate": babble}, seen if whole else None)
+        return Measurement({**scores, "degenerate": degenerate}, seen if whole else None)
 
     def _ask(self, sheet: _Sheet, seen: dict[str, Tensor], logprobs: dict[str, Tensor]) -> None:
-        """Add a sheet's probes to what has been seen."""
+        """Score a sheet's probes and add their values to `seen` and `logprobs`."""
         result = self.engine.score(sheet.batches)
         mean_logprob = result.logprob / result.tokens
         likelihood = (result.logprob if self._whole else mean_logprob).exp()
@@ -161,10 +136,10 @@ class LikelihoodEvaluator:
         total = sum(self._fitness.values())
         exponent, variance, count = 0.0, 0.0, 0
         for axis, weight in self._fitness.items():
-            found = mean_score(by_axis[axis])
-            exponent += weight / total * found.value
-            variance += (weight / total * found.stderr) ** 2
-            count += found.n
+            score = mean_score(by_axis[axis])
+            exponent += weight / total * score.value
+            variance += (weight / total * score.stderr) ** 2
+            count += score.n
         value = math.exp(exponent)
         return Score(value, value * math.sqrt(variance), count)
 
@@ -194,15 +169,18 @@ def _spread(probes: Sequence[Probe], count: int) -> list[Probe]:
     return [probe for rows in by_axis for probe in rows[:: max(1, len(rows) // each)][:each]]
 
 
-def _part(probes: Sequence[Probe], turns: Collection[int]) -> list[Probe]:
-    """Those whose turn it is within their axis, in the probes' order."""
-    taken: Counter[str] = Counter()
-    part = []
-    for probe in probes:
-        if taken[probe.axis] % 4 in turns:
-            part.append(probe)
-        taken[probe.axis] += 1
-    return part
+def staged(probes: Sequence[Probe]) -> list[list[Probe]]:
+    """A quarter of the probes of each axis, another quarter, and the rest, each in their order."""
+    parts: list[list[Probe]] = []
+    for turns in _QUARTERS:
+        taken: Counter[str] = Counter()
+        part = []
+        for probe in probes:
+            if taken[probe.axis] % 4 in turns:
+                part.append(probe)
+            taken[probe.axis] += 1
+        parts.append(part)
+    return parts
 
 
 def _append(to: dict[str, Tensor], name: str, values: Tensor) -> None:
@@ -217,9 +195,9 @@ def mean_score(values: Tensor) -> Score:
 
 
 def _refusals(probes: Sequence[Probe]) -> Mapping[str, str]:
-    """`{group: refusal}` from the harmless probes; "" holds the commonest, for other groups.
+    """`{group: refusal}` from the direct harmless probes; "" holds the commonest, for other groups.
 
-    Only of direct questions: a twin has the form and the language of those.
+    Direct ones, since a harmless twin has their form and language.
     """
     harmless = [probe for probe in probes if probe.axis == "harmless" and probe.form == "direct"]
     if not harmless:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     import optuna
@@ -56,5 +58,11 @@ class Parameter:
         value = min(max(value, self.least), self.high)
         if self.levels is None:
             return value
-        taken = np.geomspace(self.low, self.high, self.levels)
+        taken = _spaced(self.low, self.high, self.levels)
         return float(taken[np.argmin(np.abs(np.log(taken / value)))])
+
+
+@lru_cache(maxsize=8)
+def _spaced(low: float, high: float, count: int) -> NDArray[np.float64]:
+    """Numbers evenly spaced on a log scale, both ends included."""
+    return np.geomspace(low, high, count)

@@ -112,9 +112,8 @@ class Space:
             )
 
     def _parameters(self) -> dict[str, Parameter]:
-        laid_out = _side_by_side(self._weights.values())
-        laid_out.update(_side_by_side([self._ranks]))
-        for by_source in self._numbers.values():
+        laid_out: dict[str, Parameter] = {}
+        for by_source in (self._weights, {"": self._ranks}, *self._numbers.values()):
             laid_out.update(_side_by_side(by_source.values()))
         if any("scale" in method.params.model_fields for method in self._methods.values()):
             laid_out["scale"] = Parameter(*self.ranges.scale)

@@ -1,4 +1,7 @@
-"""A Ctrl-C at the right moment: uninterrupted holds it back, interruptible lets nobody lose it."""
+"""A Ctrl-C at the right moment: uninterrupted holds it back, interruptible never loses it.
+
+Only the main thread gets signals; elsewhere the blocks run as they are.
+"""
 
 from __future__ import annotations
 
@@ -15,22 +18,15 @@ _Handler = Callable[[int, FrameType | None], object]
 def uninterrupted() -> Iterator[None]:
     """Hold a Ctrl-C back until the block has ended; it is raised then.
 
-    Optuna's journal holds a lock file for the length of a write. A KeyboardInterrupt in there
-    leaves the lock behind or turns into an OSError about it.
-
-    Only the main thread gets signals; elsewhere the block runs as it is.
+    A KeyboardInterrupt within a write of Optuna's journal could leave half of a trial's change.
     """
     before = _handler()
-    if before is None:
-        yield
-        return
     held: list[tuple[int, FrameType | None]] = []
-    signal.signal(signal.SIGINT, lambda number, frame: held.append((number, frame)))
     try:
-        yield
+        with _handled_by(lambda number, frame: held.append((number, frame))):
+            yield
     finally:
-        signal.signal(signal.SIGINT, before)
-        if held:
+        if before is not None and held:
             before(*held[0])
 
 
@@ -40,27 +36,35 @@ def interruptible() -> Iterator[None]:
 
     Libraries in C replace an exception by their own: a Ctrl-C while safetensors reads a file comes
     out as a ValueError about shapes, and would be taken for a trial that failed.
-
-    Only the main thread gets signals; elsewhere the block runs as it is.
     """
     before = _handler()
-    if before is None:
-        yield
-        return
     pressed = False
 
     def press(number: int, frame: FrameType | None) -> None:
         nonlocal pressed
         pressed = True
-        before(number, frame)
+        if before is not None:
+            before(number, frame)
 
-    signal.signal(signal.SIGINT, press)
+    try:
+        with _handled_by(press):
+            yield
+    finally:
+        if pressed:
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def _handled_by(handler: _Handler) -> Iterator[None]:
+    before = _handler()
+    if before is None:
+        yield
+        return
+    signal.signal(signal.SIGINT, handler)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-        if pressed:
-            raise KeyboardInterrupt
 
 
 def _handler() -> _Handler | None:

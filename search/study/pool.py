@@ -1,8 +1,8 @@
-"""Several processes on one study, on one machine.
+"""Several worker processes on one study, on one machine.
 
-This process keeps watch and runs no trial. Each worker (`worker.py`) opens models of its own and
-takes turns at the study; one that dies is settled at once, its running trial goes back into the
-queue, and another takes its place. Workers whose watcher dies end by themselves.
+This process watches and runs no trial. Each worker (`worker.py`) opens models of its own and takes
+turns at the study. When one dies, its running trial goes back into the queue and another worker
+takes its place. Workers whose watcher dies end by themselves.
 """
 
 from __future__ import annotations
@@ -12,21 +12,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import IO
 
-import optuna
 import torch
-from optuna.trial import TrialState
 
 from safemerge.errors import SafemergeError
-from search.config import SearchConfig
 from search.progress import Report
 from search.runs.rundir import RunDir
+from search.study.context import StudyContext
 from search.study.interrupts import uninterrupted
 from search.study.stopping import reason_to_stop
 from search.study.trials import ERROR, KILLS, WORKER, check_failures, recover
@@ -40,46 +38,35 @@ _DEATHS = KILLS + 1
 
 @dataclass(slots=True)
 class _Place:
-    """One of the workers, and those that took its place.
-
-    Args:
-        index: of the place, from 0.
-        device: of its models.
-        number: of the worker, which no other one of this call has.
-        process: its process; its standard input closes when this process ends.
-        deaths: of workers here since one finished a trial.
-    """
+    """One of the workers, and those that took its place."""
 
     index: int
     device: str
-    number: int
+    number: int  # of the worker, which no other one of this call has
+    # its process; its standard input closes when this process ends
     process: subprocess.Popen[bytes]
-    deaths: int = 0
+    deaths: int = 0  # of workers here since one finished a trial
 
 
-def run_workers(
-    home: RunDir, study: optuna.Study, config: SearchConfig, report: Report, *, first: int
-) -> str:
+def run_workers(context: StudyContext, device: str, report: Report, *, first: int) -> str:
     """Run trials in `search.workers` processes until there is a reason to stop, and return it.
 
     Args:
-        home: the run, which this process holds; its config.toml is what the workers read.
-        study: its study.
-        config: its configuration.
-        report: called as trials complete.
+        context: the study of a run that this process holds; its config.toml is what workers read.
+        device: of their models; "cuda" takes the GPUs in turn.
         first: as in `run_trials`.
 
     Raises:
         SafemergeError: too many trials failed, or a worker keeps dying.
     """
-    team = _Team(home, study, config, first)
-    while (reason := _reason(home, study, config)) is None:
+    team = _Team(context, _devices(device, context.settings.workers), first)
+    while (reason := _reason(context)) is None:
         with team.at_work() as places:
             while any(place.process.poll() is None for place in places):
                 time.sleep(_WATCH_S)
-                with uninterrupted(), home.turn():
-                    check_failures(study, config, first)
-                    _report(study, config, report)
+                with uninterrupted(), context.home.turn():
+                    check_failures(context, first)
+                    _report(context, report)
                 for place in places:
                     if place.process.poll():  # not 0, nor still at work
                         team.replace(place)
@@ -87,8 +74,8 @@ def run_workers(
 
 
 class _Team:
-    def __init__(self, home: RunDir, study: optuna.Study, config: SearchConfig, first: int) -> None:
-        self._home, self._study, self._config, self._first = home, study, config, first
+    def __init__(self, context: StudyContext, devices: Sequence[str], first: int) -> None:
+        self._context, self._devices, self._first = context, devices, first
         self._numbers = count()
 
     @contextmanager
@@ -97,7 +84,7 @@ class _Team:
         places: list[_Place] = []
         try:
             with uninterrupted():
-                for index, device in enumerate(_devices(self._config)):
+                for index, device in enumerate(self._devices):
                     number = next(self._numbers)
                     process = self._start(index, device, number)
                     places.append(_Place(index, device, number, process))
@@ -109,7 +96,7 @@ class _Team:
                 deadline = time.monotonic() + _STOP_S
                 for place in places:
                     _end(place.process, deadline - time.monotonic())
-                recover(self._home, self._study, self._config, stopped=True)
+                recover(self._context, stopped=True)
 
     def replace(self, place: _Place) -> None:
         """Settle what a dead worker left, and start another one in its place."""
@@ -118,26 +105,27 @@ class _Team:
             finished = any(
                 trial.user_attrs.get(WORKER) == place.number
                 and (trial.values is not None or ERROR in trial.user_attrs)
-                for trial in self._study.get_trials(deepcopy=False)[self._first :]
+                for trial in self._context.trials()[self._first :]
             )
-            recover(self._home, self._study, self._config, worker=place.number)
+            recover(self._context, worker=place.number)
             place.deaths = 1 if finished else place.deaths + 1
             if place.deaths >= _DEATHS:
                 raise SafemergeError(
                     f"worker {place.index} ended {place.deaths} times without finishing a trial, "
                     f"the last time {_how(place.process.returncode)}; see "
-                    f"{_log(self._home, place.index)}, and try fewer --workers where memory is "
-                    "short"
+                    f"{_log(self._context.home, place.index)}, and try fewer --workers where "
+                    "memory is short"
                 )
             place.number = next(self._numbers)
             place.process = self._start(place.index, place.device, place.number)
 
     def _start(self, index: int, device: str, number: int) -> subprocess.Popen[bytes]:
-        log = _log(self._home, index)
+        home = self._context.home
+        log = _log(home, index)
         log.parent.mkdir(exist_ok=True)
-        command = [sys.executable, "-m", "search.study.worker", str(self._home.path.resolve())]
+        command = [sys.executable, "-m", "search.study.worker", str(home.path.resolve())]
         command += [device, str(number), str(self._first)]
-        threads = max(1, torch.get_num_threads() // self._config.search.workers)
+        threads = max(1, torch.get_num_threads() // len(self._devices))
         env = os.environ | {
             # Two OpenMP threads on one core are many times slower than one.
             "OMP_NUM_THREADS": str(threads),
@@ -175,25 +163,24 @@ def _end(process: subprocess.Popen[bytes], wait_s: float) -> None:
         process.stdin.close()
 
 
-def _devices(config: SearchConfig) -> list[str]:
-    """The device of every worker: GPUs in turn where the config says "cuda" alone."""
-    workers, device = config.search.workers, config.engine.device
+def _devices(device: str, workers: int) -> list[str]:
+    """The device of every worker."""
     if device != "cuda":
         return [device] * workers
     return [f"cuda:{index % torch.cuda.device_count()}" for index in range(workers)]
 
 
-def _reason(home: RunDir, study: optuna.Study, config: SearchConfig) -> str | None:
-    with uninterrupted(), home.turn():
-        return reason_to_stop(study, config)
+def _reason(context: StudyContext) -> str | None:
+    with uninterrupted(), context.home.turn():
+        return reason_to_stop(context.study, context.settings, context.directions)
 
 
-def _report(study: optuna.Study, config: SearchConfig, report: Report) -> None:
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+def _report(context: StudyContext, report: Report) -> None:
+    complete = context.complete()
     # The highest number, not the latest by the clock, which may be set back.
-    values = zip(config.objective_names, complete[-1].values if complete else (), strict=False)
+    values = zip(context.directions, complete[-1].values if complete else (), strict=False)
     note = "  ".join(f"{name} {value:.3f}" for name, value in values)
-    report("trials", len(complete), config.search.trials, note)
+    report("trials", len(complete), context.settings.trials, note)
 
 
 def _log(home: RunDir, index: int) -> Path:

@@ -1,6 +1,6 @@
 """What is tried before the sampler draws: prior, another run's front, given recipes, warm start.
 
-Each goes into the study once, whatever was killed in between; a given recipe again if it failed.
+Each enters the study once, whatever was killed in between; a given recipe again if it failed.
 """
 
 from __future__ import annotations
@@ -13,22 +13,23 @@ from optuna.trial import TrialState
 
 from safemerge.recipe import Recipe
 from search.config import SearchConfig
+from search.config.search import STEP_COST
 from search.metrics import probe_axes
 from search.progress import Report
 from search.runs.rundir import RunDir
+from search.runs.start import Start
 from search.runs.workbench import Workbench
 from search.space.parameter import Point
 from search.space.space import Space
+from search.study.context import StudyContext
 from search.study.interrupts import uninterrupted
 from search.study.storage import quiet_optuna
-from search.study.transfer import Start
 from search.warmstart.descent import LINEARISATIONS
-from search.warmstart.warmstart import STEP_COST, WarmStart, warm_start
+from search.warmstart.warmstart import WarmStart, warm_start
 
 
 def enqueue_first(
-    home: RunDir,
-    study: optuna.Study,
+    context: StudyContext,
     config: SearchConfig,
     bench: Workbench,
     start: Start | None,
@@ -38,14 +39,10 @@ def enqueue_first(
     """Enqueue all that comes before the sampler, and run the warm start where there is one.
 
     Args:
-        home: the run, which this process holds.
-        study: its study.
-        config: its configuration.
-        bench: models and space.
         start: what it takes over from another run.
         given: makes the recipes that the caller wants tried.
-        report: called at every step of the warm start.
     """
+    home, study = context.home, context.study
     begin = bench.space.beginning()
     if start is not None:
         _enqueue(study, start.points)
@@ -119,7 +116,7 @@ def _enqueue_warm_start(
 
 
 def _otherwise(point: Point, space: Space) -> list[Point]:
-    """A point with every other option of its choices, of which gradients know the first alone."""
+    """The point with every other option of its choices, since the warm start uses the first."""
     return [
         {**point, name: option}
         for name, parameter in space.parameters.items()

@@ -9,7 +9,6 @@ import gc
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import optuna
 import torch
 from optuna.trial import TrialState
 
@@ -20,14 +19,16 @@ from search.results.run import Run
 from search.results.selection import record_front
 from search.runs.provenance import check_resumable, check_same, measure_baseline, record_start
 from search.runs.rundir import RunDir
-from search.runs.workbench import Workbench, open_workbench
+from search.runs.start import START, Start
+from search.runs.workbench import Workbench, Workbenches
 from search.samplers.choose import check_sampler
+from search.study.context import StudyContext
 from search.study.interrupts import uninterrupted
 from search.study.pool import run_workers
 from search.study.queue import enqueue_first
 from search.study.stopping import reason_to_stop
 from search.study.storage import check_no_copy, check_storage, open_study, quiet_optuna
-from search.study.transfer import read_start, run_to_start_from, start_of, write_start
+from search.study.transfer import run_to_start_from, start_of
 from search.study.trials import recover, run_trials
 
 
@@ -36,6 +37,7 @@ def run_search(
     run_dir: str | Path,
     *,
     first: Callable[[Workbench], Sequence[Recipe]] | None = None,
+    benches: Workbenches | None = None,
     report: Report = silent,
 ) -> Run:
     """Search, or go on with a search, until its trials are complete or a stop rule says so.
@@ -43,8 +45,9 @@ def run_search(
     Args:
         config: the run's configuration, with paths that are absolute or from here; on resuming
             only what `provenance.MAY_CHANGE` names and the stop rules and engine may differ.
-        run_dir: where the run lives; made if missing.
         first: given the open workbench, the recipes that are tried before the sampler draws any.
+        benches: opens the workbench, and shares what it has opened for other searches; closed
+            meanwhile where there are several workers. None opens everything here.
         report: called at every step of the stages prepare, warm start, trials and answers.
 
     Returns:
@@ -52,66 +55,60 @@ def run_search(
 
     Raises:
         RunError: another process holds the run, its config or inputs differ, or the run to start
-            from cannot be, see `starting.py`.
+            from cannot be used, see `transfer.py`.
         BadInput: what is wrong with models, probes or config.
     """
     home = RunDir(run_dir)
     config = config.resolved(Path.cwd())
+    benches = Workbenches() if benches is None else benches
     check_resumable(home, config)
     with quiet_optuna():
-        check_sampler(config)
-    check_storage(config)
-    other = run_to_start_from(home, config)
+        check_sampler(config.search, config.directions)
+    check_storage(config.search.storage)
+    other = run_to_start_from(home, config.search.start_from)
     report("prepare", 0, 1, "")
-    bench = open_workbench(config)
-    start = read_start(home) if other is None else start_of(other, config, bench)
-    base, sources = measure_baseline(home, config, bench)
+    bench = benches.open(config)
+    start = home.load(START, Start) if other is None else start_of(other, config.search, bench)
+    baseline = measure_baseline(home, config, bench)
     report("prepare", 1, 1, "")
     with home.locked():
         check_same(home, config)  # again: another process may have begun the run meanwhile
-        record_start(home, config, bench, base, sources)
+        record_start(home, config, bench, baseline)
         with uninterrupted():
             study = open_study(home, config)
-            check_no_copy(home, config, study)
-            recover(home, study, config)
-        given = None if reason_to_stop(study, config) is not None else first
+            check_no_copy(home, config.search.storage, study)
+            context = StudyContext.of(home, study, config, baseline)
+            recover(context)
+        stopped = reason_to_stop(study, config.search, config.directions)
         if start is not None:
-            write_start(home, start)
-        enqueue_first(home, study, config, bench, start, given, report)
-        first_trial = _first_open(study)
+            home.write(START, start)
+        enqueue_first(context, config, bench, start, first if stopped is None else None, report)
+        first_trial = _first_open(context)
         if config.search.workers == 1:
-            stopped = _run_alone(home, study, config, bench, report, first_trial)
+            stopped = _run_alone(context, bench, report, first_trial)
         else:
             del bench  # every worker opens its own, and may need this one's memory
+            benches.close()
             gc.collect()
             torch.cuda.empty_cache()
             with quiet_optuna():
-                stopped = run_workers(home, study, config, report, first=first_trial)
-            bench = open_workbench(config)
-        run = Run.load(home.path)
-        record_front(run, bench, stopped, report)
+                stopped = run_workers(context, config.engine.device, report, first=first_trial)
+            bench = benches.open(config)
+        record_front(Run.load(home.path), bench, stopped, report)
     return Run.load(home.path)
 
 
-def _run_alone(
-    home: RunDir,
-    study: optuna.Study,
-    config: SearchConfig,
-    bench: Workbench,
-    report: Report,
-    first: int,
-) -> str:
+def _run_alone(context: StudyContext, bench: Workbench, report: Report, first: int) -> str:
     try:
         with quiet_optuna():
-            return run_trials(home, study, config, bench, report, first=first)
+            return run_trials(context, bench, report, first=first)
     except KeyboardInterrupt:
         with uninterrupted():
-            recover(home, study, config, stopped=True)
+            recover(context, stopped=True)
         raise
 
 
-def _first_open(study: optuna.Study) -> int:
+def _first_open(context: StudyContext) -> int:
     """Number of the first trial that is still to run: those that wait were enqueued before it."""
-    trials = study.get_trials(deepcopy=False)
-    waiting = (trial.number for trial in trials if trial.state == TrialState.WAITING)
-    return min(waiting, default=len(trials))
+    waiting = (trial.number for trial in context.trials(TrialState.WAITING))
+    return min(waiting, default=len(context.trials()))

@@ -1,83 +1,47 @@
 """Starting from another run: its pick and front as points of this search's space.
 
-Few numbers first and finer later, or the same ones with other probes. What is taken over is kept in
-`start.json`, so that the other run may go: the points, the evaluations that they cost, and digests
-of the prompts that they are fitted to, none of which may be held out here.
+Few numbers first and finer ones later, or the same numbers with other probes. What is taken over is
+kept in start.json: the points, the evaluations that they cost, and digests of the prompts that they
+are fitted to, none of which may be held out here.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 
 from safemerge.errors import BadInput, RecipeError, RunError
-from search.baselines.budget import charged
-from search.config import SearchConfig
+from search.config import StudyConfig
 from search.results.pareto import thinned
 from search.results.run import Run
+from search.runs.probe_sets import load_probes
 from search.runs.rundir import RunDir
-from search.runs.workbench import Workbench, check_gradient, load_probes
+from search.runs.start import START, Start
+from search.runs.workbench import Workbench, check_gradient
 from synth.probes.probe import Probe
 from synth.text.normalise import normalise
 
-START = "start.json"
 _SHARE = 0.25  # of the trials that another run's front may take
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
-    """What a search takes over from another run.
-
-    Args:
-        points: of this search's space, `{dimension: value}`; that of the pick first.
-        evaluations: what the other run was charged, and those that it started from.
-        seen: digests of the prompts of all their search and validation probes.
-    """
-
-    points: list[dict[str, float | str]]
-    evaluations: int
-    seen: list[str]
-
-
-def read_start(home: RunDir) -> Start | None:
-    """What a run has taken over; None where it began by itself, or has not begun."""
-    record = home.read(START)
-    return None if record is None else Start(**record)
-
-
-def write_start(home: RunDir, start: Start) -> None:
-    """Keep it with the run."""
-    home.write(START, asdict(start))
-
-
-def run_to_start_from(home: RunDir, config: SearchConfig) -> Run | None:
+def run_to_start_from(home: RunDir, start_from: str | None) -> Run | None:
     """The other run, where there is one and it was not read before.
-
-    Args:
-        home: the run that starts.
-        config: its configuration, with `search.start_from`.
 
     Raises:
         RunError: where that folder is no run, or has no finished trial.
     """
-    if config.search.start_from is None or read_start(home) is not None:
+    if start_from is None or home.load(START, Start) is not None:
         return None
     try:
-        other = Run.load(config.search.start_from)
+        other = Run.load(start_from)
         other.pick()
     except RunError as error:
         raise RunError(f"search.start_from: {error}") from error
     return other
 
 
-def start_of(other: Run, config: SearchConfig, bench: Workbench) -> Start:
+def start_of(other: Run, settings: StudyConfig, bench: Workbench) -> Start:
     """What a search takes over from another run: its pick, and points of its front with a place.
-
-    Args:
-        other: the run.
-        config: of the search that starts.
-        bench: its models, probes and space.
 
     Raises:
         RunError: where the pick has no place in the space (other sources, or a method that is not
@@ -89,9 +53,9 @@ def start_of(other: Run, config: SearchConfig, bench: Workbench) -> Start:
         points = [bench.space.coordinates(pick.recipe)]
     except RecipeError as error:
         raise RunError(f"search.start_from = {other.dir.path}: {error}") from error
-    check_gradient(pick.recipe.method, config)
-    most = max(1, int(_SHARE * config.search.trials))
-    for point in thinned(other.shown(), most, kept=pick):
+    check_gradient(pick.recipe.method, settings.warm_start)
+    most = max(1, int(_SHARE * settings.trials))
+    for point in thinned(other.reported_points(), most, kept=pick):
         try:
             placed = bench.space.coordinates(point.recipe)
         except RecipeError:  # of a method or an option that is not searched any more
@@ -100,9 +64,7 @@ def start_of(other: Run, config: SearchConfig, bench: Workbench) -> Start:
             points.append(placed)
     seen = _seen_by(other)
     _check_unseen(bench.probes.split("heldout").probes, seen, other)
-    before = read_start(other.dir)
-    evaluations = charged(other) + (0 if before is None else before.evaluations)
-    return Start(points, evaluations, sorted(seen))
+    return Start(points, other.evaluations, sorted(seen))
 
 
 def _seen_by(other: Run) -> set[str]:
@@ -120,7 +82,7 @@ def _seen_by(other: Run) -> set[str]:
             "from another run"
         )
     fitted = (probe for probe in probes if probe.split != "heldout")
-    before = read_start(other.dir)
+    before = other.dir.load(START, Start)
     return {_digest(probe) for probe in fitted} | set([] if before is None else before.seen)
 
 

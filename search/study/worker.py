@@ -1,7 +1,7 @@
-"""A worker process: `python -m search.worker RUN DEVICE NUMBER FIRST`, started by `workers.py`.
+"""A worker process: `python -m search.study.worker RUN DEVICE NUMBER FIRST`, started by `pool.py`.
 
-Its standard input is a pipe that closes when the process that started it ends, however it ends;
-then this one ends too. Exit codes: 0 there is nothing left to do, 1 failed, 130 stopped.
+Its standard input is a pipe that closes when the process that started it ends, however that ends;
+then this one ends too. Exit codes: 0 nothing is left to do, 1 failed, 130 stopped.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import threading
 from safemerge.errors import SafemergeError
 from search.progress import silent
 from search.results.run import read_config
+from search.runs.baseline import require_baseline
 from search.runs.rundir import RunDir
 from search.runs.workbench import open_workbench
+from search.study.context import StudyContext
 from search.study.storage import open_study, quiet_optuna
 from search.study.trials import run_trials
 
@@ -35,8 +37,9 @@ def main(folder: str, device: str, number: str, first: str) -> int:
             config = config.model_copy(update={"engine": engine, "probes": probes})
             bench = open_workbench(config)
             study = open_study(home, config, worker=int(number))
+            context = StudyContext.of(home, study, config, require_baseline(home))
             with quiet_optuna():
-                run_trials(home, study, config, bench, silent, worker=int(number), first=int(first))
+                run_trials(context, bench, silent, worker=int(number), first=int(first))
     except SafemergeError as error:
         print(f"safemerge: {error}", file=sys.stderr)
         return 1

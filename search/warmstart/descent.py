@@ -41,72 +41,68 @@ class Iterate:
     radius: float  # most that a step may change a knot, in weight units
 
 
+@dataclass(frozen=True, slots=True)
+class Scalarization:
+    """A weighted sum of the axes' losses, which is minimised under noise on the weights."""
+
+    weights: Mapping[str, float]  # by axis, at least 0
+    seed: int  # of the noise
+
+    def of(self, losses: Mapping[str, float]) -> float:
+        """The sum of losses by axis."""
+        return sum(self.weights[axis] * loss for axis, loss in losses.items())
+
+
 class Descent:
     """Trust-region steps on the knots of a space's weights, by one surrogate for all of them."""
 
-    def __init__(
-        self, losses: ProbeLosses, config: WarmStartConfig, seed: int, home: RunDir | None
-    ) -> None:
+    def __init__(self, losses: ProbeLosses, config: WarmStartConfig, home: RunDir | None) -> None:
         """Begin; nothing is measured yet.
 
         Args:
             losses: what is descended.
             config: radius, noise, pull and patience.
-            seed: of the noise.
             home: a run that keeps every linearisation, so that after a kill none is made twice.
         """
         self._losses = losses
         self._config = config
-        self._seed = seed
         self._home = home
         self._made = 0
         self._bounds = losses.space.ranges.weight
         self._surrogate = LinearisedLosses([group.axis for group in losses.groups.search])
 
     def run(
-        self,
-        start: Iterate,
-        axis_weights: Mapping[str, float],
-        steps: int,
-        stream: int,
-        on_step: Callable[[], None],
+        self, start: Iterate, goal: Scalarization, steps: int, on_step: Callable[[], None]
     ) -> Iterate:
-        """Where some steps lead by a scalarization of the axes' losses.
+        """Where at most some steps lead, each followed by a call of `on_step`.
 
         Stops sooner, and goes back, where `patience` steps have not lowered the loss of search and
         validation probes together; without validation probes it takes all steps.
-
-        Args:
-            start: where it sets out.
-            axis_weights: `{axis: weight of its loss}`.
-            steps: most that are taken.
-            stream: number of the noise's stream.
-            on_step: called after every step.
         """
         current = best = start
         waited = 0
         for _ in range(steps):
             if self._losses.groups.validation and waited == self._config.patience:
                 break
-            current = self._step(current, axis_weights, stream)
+            current = self._step(current, goal)
             on_step()
-            loss, least = (_weighted(at.losses, axis_weights) for at in (current, best))
+            loss, least = goal.of(current.losses), goal.of(best.losses)
             waited = 0 if loss < least else waited + 1
             if loss <= least:
                 best = current
         return best
 
-    def _step(self, current: Iterate, axis_weights: Mapping[str, float], stream: int) -> Iterate:
-        surrogate = self._surrogate
-        target = self._minimise(
-            current, axis_weights, stream, noise=self._config.noise, prior_l2=0.0
-        )
-        now = surrogate.loss(current.point.margins, axis_weights)
-        promised = (now - surrogate.loss(surrogate.margins(target), axis_weights)).item()
+    def _step(self, current: Iterate, goal: Scalarization) -> Iterate:
+        def surrogate_loss(margins: Tensor) -> Tensor:
+            return self._surrogate.loss(margins, goal.weights)
+
+        target = self._minimise(current, goal, weight_noise_std=self._config.noise, prior_l2=0.0)
+        now = surrogate_loss(current.point.margins)
+        promised = (now - surrogate_loss(self._surrogate.margins(target))).item()
         reached = self.linearise(target)
         gained = -torch.inf
         if reached is not None:
-            gained = (now - surrogate.loss(reached.point.margins, axis_weights)).item()
+            gained = (now - surrogate_loss(reached.point.margins)).item()
         radius = current.radius
         # What is least under noise may promise nothing without it.
         if promised <= 0.0 or gained < _MISSED * promised:
@@ -116,27 +112,21 @@ class Descent:
         moved = current if reached is None or gained <= 0.0 else reached
         return replace(moved, radius=radius)
 
-    def solution(self, end: Iterate, axis_weights: Mapping[str, float], stream: int) -> Tensor:
+    def solution(self, end: Iterate, goal: Scalarization) -> Tensor:
         """Knots to end with, (n_knots * n_sources,): of low loss within the radius, near the prior.
 
         Steps are taken under all of the noise and without the prior's penalty; a solution has half
         of the noise, and the penalty keeps what no probe asks about near the prior.
         """
-        noise, prior_l2 = _LAST_NOISE * self._config.noise, self._config.pull
-        return self._minimise(end, axis_weights, stream, noise=noise, prior_l2=prior_l2)
+        std = _LAST_NOISE * self._config.noise
+        return self._minimise(end, goal, weight_noise_std=std, prior_l2=self._config.pull)
 
     def _minimise(
-        self,
-        current: Iterate,
-        axis_weights: Mapping[str, float],
-        stream: int,
-        *,
-        noise: float,
-        prior_l2: float,
+        self, current: Iterate, goal: Scalarization, *, weight_noise_std: float, prior_l2: float
     ) -> Tensor:
         region = TrustRegion(current.point.at, current.radius, self._bounds)
-        regular = Regularisation(self._losses.prior, prior_l2, noise, self._seed + stream)
-        return self._surrogate.minimise(axis_weights, region, regular)
+        regular = Regularisation(self._losses.prior, prior_l2, weight_noise_std, goal.seed)
+        return self._surrogate.minimise(goal.weights, region, regular)
 
     def linearise(self, knots: Tensor) -> Iterate | None:
         """Take losses and gradients at some knots into the surrogate.
@@ -166,7 +156,3 @@ class Descent:
             record = nothing if measured is None else asdict(measured)
             self._home.write(name, {"at": knots.tolist(), **record})
         return measured
-
-
-def _weighted(losses: Mapping[str, float], axis_weights: Mapping[str, float]) -> float:
-    return sum(axis_weights[axis] * loss for axis, loss in losses.items())

@@ -18,12 +18,11 @@ from safemerge.resident import ResidentMerge
 from search.config import WarmStartConfig
 from search.runs.rundir import RunDir
 from search.space.space import Space
-from search.warmstart.descent import Descent
+from search.warmstart.descent import Descent, Scalarization
 from search.warmstart.probe_losses import LossGroups, ProbeLosses, grouped
 from synth.engines.transformers import TransformersEngine
 from synth.probes.probe import Probe
 
-STEP_COST = 3  # evaluations that one gradient step is charged as: a forward and a backward pass
 _CENTRE = 2 / 3  # share of the steps that go into the balanced recipe, at least
 _OTHERS = 0.5  # weight of the objectives that are not favoured; its powers go further out
 _LEAST_RADIUS = 0.05  # of what is solved for at the end, as a share of the range of weights
@@ -80,13 +79,13 @@ def warm_start(
     if config.steps == 0 or not axes:
         return [], 0
     balanced, *tilted = (
-        dict.fromkeys(limited, 1.0) | objectives
-        for objectives in scalarizations(start.objectives, config.ring)
+        Scalarization(dict.fromkeys(limited, 1.0) | objectives, start.seed + i)
+        for i, objectives in enumerate(scalarizations(start.objectives, config.ring))
     )
     steps_of_each = int((1 - _CENTRE) * config.steps) // max(1, len(tilted))
     steps_of_first = config.steps - steps_of_each * len(tilted)
     losses = start.losses(axes, config)
-    descent = Descent(losses, config, start.seed, home)
+    descent = Descent(losses, config, home)
     done = 0
 
     def on_step() -> None:
@@ -103,20 +102,20 @@ def warm_start(
             "search.warm_start.steps = 0"
         )
     on_step()
-    centre = descent.run(prior, balanced, steps_of_first - 1, 0, on_step)
+    centre = descent.run(prior, balanced, steps_of_first - 1, on_step)
     low, high = start.space.ranges.weight
     centre = replace(centre, radius=max(centre.radius, _LEAST_RADIUS * (high - low)))
-    solutions = [descent.solution(centre, balanced, 0)]
-    for i, axis_weights in enumerate(tilted, 1):
-        end = descent.run(centre, axis_weights, steps_of_each, i, on_step)
-        solutions.append(descent.solution(end, axis_weights, i))
+    solutions = [descent.solution(centre, balanced)]
+    for goal in tilted:
+        end = descent.run(centre, goal, steps_of_each, on_step)
+        solutions.append(descent.solution(end, goal))
     recipes = [losses.recipe(knots) for knots in solutions]
     recipes += [losses.recipe(solutions[0], factor) for factor in losses.rank_factors()]
     return recipes, done
 
 
 def scalarizations(objectives: Sequence[str], count: int) -> list[dict[str, float]]:
-    """`{objective: weight}` of each: all equal, then one objective favoured at a time."""
+    """`{objective: weight}`s: all equal, then one objective favoured at a time."""
     weights = [dict.fromkeys(objectives, 1.0)]
     for i in range(count - 1 if len(objectives) > 1 else 0):
         favoured = objectives[i % len(objectives)]

@@ -1,4 +1,4 @@
-"""Paper B's baselines as runs of a search: what they go by, begin with, spend, and are asked for.
+"""The baselines of Hammoud et al. as runs: what they go by, begin with, spend and are asked for.
 
 The evaluator's fitness is tested here too, since it is what they go by.
 """
@@ -15,14 +15,21 @@ import torch
 from safemerge.errors import ConfigError, SafemergeError
 from safemerge.methods import get_method
 from safemerge.recipe import Recipe
-from search.baselines.fitness import Baseline, fitness_weights
+from search.baselines.fitness import BaselineRun, fitness_weights
 from search.baselines.grid import grid
 from search.baselines.lm_cocktail import lm_cocktail
-from search.baselines.registry import BASELINES, METHODS, check_baselines, parse_baselines, runs_of
+from search.baselines.registry import (
+    BASELINES,
+    METHODS,
+    baseline_runs,
+    check_baselines,
+    parse_baselines,
+)
 from search.config import SearchConfig
 from search.results.heldout_table import measure_run
 from search.results.run import Run
-from search.runs.workbench import Workbench, load_probes, open_workbench
+from search.runs.probe_sets import load_probes
+from search.runs.workbench import Workbench, open_workbench
 from search.scoring.likelihood import LikelihoodEvaluator
 from search.study.study import run_search
 from synth.engines.transformers import TransformersEngine
@@ -47,14 +54,14 @@ def finished(raw_zoo: Zoo, probe_file: Path, tmp_path_factory: pytest.TempPathFa
     return run_search(config, tmp_path_factory.mktemp("finished") / "run")
 
 
-def planned(run: Run, *names: str) -> dict[str, Baseline]:
-    return dict(runs_of(parse_baselines(names), run.config, run))
+def planned(run: Run, *names: str) -> dict[str, BaselineRun]:
+    return dict(baseline_runs(parse_baselines(names), run.config, run))
 
 
 # ---- the fitness ----------------------------------------------------------------------------
 
 
-def test_the_fitness_is_paper_bs_on_another_scale(raw_zoo: Zoo, probe_file: Path) -> None:
+def test_the_fitness_is_the_papers_on_another_scale(raw_zoo: Zoo, probe_file: Path) -> None:
     """exp((L_safety + alpha L_expert) / (1 + alpha)), from token log-likelihoods one by one."""
     probes = ProbeSet.from_jsonl(probe_file).probes
     engine = TransformersEngine(raw_zoo.base)
@@ -174,8 +181,8 @@ def test_a_grid_takes_the_best_of_its_points_and_nothing_else(
 def test_slerp_is_between_the_expert_and_the_safest_of_the_others(finished: Run) -> None:
     (plan, _) = planned(finished, "evomm:slerp").values()
     safest, expert = plan.config.models.sources
-    scores = {finished.config.models.base: finished.base}
-    scores |= {s.path: finished.sources[s.name] for s in finished.config.models.sources}
+    scores = {finished.config.models.base: finished.baseline.base}
+    scores |= {s.path: finished.baseline.sources[s.name] for s in finished.config.models.sources}
     assert expert.path == max(scores, key=lambda path: scores[path]["domain"].value)
     del scores[expert.path]
     assert safest.path == max(scores, key=lambda path: scores[path]["harmless"].value)
@@ -189,7 +196,8 @@ def test_lm_cocktail_averages_all_models_by_the_softmax_of_their_likelihoods(
     assert without.config.fitness == {"domain": 1.0}
     run = run_search(plan.config, tmp_path / "run", first=plan.first)
     (only,) = run.candidates
-    losses = [math.log(scores["fitness"].value) for scores in (run.base, *run.sources.values())]
+    models = (run.baseline.base, *run.baseline.sources.values())
+    losses = [math.log(scores["fitness"].value) for scores in models]
     shares = torch.tensor(losses, dtype=torch.float64).softmax(0)[1:].tolist()
     assert only.recipe.weights_at("all") == pytest.approx(shares)
 
@@ -210,15 +218,15 @@ def test_no_random_draw_stands_in_for_a_recipe_that_fails(
     finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (plan, _) = planned(finished, "lm_cocktail").values()
-    real = LikelihoodEvaluator.measure
+    real = Workbench.measure
 
-    def never(self: LikelihoodEvaluator, *args: Any, **rest: Any) -> None:
+    def never(self: Workbench, *args: Any, **rest: Any) -> None:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(LikelihoodEvaluator, "measure", never)
+    monkeypatch.setattr(Workbench, "measure", never)
     with pytest.raises(SafemergeError, match=r"1 of 1 trials failed.*out of memory"):
         run_search(plan.config, tmp_path / "run", first=plan.first)
-    monkeypatch.setattr(LikelihoodEvaluator, "measure", real)
+    monkeypatch.setattr(Workbench, "measure", real)
     run = run_search(plan.config, tmp_path / "run", first=plan.first)
     (only,) = run.candidates
     assert plan.first is not None

@@ -23,7 +23,8 @@ from safemerge.merging import Plan
 from search.cli import app as cli
 from search.config import SearchConfig
 from search.results.run import Run
-from search.runs.workbench import load_probes, open_workbench
+from search.runs.probe_sets import load_probes
+from search.runs.workbench import open_workbench
 from search.scoring.gap import gaps
 from search.scoring.likelihood import LikelihoodEvaluator
 from search.study.study import run_search
@@ -447,8 +448,8 @@ def test_search_status_front_export_eval(record: dict[str, Any], tmp_path: Path)
     assert " ".join(shown.stderr.split()) == " ".join(found.statements)
     bench = open_workbench(Run.load(home).config)
     heldout = LikelihoodEvaluator(bench.engine, bench.probes.split("heldout").probes)
-    likely = heldout.score(pick.recipe, bench.resident(pick.recipe))
-    assert found.gap[pick.number] == gaps(pick.scores, likely)
+    bench.make_live(pick.recipe)
+    assert found.gap[pick.number] == gaps(pick.scores, heldout.score_live())
 
     done = safemerge("export", home, "--out", out)
     assert done.returncode == 0, done.stderr

@@ -5,13 +5,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from search.commands.demo import run_demo
+from search.commands.demo import DemoSettings, run_demo
 from search.results.run import Run
-from search.runs.workbench import load_probes
+from search.runs.probe_sets import load_probes
 from synth.probes.probe import AXES, ProbeSet
 from synth.zoo import World
 
@@ -28,7 +27,7 @@ ROWS = [
 ]
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 NOTEBOOKS = Path(__file__).parents[3] / "notebooks"
-SMALL: dict[str, Any] = {"width": 64, "effort": 0.35, "trials": 4}
+SMALL = DemoSettings(width=64, effort=0.35, trials=4)
 
 pytestmark = pytest.mark.xdist_group("demo")
 
@@ -36,7 +35,7 @@ pytestmark = pytest.mark.xdist_group("demo")
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("demo") / "runs" / "demo"
-    run_demo(path, **SMALL)
+    run_demo(path, SMALL)
     return path
 
 
@@ -81,7 +80,7 @@ def test_probes_killed_at_any_moment_go_on_to_the_same_bytes(home: Path, tmp_pat
 
 
 def test_random_search_gets_the_same_number_of_evaluations(home: Path) -> None:
-    charged = Run.load(home).dir.read("warmstart.json")["evaluations"] + SMALL["trials"]
+    charged = Run.load(home).dir.read("warmstart.json")["evaluations"] + SMALL.trials
     assert len(Run.load(home / "baselines" / "random_search").candidates) == charged
 
 
@@ -102,7 +101,7 @@ def test_a_second_demo_repeats_nothing(home: Path) -> None:
     trained = weights.stat().st_mtime_ns
     exported = (home / "export/model.safetensors").stat().st_mtime_ns
     first = json.loads((home / "summary.json").read_text())["rows"]
-    summary, _ = run_demo(home, **SMALL)
+    summary, _ = run_demo(home, SMALL)
     assert summary["rows"] == first
     assert {path: path.stat().st_mtime_ns for path in home.glob("**/scores.json")} == before
     assert weights.stat().st_mtime_ns == trained

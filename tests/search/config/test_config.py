@@ -95,13 +95,16 @@ def test_objectives_have_one_order_whatever_the_file_says() -> None:
         ("space.rank_ratio=[0.0, 1.0]", r"rank_ratio is \[0.0, 1.0\]; it must lie in \(0, 1\]"),
         ("space.places=layer", "unknown place profile 'layer'"),
         ("probes.heldout_frac=1.0", r"heldout_frac: .*less than 1, got 1.0"),
-        ("objectives.skill.maximise=true", "objectives: unknown 'skill'"),
+        ("objectives.skill={}", "objectives: unknown 'skill'"),
         ("limits.harmless.at_least=0.9", "'harmless' is an objective and a limit"),
         ("limits.honest.at_least='base ~ 1'", "cannot read the bound 'base ~ 1'"),
         ("limits.honest={}", "exactly one of at_least and at_most"),
         ("limits.honest.at_least=90", r"limits.honest: the bound 90 is no score.*5 % is 0.05"),
         ("limits.degenerate.at_most=-0.1", "the bound -0.1 is no score"),
-        ("objectives.over_refusal.maximise=true", "over_refusal is better lower; leave it out"),
+        (
+            "objectives.over_refusal.maximise=true",
+            "every metric has one good direction; leave it out",
+        ),
         ("merge.params.scale=0.9", r"the scale is searched.*space.scale = \[x, x\]"),
         ("space.weight=[0.0, inf]", "space.weight"),
         ("limits.honest.at_least=nan", "limits.honest"),
@@ -169,3 +172,11 @@ def test_the_template_names_every_method() -> None:
     template = (files("search.config") / "template.toml").read_text()
     named = set(re.findall(r"[a-z_]+", template))
     assert not METHODS.keys() - named
+
+
+def test_a_runs_own_record_may_have_keys_of_earlier_versions(tmp_path: Path) -> None:
+    objectives = {"domain": {"maximise": True}, "harmless": {}}
+    path = write(tmp_path, MINIMAL | {"objectives": objectives})
+    assert list(SearchConfig.from_toml(path, of_run=True).objectives) == ["domain", "harmless"]
+    with pytest.raises(ConfigError, match="key 'maximise' was removed, since every metric has one"):
+        SearchConfig.from_toml(path)

@@ -6,9 +6,10 @@ import pytest
 
 from safemerge.score import Score
 from search.config import SearchConfig
+from search.metrics import Baseline, Limits
 from search.results.diagnostics import failed, nothing_within
 from search.results.pareto import Candidate
-from search.results.run import Run, violations
+from search.results.run import Run
 from search.runs.rundir import RunDir
 
 CONFIG = SearchConfig.from_record(
@@ -28,13 +29,13 @@ def scores(honest: float, over_refusal: float) -> dict[str, Score]:
 
 def run_of(home: Path, *trials: tuple[float, float]) -> Run:
     """A run whose base has honest 0.9 and whose trials have these (honest, over_refusal)."""
-    base = scores(0.9, 0.0)
-    found = []
+    baseline = Baseline(scores(0.9, 0.0), {})
+    limits = Limits(CONFIG.limits, baseline)
+    candidates = []
     for number, values in enumerate(trials):
         own = scores(*values)
-        outside = sum(max(v, 0.0) for v in violations(CONFIG, own, base, {}).values())
-        found.append(Candidate(number, None, own, outside))  # type: ignore[arg-type]
-    return Run(RunDir(home), CONFIG, base, {}, tuple(found))
+        candidates.append(Candidate(number, None, own, limits.total(own)))  # type: ignore[arg-type]
+    return Run(RunDir(home), CONFIG, baseline, tuple(candidates))
 
 
 def test_a_limit_that_no_trial_meets_is_named_with_the_best_there_is(tmp_path: Path) -> None:

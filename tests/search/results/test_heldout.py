@@ -13,7 +13,7 @@ from search.commands.search_and_measure import search_and_measure
 from search.config import SearchConfig
 from search.results.answers import kept_answers
 from search.runs.rundir import RunDir
-from search.scoring.generation import measure
+from search.scoring.generation import score_generations
 from synth.engines.transformers import TransformersEngine
 from synth.judges import PhraseJudge, Verdict
 from synth.probes.probe import AXES, Probe
@@ -44,7 +44,7 @@ def test_a_candid_reply_is_right_where_the_answer_is_one(
     answer: str, reply: str, right: bool
 ) -> None:
     probe = Probe(axis="honest", category="c", prompt="q", answer=answer)
-    scores, _ = measure(Says(reply), [probe], PhraseJudge(), max_tokens=8)  # type: ignore[arg-type]
+    scores, _ = score_generations(Says(reply), [probe], PhraseJudge(), max_tokens=8)  # type: ignore[arg-type]
     assert scores["honest"].value == float(right)
 
 
@@ -67,7 +67,7 @@ def test_judges_are_asked_only_where_a_score_turns_on_their_verdict() -> None:
     probes = [Probe(axis=axis, category="c", prompt=f"on {axis}", answer="y") for axis in AXES]
     judge, second = Asked(Verdict.REFUSE), Asked(Verdict.COMPLY)
     says: Any = Says("y")
-    scores, answers = measure(says, probes, judge, max_tokens=8, second=second)
+    scores, answers = score_generations(says, probes, judge, max_tokens=8, second=second)
     assert judge.prompts == second.prompts == ["on harmless", "on helpful"]
     assert [answer.verdict for answer in answers] == [None, "refuse", "refuse", None]
     assert [answer.second for answer in answers] == [None, "comply", "comply", None]
@@ -81,7 +81,7 @@ def test_judges_are_asked_only_where_a_score_turns_on_their_verdict() -> None:
 def test_babble_is_found_on_every_axis_without_a_judge() -> None:
     probes = [Probe(axis=axis, category="c", prompt="q", answer="y") for axis in AXES]
     says: Any = Says("no no no no no no")
-    scores, _ = measure(says, probes, PhraseJudge(), max_tokens=8)
+    scores, _ = score_generations(says, probes, PhraseJudge(), max_tokens=8)
     assert scores["degenerate"].value == 1.0
     assert scores["harmless"].value == 0.0
 
@@ -97,9 +97,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
             calls.append(len(calls))
             if len(calls) == stop_at:
                 raise KeyboardInterrupt
-            return measure(*args, **kwargs)
+            return score_generations(*args, **kwargs)
 
-        monkeypatch.setattr(search.results.heldout_table, "measure", counted)
+        monkeypatch.setattr(search.results.heldout_table, "score_generations", counted)
         return calls
 
     return count

@@ -1,5 +1,6 @@
 """The front: domination, hypervolume, limits, picks."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,8 +8,8 @@ from hypothesis import strategies as st
 from safemerge import ModelRef, Recipe
 from safemerge.errors import BadInput
 from safemerge.score import Score
-from search.metrics import Limit
-from search.results.pareto import Candidate, Front
+from search.metrics import Baseline, Limit, Limits
+from search.results.pareto import Candidate, Front, hypervolume
 
 RECIPE = Recipe(
     base=ModelRef(name="base", path="base"),
@@ -50,6 +51,18 @@ def test_hypervolume_of_a_staircase_has_a_closed_form(n: int) -> None:
     assert Front.of(steps, BOTH).hypervolume() == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_hypervolume_in_three_dimensions_is_the_count_of_dominated_cells(seed: int) -> None:
+    """On a grid of steps of an eighth, of which a cell is dominated when its far corner is."""
+    steps = 8
+    corners = np.random.default_rng(seed).integers(0, steps + 1, size=(7, 3))
+    cells = np.stack(np.meshgrid(*[np.arange(steps)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    dominated = (cells[:, None, :] < corners[None]).all(axis=-1).any(axis=-1)
+    directions = {"domain": True, "harmless": True, "over_refusal": False}
+    gains = corners / steps - [0.0, 0.0, 1.0]  # a minimised value v counts as 1 - v
+    assert hypervolume(gains.tolist(), directions) == pytest.approx(dominated.sum() / steps**3)
+
+
 def test_a_minimised_objective_counts_as_one_minus_value() -> None:
     scores = {"domain": Score(0.8, 0, 1), "over_refusal": Score(0.25, 0, 1)}
     front = Front.of([Candidate(0, RECIPE, scores, 0.0)], {"domain": True, "over_refusal": False})
@@ -65,18 +78,18 @@ def test_infeasible_points_join_only_when_nothing_is_feasible() -> None:
     assert nearest.hypervolume() == 0.0
 
 
-def test_picks_obey_bounds_and_the_knee_balances() -> None:
+def test_picks_obey_bounds_and_minimax_regret_balances() -> None:
     points = [candidate(i, d, h) for i, (d, h) in enumerate([(0.9, 0.2), (0.7, 0.7), (0.2, 0.9)])]
     front = Front.of(points, BOTH)
-    assert front.knee().number == 1
+    assert front.minimax_regret().number == 1
     assert front.pick(maximise="domain").number == 0
     assert front.pick(at_least={"harmless": 0.6}, maximise="domain").number == 1
     assert front.pick(at_most={"domain": 0.5}).number == 2
 
 
-def test_a_gain_of_nothing_does_not_outweigh_a_loss_in_the_knee() -> None:
+def test_a_gain_of_nothing_does_not_outweigh_a_loss() -> None:
     points = [candidate(0, 0.97, 0.993), candidate(1, 0.91, 0.996), candidate(2, 0.87, 0.997)]
-    assert Front.of(points, BOTH).knee().number == 0
+    assert Front.of(points, BOTH).minimax_regret().number == 0
 
 
 def test_a_pick_that_no_point_allows_says_what_is_possible() -> None:
@@ -111,5 +124,6 @@ def test_a_limit_is_feasible_when_its_violation_is_not_positive(
     metric: str, limit: dict[str, object], value: float, violation: float
 ) -> None:
     scores = {metric: Score(value, 0.0, 1)}
-    found = Limit.model_validate(limit).violation(metric, scores, BASE, SOURCES)
-    assert found == pytest.approx(violation)
+    limits = Limits({metric: Limit.model_validate(limit)}, Baseline(BASE, SOURCES))
+    assert limits.violations(scores) == pytest.approx({metric: violation})
+    assert limits.total(scores) == pytest.approx(max(violation, 0.0))

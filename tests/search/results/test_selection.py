@@ -9,7 +9,8 @@ import pytest
 from safemerge import ModelRef, Recipe
 from safemerge.score import Score
 from search.config import SearchConfig
-from search.results.answers import Answered
+from search.metrics import Baseline, Limit
+from search.results.answers import ValidationScores
 from search.results.pareto import Candidate, Front, thinned
 from search.results.run import Run
 from search.results.selection import choose
@@ -66,18 +67,18 @@ def test_a_thinned_front_keeps_its_ends_and_the_one_that_is_asked_for() -> None:
     assert thinned(points, 10) == points
 
 
-def limited(record: dict[str, Any], limits: dict[str, Any]) -> SearchConfig:
-    return SearchConfig.from_record(record | {"limits": limits})
+def limited(record: dict[str, Any], limits: dict[str, Any]) -> dict[str, Limit]:
+    return SearchConfig.from_record(record | {"limits": limits}).limits
 
 
 def test_each_step_of_the_rule_leaves_what_it_cannot_tell_apart(record: dict[str, Any]) -> None:
     tried = Front(tuple(candidate(i, 0.8, 0.8 - 0.01 * i) for i in range(4)), BOTH)
     plain = limited(record, {})
-    assert choose(tried, None, {}, plain) == 0  # the knee of the search scores
+    assert choose(tried, None, {}, plain) == 0  # the minimax regret of the search scores
     base = scores(0.5, 0.5, honest=0.5)
 
-    def answered(*trials: dict[str, Score]) -> Answered:
-        return Answered(base, {}, dict(enumerate(trials)))
+    def answered(*trials: dict[str, Score]) -> ValidationScores:
+        return ValidationScores(Baseline(base, {}), dict(enumerate(trials)))
 
     said = answered(*(scores(d, 0.8, honest=0.6) for d in (0.6, 0.8, 0.75, 0.9)))
     # 1 is 0.1 behind 3, an error of 0.05 * sqrt(2) further than can be told.
@@ -105,10 +106,11 @@ def test_one_right_answer_more_of_fourteen_does_not_outweigh_what_is_likely(
     record: dict[str, Any],
 ) -> None:
     tried = Front((candidate(0, 0.97, 0.82), candidate(1, 0.93, 0.99)), BOTH)
-    said = Answered(scores(0.5, 0.5), {}, {0: answers(14, of=14), 1: answers(13, of=14)})
+    base = Baseline(scores(0.5, 0.5), {})
+    said = ValidationScores(base, {0: answers(14, of=14), 1: answers(13, of=14)})
     likely = {0: scores(0.98, 0.82), 1: scores(0.91, 0.99)}
     assert choose(tried, said, likely, limited(record, {})) == 1
-    far = Answered(scores(0.5, 0.5), {}, {0: answers(14, of=14), 1: answers(7, of=14)})
+    far = ValidationScores(base, {0: answers(14, of=14), 1: answers(7, of=14)})
     assert choose(tried, far, likely, limited(record, {})) == 0
 
 
@@ -136,7 +138,7 @@ def test_a_limit_counts_as_broken_by_more_than_one_error_of_the_answers(
 
     def pick(*honest: float) -> int:
         trials = {i: scores(0.8, 0.8, honest=value) for i, value in enumerate(honest)}
-        return choose(tried, Answered(base, {}, trials), {}, limits)
+        return choose(tried, ValidationScores(Baseline(base, {}), trials), {}, limits)
 
     assert pick(0.76, 0.9, 0.9) == 0
     assert pick(0.74, 0.9, 0.9) == 1

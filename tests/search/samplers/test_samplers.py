@@ -10,7 +10,7 @@ import pytest
 
 from safemerge.errors import ConfigError, MissingDependency
 from search.config import SearchConfig
-from search.samplers.choose import check_sampler, make_sampler
+from search.samplers import choose
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
@@ -24,6 +24,14 @@ def config(sampler: str, **options: Any) -> SearchConfig:
             "search": {"sampler": sampler, "sampler_options": options},
         }
     )
+
+
+def make_sampler(config: SearchConfig, **before: int) -> optuna.samplers.BaseSampler:
+    return choose.make_sampler(config.search, config.seed, **before)
+
+
+def check_sampler(config: SearchConfig) -> None:
+    choose.check_sampler(config.search, config.directions)
 
 
 def run(
@@ -116,8 +124,8 @@ def test_cmaes_goes_on_in_a_new_process_where_it_was() -> None:
     run(again, 1, study)
     study.sampler = sampler
     study.ask()
-    assert again._strategy.generation == sampler._strategy.generation > 3
-    assert again._strategy.mean == pytest.approx(sampler._strategy.mean)
+    assert again.strategy.generation == sampler.strategy.generation > 3
+    assert again.strategy.mean == pytest.approx(sampler.strategy.mean)
 
 
 @pytest.mark.parametrize(

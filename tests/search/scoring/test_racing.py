@@ -14,8 +14,8 @@ from torch import Tensor
 from safemerge.recipe import Recipe
 from search.config import SearchConfig
 from search.results.pareto import Front
-from search.scoring import likelihood
-from search.scoring.likelihood import LikelihoodEvaluator, Measured
+from search.runs.workbench import Workbench
+from search.scoring.likelihood import LikelihoodEvaluator, Measurement, staged
 from search.scoring.racing import Race
 from search.study import trials
 from search.study.study import run_search
@@ -44,7 +44,7 @@ def test_a_trial_behind_on_every_probe_has_lost_and_is_recorded_behind_the_point
         "over_refusal": point["over_refusal"][:16] + 0.1 + noise,
         "harmless": values(4, 16),
     }
-    found = race().lost(seen)
+    found = race().early_stop_scores(seen)
     assert found is not None
     gap = 0.2 + noise.mean().item()
     assert found["domain"].value == pytest.approx(point["domain"].mean().item() - gap, abs=1e-6)
@@ -56,9 +56,14 @@ def test_a_trial_behind_on_every_probe_has_lost_and_is_recorded_behind_the_point
 def test_a_trial_that_is_ahead_or_equal_in_one_objective_goes_on() -> None:
     point = race().front[0]
     behind = {"domain": point["domain"][:16] - 0.2, "over_refusal": point["over_refusal"][:16]}
-    assert race().lost(behind) is None
-    assert race().lost({**behind, "over_refusal": behind["over_refusal"] - 0.2}) is None
-    assert race().lost({**behind, "over_refusal": behind["over_refusal"] + 0.2}) is not None
+    assert race().early_stop_scores(behind) is None
+    assert (
+        race().early_stop_scores({**behind, "over_refusal": behind["over_refusal"] - 0.2}) is None
+    )
+    assert (
+        race().early_stop_scores({**behind, "over_refusal": behind["over_refusal"] + 0.2})
+        is not None
+    )
 
 
 def test_nobody_loses_by_few_probes_or_against_nobody() -> None:
@@ -68,8 +73,8 @@ def test_nobody_loses_by_few_probes_or_against_nobody() -> None:
             "domain": point["domain"][:n] - 0.2,
             "over_refusal": point["over_refusal"][:n] + 0.2,
         }
-        assert (race().lost(seen) is not None) == lost
-        assert Race([], BOTH).lost(seen) is None
+        assert (race().early_stop_scores(seen) is not None) == lost
+        assert Race([], BOTH).early_stop_scores(seen) is None
 
 
 @given(st.integers(0, 2**31), st.integers(8, 64), st.floats(0.0, 1.0), st.floats(0.0, 1.0))
@@ -81,10 +86,29 @@ def test_whoever_loses_is_dominated_by_a_point_of_the_front(
         "domain": (point["domain"][:n] - shift + spread * (values(seed, n) - 0.5)).clamp(0, 1),
         "over_refusal": (point["over_refusal"][:n] + shift * values(seed + 1, n)).clamp(0, 1),
     }
-    found = race().lost(seen)
+    found = race().early_stop_scores(seen)
     if found is not None:
         assert found["domain"].value < point["domain"].mean().item()
         assert found["over_refusal"].value > point["over_refusal"].mean().item()
+
+
+def test_a_trial_that_is_not_dominated_is_dropped_as_rarely_as_stated() -> None:
+    """It is as good as the point in one objective and far behind in the other: the worst case.
+
+    Both looks, at 16 and 32 of 64 probes, in 20,000 races.
+    """
+    draws = torch.Generator().manual_seed(3)
+    dropped = 0
+    for _ in range(20_000):
+        point = {"domain": torch.rand(64, generator=draws), "over_refusal": torch.zeros(64)}
+        trial = {
+            "domain": point["domain"] + 0.2 * torch.randn(64, generator=draws),
+            "over_refusal": 0.5 + 0.5 * torch.rand(64, generator=draws),
+        }
+        race = Race([point], BOTH)
+        looks = ({m: values[:n] for m, values in trial.items()} for n in (16, 32))
+        dropped += any(race.early_stop_scores(seen) is not None for seen in looks)
+    assert 0.002 < dropped / 20_000 <= 0.008
 
 
 def test_racing_saves_probes_and_leaves_the_front_as_it_is(
@@ -95,15 +119,15 @@ def test_racing_saves_probes_and_leaves_the_front_as_it_is(
     ProbeSet(tuple(probes(World(0), "search", 64))).to_jsonl(tmp_path / "probes.jsonl")
     config = SearchConfig.from_record(record)
     early: list[str] = []
-    measure = LikelihoodEvaluator.measure
+    measure = Workbench.measure
 
-    def watched(self: LikelihoodEvaluator, recipe: Recipe, *args: Any, **rest: Any) -> Measured:
+    def watched(self: Workbench, recipe: Recipe, *args: Any, **rest: Any) -> Measurement:
         found = measure(self, recipe, *args, **rest)
         if found.by_probe is None:
             early.append(recipe.canonical_json())
         return found
 
-    monkeypatch.setattr(LikelihoodEvaluator, "measure", watched)
+    monkeypatch.setattr(Workbench, "measure", watched)
     raced = run_search(config, tmp_path / "raced")
     assert early
     monkeypatch.setattr(trials, "race_of", lambda *_: None)
@@ -123,7 +147,7 @@ def test_a_model_that_loses_is_asked_a_quarter_unless_a_fitness_takes_all(
     won = Race([{**best, "over_refusal": torch.zeros(32)}], {"domain": True, "harmless": True})
     for fitness, n in ((None, 8), ({"domain": 1.0}, 32)):
         evaluator = LikelihoodEvaluator(engine, asked, fitness=fitness)
-        found = evaluator._measure(1.0, won)
+        found = evaluator.measure_live(race=won)
         assert found.scores["domain"].n == found.scores["over_refusal"].n == n
         assert (found.by_probe is None) == (fitness is None)
         assert found.scores["domain"].value == pytest.approx(
@@ -133,6 +157,6 @@ def test_a_model_that_loses_is_asked_a_quarter_unless_a_fitness_takes_all(
 
 def test_parts_are_every_probe_once() -> None:
     asked = probes(World(0), "search", 24)
-    parts = [likelihood._part(asked, turns) for turns in likelihood._PARTS]
+    parts = staged(asked)
     assert sorted(p.id for part in parts for p in part) == sorted(p.id for p in asked)
     assert [len(part) * 4 // len(asked) for part in parts] == [1, 1, 2]

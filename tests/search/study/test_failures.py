@@ -21,7 +21,8 @@ from search.config import SearchConfig
 from search.results.diagnostics import failed
 from search.results.run import Run
 from search.runs.rundir import RunDir
-from search.scoring.likelihood import LikelihoodEvaluator, Measured
+from search.runs.workbench import Workbench, Workbenches
+from search.scoring.likelihood import Measurement
 from search.study.study import run_search
 from synth.judges import PhraseJudge
 
@@ -30,13 +31,13 @@ Scores = dict[str, Score]
 
 def watched(monkeypatch: pytest.MonkeyPatch, before: Callable[[int, Recipe], None]) -> None:
     """Call `before(number of the call, recipe)` ahead of every scoring of a trial."""
-    real, calls = LikelihoodEvaluator.measure, iter(range(1000))
+    real, calls = Workbench.measure, iter(range(1000))
 
-    def measure(self: LikelihoodEvaluator, recipe: Recipe, *args: Any, **rest: Any) -> Measured:
+    def measure(self: Workbench, recipe: Recipe, *args: Any, **rest: Any) -> Measurement:
         before(next(calls), recipe)
         return real(self, recipe, *args, **rest)
 
-    monkeypatch.setattr(LikelihoodEvaluator, "measure", measure)
+    monkeypatch.setattr(Workbench, "measure", measure)
 
 
 def overflowing(record: dict[str, Any], *, trials: int) -> dict[str, Any]:
@@ -201,7 +202,7 @@ def test_a_limit_beyond_every_score_is_refused_before_anything_is_written(
 def test_a_second_runner_is_told_who_holds_the_run_before_models_are_opened(
     config: SearchConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr("search.study.study.open_workbench")
+    monkeypatch.delattr(Workbenches, "open")
     held = RunDir(tmp_path / "run").locked()
     with held, pytest.raises(RunError, match=rf"by process {os.getpid()} on .*--workers N"):
         run_search(config, tmp_path / "run")

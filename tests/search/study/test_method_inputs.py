@@ -12,7 +12,8 @@ from safemerge.errors import ConfigError, ProbeError, RecipeError
 from search.cli.app import app
 from search.commands.write_importance import write_importance as write_importance_of
 from search.config import SearchConfig
-from search.runs.workbench import load_probes, open_workbench, recipe_template
+from search.runs.probe_sets import load_probes
+from search.runs.workbench import open_workbench, recipe_template
 from search.study.study import run_search
 from synth.importance import write_importance
 from synth.probes.probe import ProbeSet

@@ -9,11 +9,12 @@ import torch
 
 from safemerge.errors import ConfigError, RunError, SafemergeError
 from search.baselines.ablations import random_search, without_safety
-from search.baselines.registry import runs_of
+from search.baselines.registry import baseline_runs
 from search.config import SearchConfig
 from search.results.run import Run
 from search.runs.rundir import RunDir
-from search.scoring.likelihood import LikelihoodEvaluator, Measured
+from search.runs.workbench import Workbench
+from search.scoring.likelihood import Measurement
 from search.study.storage import open_study
 from search.study.study import run_search
 
@@ -58,7 +59,7 @@ def test_of_a_front_as_many_points_are_tried_as_a_quarter_of_the_trials(
 ) -> None:
     home = tmp_path / "fine"
     run = run_search(finer(record, coarse, trials=12), home)
-    shown = [c.recipe.weights_at("all") for c in coarse.shown()]
+    shown = [c.recipe.weights_at("all") for c in coarse.reported_points()]
     taken = [c.recipe.weights_at("layer.0") for c in run.candidates[: len(started(home, run))]]
     assert taken[0] == pytest.approx(coarse.pick().recipe.weights_at("all"))
     assert 1 < len(taken) == min(3, len(shown))
@@ -90,17 +91,17 @@ def test_points_of_a_method_that_is_not_searched_any_more_are_left_out(
     record: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With all trials of the other run as its front, so that both methods are there."""
-    monkeypatch.setattr(Run, "shown", lambda run: run.candidates)
+    monkeypatch.setattr(Run, "reported_points", lambda run: run.candidates)
     wide = {"merge": {"method": ["resm", "task_arithmetic"]}, "space": {"places": "global"}}
     draws = record["search"] | {"trials": 12, "sampler": "random"}
     coarse = run_search(SearchConfig.from_record(record | wide | {"search": draws}), tmp_path / "c")
     method = coarse.pick().recipe.method
-    assert {c.recipe.method for c in coarse.shown()} == {"resm", "task_arithmetic"}
+    assert {c.recipe.method for c in coarse.reported_points()} == {"resm", "task_arithmetic"}
     one = record | {"merge": {"method": method}, "space": {"places": "global"}}
     home = tmp_path / "fine"
     run = run_search(finer(one, coarse, trials=48, stop={"target": {"domain": 0.0}}), home)
     points = RunDir(home).read("start.json")["points"]
-    assert len(points) == sum(c.recipe.method == method for c in coarse.shown())
+    assert len(points) == sum(c.recipe.method == method for c in coarse.reported_points())
     assert run.candidates[0].recipe.method == method
 
 
@@ -154,7 +155,9 @@ def test_the_other_runs_evaluations_count(
     begun = run.dir.read("warmstart.json")
     assert begun is not None
     run.dir.write("warmstart.json", begun | {"evaluations": 3})  # as if it had stopped after one
-    plans = {name: plan.config.search for name, plan in runs_of([("random", "")], run.config, run)}
+    plans = {
+        name: plan.config.search for name, plan in baseline_runs([("random", "")], run.config, run)
+    }
     assert plans["random_search"].trials == 2 + 3 * 3 + 4
     assert plans["random_search"].sampler == "random"
     assert plans["random_search"].warm_start.steps == 0
@@ -163,10 +166,10 @@ def test_the_other_runs_evaluations_count(
 def test_failures_of_what_comes_first_count(
     record: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(*args: Any, **kwargs: Any) -> Measured:
+    def failing(*args: Any, **kwargs: Any) -> Measurement:
         raise RuntimeError("out of luck")
 
-    monkeypatch.setattr(LikelihoodEvaluator, "measure", failing)
+    monkeypatch.setattr(Workbench, "measure", failing)
     warm = {"steps": 1, "ring": 3}
     config = record | {"search": record["search"] | {"failed_frac": 0.0, "warm_start": warm}}
     with pytest.raises(SafemergeError, match=r"4 of 4 trials failed.*out of luck"):

@@ -6,7 +6,8 @@ import optuna
 import pytest
 
 from search.config import SearchConfig
-from search.study.stopping import SECONDS, reason_to_stop
+from search.study import stopping
+from search.study.stopping import SECONDS
 
 
 def config(trials: int = 100, **stop: Any) -> SearchConfig:
@@ -19,6 +20,10 @@ def config(trials: int = 100, **stop: Any) -> SearchConfig:
             "search": {"trials": trials, "stop": stop},
         }
     )
+
+
+def reason_to_stop(found: optuna.Study, rules: SearchConfig) -> str | None:
+    return stopping.reason_to_stop(found, rules.search, rules.directions)
 
 
 def study(*points: tuple[float, float], violation: float = 0.0) -> optuna.Study:

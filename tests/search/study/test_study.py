@@ -22,9 +22,9 @@ from safemerge.score import Score
 from search.commands.search_and_measure import search_and_measure
 from search.config import SearchConfig
 from search.results.run import Run
-from search.scoring.likelihood import LikelihoodEvaluator, Measured
+from search.runs.workbench import Workbench
+from search.scoring.likelihood import LikelihoodEvaluator, Measurement
 from search.study.interrupts import interruptible, uninterrupted
-from search.study.storage import Journal
 from search.study.study import run_search
 from synth.judges import PhraseJudge
 from synth.probes.probe import ProbeSet
@@ -49,9 +49,9 @@ def test_a_search_records_everything(config: SearchConfig, tmp_path: Path) -> No
         assert (run.dir.path / name).exists()
     assert run.dir.read("lock.json")["judge"] == PhraseJudge().fingerprint()
     assert not list(run.dir.path.glob("**/*.safetensors"))
-    assert run.pick() in run.shown()
+    assert run.pick() in run.reported_points()
     assert {"domain", "harmless", "helpful", "honest", "over_refusal", "degenerate"} == set(
-        run.base
+        run.baseline.base
     )
 
 
@@ -149,19 +149,19 @@ def test_a_second_runner_is_refused(config: SearchConfig, tmp_path: Path) -> Non
 def test_broken_trials_are_recorded_and_do_not_end_the_study(
     config: SearchConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = LikelihoodEvaluator.measure
+    real = Workbench.measure
     calls = iter(range(100))
 
-    def sometimes(self: LikelihoodEvaluator, *args: Any, **rest: Any) -> Measured:
+    def sometimes(self: Workbench, *args: Any, **rest: Any) -> Measurement:
         call = next(calls)
         if call == 0:
             raise RuntimeError("out of memory")
         found = real(self, *args, **rest)
         if call == 2:
-            return Measured(found.scores | {"domain": Score(float("nan"), 0.0, 1)}, None)
+            return Measurement(found.scores | {"domain": Score(float("nan"), 0.0, 1)}, None)
         return found
 
-    monkeypatch.setattr(LikelihoodEvaluator, "measure", sometimes)
+    monkeypatch.setattr(Workbench, "measure", sometimes)
     run = run_search(config, tmp_path / "run")
     assert states(run.dir.path) == ["FAIL", "COMPLETE", "FAIL", "COMPLETE", "COMPLETE", "COMPLETE"]
     errors = sorted(run.dir.path.glob("trials/*/error.txt"))
@@ -173,10 +173,10 @@ def test_broken_trials_are_recorded_and_do_not_end_the_study(
 def test_a_study_in_which_most_trials_fail_stops_and_says_why(
     config: SearchConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def never(self: LikelihoodEvaluator, *args: Any, **rest: Any) -> Measured:
+    def never(self: Workbench, *args: Any, **rest: Any) -> Measurement:
         raise RuntimeError("the judge is down")
 
-    monkeypatch.setattr(LikelihoodEvaluator, "measure", never)
+    monkeypatch.setattr(Workbench, "measure", never)
     with pytest.raises(
         SafemergeError,
         match=r"4 of 4 trials failed.* with: RuntimeError: the judge is down .*error.txt",
@@ -268,7 +268,7 @@ def test_a_ctrl_c_that_a_library_loses_stops_the_search_and_fails_no_trial(
 ) -> None:
     home = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(LikelihoodEvaluator, "measure", lambda *_, **rest: lost(ctrl_c))
+        patch.setattr(Workbench, "measure", lambda *_, **rest: lost(ctrl_c))
         with pytest.raises(KeyboardInterrupt):
             run_search(config, home)
     assert not list(home.glob("trials/*/error.txt"))
@@ -285,20 +285,20 @@ def test_ctrl_c_inside_a_write_of_the_journal_leaves_it_whole(
     ctrl_c: Callable[[], None],
     write: int,
 ) -> None:
-    append, writes = Journal.append_logs, []
+    append, writes = JournalFileBackend.append_logs, []
 
-    def pressed(self: Journal, logs: list[dict[str, Any]]) -> None:
+    def pressed(self: JournalFileBackend, logs: list[dict[str, Any]]) -> None:
         writes.append(logs)
         if len(writes) == write:
             ctrl_c()
         append(self, logs)
 
     home = tmp_path / "run"
-    monkeypatch.setattr(Journal, "append_logs", pressed)
+    monkeypatch.setattr(JournalFileBackend, "append_logs", pressed)
     with pytest.raises(KeyboardInterrupt):
         run_search(config, home)
     assert "RUNNING" not in states(home)
-    monkeypatch.setattr(Journal, "append_logs", append)
+    monkeypatch.setattr(JournalFileBackend, "append_logs", append)
     assert len(run_search(config, home).candidates) == 4
 
 
@@ -479,10 +479,10 @@ def test_a_finished_search_scores_nothing_again(
     run = run_search(SearchConfig.from_record(record), tmp_path / "run")
     front = (run.dir.path / "front/search.json").read_bytes()
 
-    def again(*args: object, **rest: object) -> Measured:
+    def again(*args: object, **rest: object) -> Measurement:
         raise AssertionError("scored again")
 
-    monkeypatch.setattr(LikelihoodEvaluator, "measure", again)
+    monkeypatch.setattr(LikelihoodEvaluator, "measure_live", again)
     run_search(SearchConfig.from_record(record), tmp_path / "run")
     assert (run.dir.path / "front/search.json").read_bytes() == front
 
@@ -490,13 +490,13 @@ def test_a_finished_search_scores_nothing_again(
 def test_a_recipe_that_was_scored_before_is_not_scored_again(
     record: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, scored = LikelihoodEvaluator.measure, []
+    real, scored = Workbench.measure, []
 
-    def count(self: LikelihoodEvaluator, *args: Any, **rest: Any) -> Measured:
+    def count(self: Workbench, *args: Any, **rest: Any) -> Measurement:
         scored.append(args[0])
         return real(self, *args, **rest)
 
-    monkeypatch.setattr(LikelihoodEvaluator, "measure", count)
+    monkeypatch.setattr(Workbench, "measure", count)
     # Every weight is off but once in a thousand draws.
     changed = record | {
         "merge": {"method": "task_arithmetic"},

@@ -16,9 +16,12 @@ import pytest
 import tomli_w
 
 from search.config import SearchConfig
+from search.metrics import Baseline
 from search.runs.rundir import RunDir
+from search.study.context import StudyContext
 from search.study.storage import open_study
 from search.study.study import run_search
+from search.study.trials import ask
 
 
 def states(home: Path, config: SearchConfig) -> list[str]:
@@ -129,15 +132,14 @@ def test_ctrl_c_ends_all_workers_and_leaves_nothing_running(
 
 
 def test_a_trial_beyond_the_budget_is_never_asked_for(config: SearchConfig, tmp_path: Path) -> None:
-    from search.study.trials import _ask
-
     home = RunDir(tmp_path)
     home.write("lock.json", {"study": "search"})
     study = open_study(home, config)
-    asked = [_ask(study, config, worker) for worker in range(6)]
+    context = StudyContext.of(home, study, config, Baseline({}, {}))
+    asked = [ask(context, worker) for worker in range(6)]
     assert [trial is not None for trial in asked] == [True] * 4 + [False] * 2
     study.tell(asked[0], state=optuna.trial.TrialState.FAIL)
-    assert _ask(study, config, 7) is not None
+    assert ask(context, 7) is not None
 
 
 def test_workers_draw_apart(config: SearchConfig, tmp_path: Path) -> None:

@@ -190,7 +190,7 @@ def test_losses_that_say_when_to_stop_are_those_of_all_probes(bench: Workbench) 
     losses = ProbeLosses(
         bench.engine, bench.resident(first), bench.space, first, LossGroups(groups, kept, True)
     )
-    begin = Descent(losses, WarmStartConfig(), 0, None).linearise(losses.prior)
+    begin = Descent(losses, WarmStartConfig(), None).linearise(losses.prior)
     assert begin is not None
     recipe = losses.recipe(losses.prior)
     bench.resident(recipe).apply(recipe, bench.live)

@@ -1,0 +1,20 @@
+"""baseline.json: scores of base and sources on a run's search probes, measured once and kept."""
+
+from __future__ import annotations
+
+from search.metrics import Baseline
+from search.runs.rundir import RunDir
+
+BASELINE = "baseline.json"
+
+
+def require_baseline(home: RunDir) -> Baseline:
+    """The baseline of a run.
+
+    Raises:
+        RunError: where the run has none yet, saying which command measures it.
+    """
+    baseline = home.load(BASELINE, Baseline)
+    if baseline is None:
+        raise home.missing(BASELINE, "safemerge search CONFIG")
+    return baseline

@@ -1,0 +1,65 @@
+"""The probes that a config names, with their splits, and the judges of replies to them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safemerge.errors import ProbeError
+from search.config import SearchConfig
+from synth.judges import Judge, make_judge
+from synth.probes.probe import ProbeSet
+from synth.text.normalise import normalise
+
+
+def load_probes(config: SearchConfig) -> ProbeSet:
+    """Search, validation and held-out probes of a config, with splits assigned by group."""
+    section = config.probes
+    probes = _in_order(ProbeSet.from_jsonl(section.path))
+    if section.heldout is None:
+        return probes.with_splits(section.heldout_frac, section.validation_frac, config.seed)
+    split = probes.with_splits(0.0, section.validation_frac, config.seed)
+    heldout = _in_order(ProbeSet.from_jsonl(section.heldout))
+    held = {normalise(probe.prompt) for probe in heldout}
+    shared = [probe.id for probe in probes if normalise(probe.prompt) in held]
+    if shared:
+        raise ProbeError(
+            f"{section.path} and {section.heldout} share {len(shared)} prompts, such as that of "
+            f"the probe {shared[0]}; held-out probes must not be searched on, remove them from one "
+            "file"
+        )
+    return ProbeSet(
+        (*split.probes, *(p.model_copy(update={"split": "heldout"}) for p in heldout.probes))
+    )
+
+
+def _in_order(probes: ProbeSet) -> ProbeSet:
+    """Sorted by id, so that the order of the file does not matter."""
+    return ProbeSet(tuple(sorted(probes, key=lambda probe: probe.id)))
+
+
+def heldout_prompts(config: SearchConfig) -> frozenset[str]:
+    """The held-out prompts, normalised; none where their file is not written yet."""
+    section = config.probes
+    if not Path(section.heldout or section.path).exists():
+        return frozenset()
+    if section.heldout is not None:
+        held = ProbeSet.from_jsonl(section.heldout)
+    else:
+        held = load_probes(config).split("heldout")
+    return frozenset(normalise(probe.prompt) for probe in held)
+
+
+def probe_judge(config: SearchConfig) -> Judge:
+    """The judge of a config, with its guards on the engine's device."""
+    return _judge(config, config.probes.judges)
+
+
+def heldout_judge(config: SearchConfig) -> Judge | None:
+    """The judge of held-out replies; None where it is the same one."""
+    names = config.probes.heldout_judges
+    return _judge(config, names) if names else None
+
+
+def _judge(config: SearchConfig, names: tuple[str, ...]) -> Judge:
+    device, unreadable = config.engine.device, config.probes.unreadable_frac
+    return make_judge(names, device=device, unreadable_frac=unreadable)
