@@ -1,17 +1,12 @@
 """Damp the part of each delta that lies inside the alignment subspace.
 
 A closed-form stand-in for the subspace term of AlignMerge (Roy et al. 2025, 2512.16245), which
-optimises instead.
-With U_k (out, k), V_k (in, k) the leading singular vectors of the aligned source's delta:
+optimises instead. With U_k, V_k the leading singular vectors of the aligned source's delta:
 
     P(D)  = U_k U_k' D V_k V_k'
     theta = base + scale * sum_i w_i (D_i - rho_i P(D_i)),  rho = 0 for the aligned source
 
-P is the orthogonal projector onto the matrices whose columns lie in the span of U_k and whose rows
-lie in that of V_k: the motions that strengthen, weaken or undo what alignment changed. What reads
-other inputs or writes other outputs is left alone. P(D_i) = U_k C_i V_k' with C_i the leading k x k
-block of U'D_i V, taken once, so a trial takes no SVD whatever its ranks. Everything that is not a
-matrix, and embeddings, are task arithmetic.
+P(D_i) = U_k C_i V_k' with C_i the leading k x k block of U'D_i V, taken once: a trial takes no SVD.
 """
 
 from __future__ import annotations
@@ -25,21 +20,16 @@ from safemerge.methods.common.params import Aligned
 from safemerge.methods.common.ranks import RankLimited, bytes_held, kept_rank
 from safemerge.methods.common.weighted_sum import add_deltas
 
-# Share of the rank that counts as alignment where a recipe does not say: a tenth, which of a delta
-# that has nothing to do with alignment holds a hundredth.
-_RANK_RATIO = 0.1
+_RANK_RATIO = 0.1  # where a recipe does not say; of an unrelated delta it holds a hundredth
 
 
 class AlignmentGuardParams(Aligned, RankLimited):
-    """Parameters of the alignment guard; see `Aligned` and `RankLimited`."""
+    """See `Aligned` and `RankLimited`."""
 
 
 def prepare(base: Tensor, deltas: Tensor, params: AlignmentGuardParams, site: Site) -> State:
-    """Factorise the aligned source's delta and turn the others into its basis.
-
-    Returns:
-        `deltas` (n_sources, out, in); `u` (out, c), `v` (in, c), the triplets that were computed;
-        `core` (n_sources, c, c) = U'D_i V, zero for the aligned source.
+    """The aligned source's triplets `u` (out, c) and `v` (in, c); `deltas` (n_sources, out, in);
+    and `core` (n_sources, c, c) = U'D_i V, zero for the aligned source.
     """
     aligned = params.index(site.sources)
     factors = site.svd(deltas[aligned], params.computed_rank(base))
@@ -49,13 +39,9 @@ def prepare(base: Tensor, deltas: Tensor, params: AlignmentGuardParams, site: Si
 
 
 def select(state: State, selection: Selection, params: AlignmentGuardParams) -> State:
-    """Cut to the leading directions and damp by source.
+    """Cut to k of min(out, in) directions, by `rank_ratio`, and damp by `rho`.
 
-    Args:
-        selection: `rank_ratio`, the share k / min(out, in), a tenth by default; `rho` by source.
-
-    Returns:
-        `deltas`; `u` (out, k), `v` (in, k); `core` (n_sources, k, k) = rho_i C_i.
+    Returns `deltas`; `u` (out, k), `v` (in, k); `core` (n_sources, k, k) = rho_i C_i.
     """
     u, v, core = state["u"], state["v"], state["core"]
     ratio = _RANK_RATIO if selection.rank_ratio is None else selection.rank_ratio

@@ -2,12 +2,10 @@
 
 Source: Davari and Belilovsky 2023 (2312.06795), in mergekit's form. Of a tensor of n entries,
 int(gamma n) largest go first, then the smallest until int(density n) are left; where that is not
-possible, fewer of the largest go. At density 1 nothing is dropped, at gamma 0 none of the largest.
+possible, fewer of the largest go. What equals the smallest or largest kept entry is kept too.
 
     D'_i  = D_i where low_i <= |D_i| <= high_i, else 0
     theta = base + scale * sum_i w_i D'_i            (divided by sum_i w_i with `normalize`)
-
-Entries as large as the smallest or largest kept one are kept too, as in ties.py.
 """
 
 from __future__ import annotations
@@ -24,13 +22,8 @@ from safemerge.methods.common.weighted_sum import bytes_of_deltas, keep_deltas
 
 
 def select(state: State, selection: Selection, params: TrimParams) -> State:
-    """Find the magnitudes between which entries are kept.
-
-    Args:
-        selection: `density`, in [0, 1], and `gamma`, in [0, 1], of every source.
-
-    Returns:
-        The state with `low` and `high`, each (n_sources,), and `sizes` (2, n_sources).
+    """The state with `low` and `high` (n_sources,), between which entries are kept by `density` and
+    `gamma`, and `sizes` (2, n_sources).
     """
     numbers = zip(selection.per_source["density"], selection.per_source["gamma"], strict=True)
     windows = [_window(delta, *own) for delta, own in zip(state["deltas"], numbers, strict=True)]

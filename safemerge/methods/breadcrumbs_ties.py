@@ -1,7 +1,6 @@
-"""Model Breadcrumbs with a sign consensus: what breadcrumbs.py keeps, merged as ties.py merges it.
+"""What breadcrumbs.py keeps, merged by sign consensus as ties.py merges it.
 
-Source: mergekit's `breadcrumbs_ties`, of Davari and Belilovsky 2023 (2312.06795) and Yadav et al.
-2023 (2306.01708). Normalising is off by default there.
+Source: mergekit's `breadcrumbs_ties` (2312.06795 with 2306.01708), which does not normalise.
 """
 
 from __future__ import annotations

@@ -4,9 +4,6 @@ Source: Yu et al. 2023 (2311.03099), in the form of mergekit's `dare_linear`. Wi
 by entry, 1 with probability `density`, and f_i the rescaling (1 / density in the original):
 
     theta = base + scale * sum_i w_i f_i K_i D_i     (divided by sum_i w_i with `normalize`)
-
-Draws hang on the seed and on the names of tensor and source, so that the same recipe is the same
-model, and a search sees the same mask in every trial.
 """
 
 from __future__ import annotations
@@ -20,23 +17,17 @@ from safemerge.methods.common.sparse import DENSITY, DropParams, add_kept, weigh
 
 
 def prepare(base: Tensor, deltas: Tensor, params: DropParams, site: Site) -> State:
-    """Keep the deltas, a seed for each, and where they begin. Masks would take more memory.
+    """The `deltas`, and of each the seed of its mask, `seeds` (n_sources,), and where it `begin`s.
 
-    Returns:
-        `deltas`; `seeds` (n_sources,) and `begin` (), int64.
+    Masks would take more memory.
     """
     seeds = [site.seed(params.seed, source) for source in site.sources]
     return {"deltas": deltas, "seeds": torch.tensor(seeds), "begin": torch.tensor(site.begin)}
 
 
 def select(state: State, selection: Selection, params: DropParams) -> State:
-    """Draw what is kept.
-
-    Args:
-        selection: `density` of every source, in [0, 1].
-
-    Returns:
-        `deltas`; `keep` = K (n_sources, *base.shape), uint8; `sizes` (2, n_sources).
+    """Draw what is kept by `density`: `deltas`, `keep` = K (n_sources, *base.shape) in uint8, and
+    `sizes` (2, n_sources).
     """
     deltas, densities = state["deltas"], selection.per_source["density"]
     begin = int(state["begin"])

@@ -1,7 +1,6 @@
-"""DARE with a sign consensus: what dare_linear.py keeps, merged as ties.py merges it.
+"""What dare_linear.py keeps, merged by sign consensus as ties.py merges it.
 
-Source: mergekit's `dare_ties`, of Yu et al. 2023 (2311.03099) and Yadav et al. 2023 (2306.01708).
-Normalising is off by default there.
+Source: mergekit's `dare_ties` (2311.03099 with 2306.01708), which does not normalise.
 """
 
 from __future__ import annotations

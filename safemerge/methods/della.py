@@ -1,7 +1,6 @@
 """DELLA: what della_linear.py keeps, merged by sign consensus as ties.py merges it.
 
-Source: Deep et al. 2024 (2406.11617), in the form of mergekit's `della`, which normalises by
-default.
+Source: Deep et al. 2024 (2406.11617), in mergekit's form, which normalises by default.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from safemerge.methods.common.sparse import DropParams
 
 
 class DellaParams(DropParams):
-    """Parameters of DELLA; see `DropParams`."""
+    """See `DropParams`."""
 
     normalize: bool = True
 

@@ -1,14 +1,10 @@
-"""DELLA without a sign consensus: drop small entries of every row more often than large ones; add.
+"""DELLA without a sign consensus: DARE that drops small entries of a row more often than large
+ones.
 
-Source: Deep et al. 2024 (2406.11617), in the form of mergekit's `della_linear`. Within each row of
-a delta, the smallest entry is kept with probability density - epsilon and the largest with
-density + epsilon, linear in the rank between (`keep_by_rank`); a vector is one row. The rest is
-DARE:
-
-    theta = base + scale * sum_i w_i f_i K_i D_i     (divided by sum_i w_i with `normalize`)
-
-Where density - epsilon < 0 or density + epsilon > 1, mergekit refuses; here epsilon is narrowed, so
-that a search may vary both, and the mean probability stays the density.
+Source: Deep et al. 2024 (2406.11617), in the form of mergekit's `della_linear`. Within a row the
+smallest entry is kept with probability density - epsilon, the largest with density + epsilon,
+linear in the rank between (`keep_by_rank`). mergekit refuses an epsilon that leaves [0, 1]; here it
+is narrowed, so that a search may vary both.
 """
 
 from __future__ import annotations
@@ -24,14 +20,7 @@ from safemerge.methods.common.sparse import DENSITY, DropParams, with_sizes
 
 
 def select(state: State, selection: Selection, params: DropParams) -> State:
-    """Draw what is kept.
-
-    Args:
-        selection: `density`, in [0, 1], and `epsilon`, in [0, 0.5], of every source.
-
-    Returns:
-        `deltas`; `keep` = K (n_sources, *base.shape), uint8; `sizes` (2, n_sources).
-    """
+    """Draw as `dare_linear.select` does, by `density` and `epsilon`."""
     deltas, densities = state["deltas"], selection.per_source["density"]
     epsilons = selection.per_source["epsilon"]
     keep = torch.empty(deltas.shape, dtype=torch.uint8, device=deltas.device)

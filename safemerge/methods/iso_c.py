@@ -4,10 +4,7 @@ Source: Marczak et al. 2025 (2502.04959). With r = min(out, in):
 
     D = sum_i w_i D_i = U S V'        theta = base + scale * mean(S) U V'
 
-A trial takes the polar factor U V' by one eigendecomposition of the short side, and mean(S) is
-<U V', D> / r: no SVD. Directions that D does not have stay zero, where the paper's code fills them
-with arbitrary ones of the same size. Vectors are the mean of the weighted deltas, as in the paper's
-code; embeddings and heads are task arithmetic, for the reason that tsvm gives.
+mean(S) is <U V', D> / r, and U V' takes one eigendecomposition of the short side: no SVD.
 """
 
 from __future__ import annotations
@@ -24,7 +21,6 @@ from safemerge.methods.common.span import keep_in_span, out_of_span
 
 
 def combine(base: Tensor, state: State, weights: Tensor, params: Scaled) -> Tensor:
-    """Flatten the spectrum of the weighted sum."""
     D = torch.tensordot(weights, state["deltas"], dims=1)
     directions = polar(D)  # U V'
     # <U V', D> is the sum of the singular values. Its derivative by D is U V' itself, so the

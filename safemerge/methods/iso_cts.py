@@ -9,11 +9,8 @@ r = min(out, in):
     U = [U_1 ... U_T U_c], V and S likewise
     theta = base + scale * mean(S) polar(U) polar(V)'
 
-All of it moves with the weights, so a trial takes eigendecompositions of the short side in float64,
-and no SVD. Where out <= in, two of them: each U_i lies in the orthogonal complement of U_c, whose
-basis the first one gives, and is found there. Directions that a delta does not have (weight 0, a
-LoRA) are zero and take no part. The directions turn where singular values cross, so there is no
-gradient. Vectors, embeddings and heads are merged as by Iso-C.
+Where out <= in, U_i is found in the orthogonal complement of U_c, whose basis the decomposition of
+D gives. The directions turn where singular values cross, so there is no gradient.
 """
 
 from __future__ import annotations
@@ -34,18 +31,13 @@ from safemerge.methods.common.span import out_of_span
 
 
 class IsoCtsParams(Scaled):
-    """Parameters of Iso-CTS, beside `scale`.
-
-    Args:
-        common: share of the rank that is common, in [0, 1]; 1 is Iso-C.
-    """
+    """`common` is the share of the rank that is common, in [0, 1]; 1 is Iso-C."""
 
     common: float = Field(default=0.8, ge=0.0, le=1.0)
 
 
 @torch.no_grad()
 def combine(base: Tensor, state: State, weights: Tensor, params: IsoCtsParams) -> Tensor:
-    """Find the directions and make them equally strong."""
     r, T = min(base.shape), len(weights)
     each = own_rank(r, T, params.common)
     total = torch.tensordot(weights, state["deltas"], dims=1).double()
@@ -74,11 +66,10 @@ def own_rank(rank: int, n_sources: int, common: float) -> int:
 
 
 def _leading(matrix: Tensor, k: int, size: Tensor) -> tuple[Factors, Tensor | None]:
-    """The k leading triplets of a matrix (out, in), in float64.
+    """The k leading triplets of a matrix (out, in), in float64; zero where they are nothing beside
+    `size`, the norm of the delta that it is a part of.
 
-    They are zero where its singular values are nothing beside `size`, the norm of the delta that
-    the matrix is a part of. Also a basis (out, out - k) of what is orthogonal to u, where
-    out <= in; else None.
+    Also a basis (out, out - k) of what is orthogonal to u, where out <= in; else None.
     """
     out, into = matrix.shape
     if out > into:

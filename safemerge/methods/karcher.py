@@ -7,9 +7,8 @@ repeat
     omega_i = arccos <u, u_i>      v = sum_i a_i omega_i / sin omega_i (u_i - <u, u_i> u)
     u <- cos ||v|| u + sin ||v|| v / ||v||
 
-and give u the length sum_i a_i ||theta_i||. Every vector here is a combination of the sources, so
-the iteration runs on its coefficients in the T x T Gram matrix of the sources, which is taken once;
-the tensors are read once, at the end.
+and give u the length sum_i a_i ||theta_i||. The iteration runs on the coefficients of the u_i, in
+the Gram matrix of the sources, which is taken once.
 """
 
 from __future__ import annotations
@@ -29,12 +28,7 @@ _OPPOSITE = 1e-3  # of pi; nearer, the direction is lost in the rounding of floa
 
 
 class KarcherParams(Params):
-    """Parameters of the Karcher mean.
-
-    Args:
-        max_iter: most iterations, in [1, 1000]; sources of one base need two or three.
-        tol: an angle or step below this counts as 0, in (0, 0.1].
-    """
+    """Most iterations, and the angle, step or length below which one counts as 0."""
 
     max_iter: int = Field(default=10, ge=1, le=1000)
     tol: float = Field(default=1e-5, gt=0.0, le=0.1)
@@ -46,15 +40,7 @@ def prepare(base: Tensor, deltas: Tensor, params: KarcherParams, site: Site) -> 
 
 
 def weigh(state: State, weights: Tensor, params: KarcherParams) -> Tensor:
-    """Coefficients of base and deltas.
-
-    Args:
-        state: `gram` (n_sources, n_sources) of the sources.
-        weights: (n_sources,); their sum must be positive.
-
-    Raises:
-        RecipeError: where the weights sum to 0 or less.
-    """
+    """Coefficients of base and deltas, from `gram` (T, T); weights need a positive sum."""
     a = weights / linear.positive_sum(weights, "karcher")
     if len(a) == 1:
         return of_sources(a)

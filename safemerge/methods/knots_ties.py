@@ -6,10 +6,7 @@ the deltas side by side,
     [D_1 | ... | D_T] = U S [V_1 ... V_T]',   C_i = S V_i' = U' D_i           (r, in)
     theta = base + U TIES(C_1, ..., C_T)
 
-The basis does not hang on the weights, so a trial is TIES and one product. Directions that hold
-next to nothing are left out (`safemerge.factors`), where the code has an absolute threshold of
-1e-5. Zero sums count as positive, as everywhere here, where the code takes the sign of the
-majority. Everything that is not a matrix, and embeddings, are merged by TIES as they are.
+The basis does not hang on the weights, so a trial is TIES and one product.
 """
 
 from __future__ import annotations
@@ -26,11 +23,7 @@ from safemerge.methods.ties import TiesParams
 
 
 def prepare(base: Tensor, deltas: Tensor, params: TiesParams, site: Site) -> State:
-    """Find the common basis and turn the deltas into it.
-
-    Returns:
-        `basis` (out, r) = U; `deltas` (n_sources, r, in) = C_i.
-    """
+    """The common `basis` (out, r) = U, and the `deltas` (n_sources, r, in) = C_i in it."""
     side_by_side = deltas[0]
     for delta in deltas[1:]:
         side_by_side = _squared(torch.cat([_squared(side_by_side), delta], dim=1))
@@ -39,16 +32,12 @@ def prepare(base: Tensor, deltas: Tensor, params: TiesParams, site: Site) -> Sta
 
 
 def _squared(wide: Tensor) -> Tensor:
-    """A matrix (out, at most out) with the left singular vectors and values of one (out, width).
-
-    It takes no more room, however many deltas lie side by side, and nor do its factors.
-    """
+    """(out, at most out), with the left singular vectors and values of a matrix (out, width)."""
     out, width = wide.shape
     return wide if width <= out else torch.linalg.qr(wide.T, mode="r").R.T
 
 
 def combine(base: Tensor, state: State, coefficients: Tensor, params: TiesParams) -> Tensor:
-    """base + U TIES(C_1, ..., C_T), with coefficients as `ties.weigh` returns."""
     nothing = torch.zeros_like(state["deltas"][0])
     merged: Tensor = base.float() + state["basis"] @ ties.combine(
         nothing, state, coefficients, params
@@ -57,7 +46,6 @@ def combine(base: Tensor, state: State, coefficients: Tensor, params: TiesParams
 
 
 def _footprint(shape: tuple[int, ...], n_sources: int) -> int:
-    """Tensors for each source and beside, and the decomposition of a matrix of the basis's side."""
     out, into = shape
     return bytes_held(4, whole=14)(shape, n_sources) + 16 * min(out, n_sources * into) ** 2
 

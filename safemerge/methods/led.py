@@ -8,9 +8,8 @@ log-likelihood of the answer:
     mask_i = N_i less all other N_j
     theta  = base + scale * sum_i w_i mask_i D_i
 
-The gradients are taken once for each source, beforehand, by `synth.importance.write_importance`. An
-entry is in N_i where the worse of its two positions is under rate_i, so a file holds that position
-alone. Every tensor is treated alike, whatever its shape.
+An entry is in N_i where the worse of its two positions is under rate_i, so an importance file holds
+that position alone (`synth.importance`).
 """
 
 from __future__ import annotations
@@ -29,28 +28,13 @@ from safemerge.methods.common.sparse import add_kept
 
 
 def prepare(base: Tensor, deltas: Tensor, params: Params, site: Site) -> State:
-    """Keep deltas and positions.
-
-    Args:
-        site: its `importance` gives the positions.
-
-    Returns:
-        `deltas` and `position`, both (n_sources, *base.shape).
-    """
+    """`deltas` and `position`, of `Site.importance`, both (n_sources, *base.shape)."""
     assert site.importance is not None  # Method.check has refused sources without
     return {"deltas": deltas, "position": site.importance}
 
 
 def select(state: State, selection: Selection, params: Params) -> State:
-    """Find what each source alone has located.
-
-    Args:
-        selection: `rate` of every source, in [0, 1]: the share of a tensor's entries that are
-            important to it.
-
-    Returns:
-        `deltas` and `keep`, the mask, both (n_sources, *base.shape).
-    """
+    """`deltas`, and `keep`, the mask by `rate`, both (n_sources, *base.shape)."""
     # A position below rate * POSITIONS; as whole numbers, since mixed types would be copied first.
     last = [math.ceil(rate * POSITIONS) - 1 for rate in selection.per_source["rate"]]
     # located: N_i; claims: how many N_i an entry is in.

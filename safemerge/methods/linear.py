@@ -2,8 +2,6 @@
 
 Source: Wortsman et al. 2022 (2203.05482), model soups, where all weights are equal; Rame et al.
 2023 (2306.04488), rewarded soups, where the weights are a preference over the sources' rewards.
-Sources are held as base + D_i, so that one state serves the whole linear family; the base itself
-takes no part.
 """
 
 from __future__ import annotations
@@ -20,28 +18,19 @@ from safemerge.methods.common.weighted_sum import beside_base, of_sources
 
 
 class LinearParams(Params):
-    """Parameters of the weighted average.
-
-    Args:
-        normalize: divide by the sum of the weights; without it the weights are taken as they are,
-            and should sum to 1.
-    """
+    """Without `normalize` the weights are taken as they are, and should sum to 1."""
 
     normalize: bool = True
 
 
 def weigh(state: State, weights: Tensor, params: LinearParams) -> Tensor:
-    """Coefficients of base and deltas.
-
-    Raises:
-        RecipeError: where the weights sum to 0 or less.
-    """
+    """Coefficients of base and deltas; weights need a positive sum."""
     total = positive_sum(weights, "linear")
     return beside_base(weights / total) if params.normalize else of_sources(weights)
 
 
 def positive_sum(weights: Tensor, method: str) -> Tensor:
-    """Sum of the weights, a 0-D tensor; 0 or less is refused, as there is nothing to divide by."""
+    """Sum of the weights, a 0-D tensor; a RecipeError where it is 0 or less."""
     total = weights.sum()
     if total.item() <= 0.0:
         raise RecipeError(

@@ -1,12 +1,9 @@
 """Model Stock: the mean of the sources, drawn to the base the more they disagree.
 
 Source: Jang et al. 2024 (2403.19522), per tensor as in mergekit's `model_stock`. With cos the mean
-cosine between pairs of the T deltas:
+cosine between pairs of the T deltas; all weights 1 is the method itself, which has none:
 
     t = T cos / (1 + (T - 1) cos)        theta = base + scale * t / T * sum_i w_i D_i
-
-Weights scale the deltas of this mean; all 1 is the method itself, which has none. The cosine is
-that of the deltas as they are, so it is taken once.
 """
 
 from __future__ import annotations
@@ -31,7 +28,6 @@ def prepare(base: Tensor, deltas: Tensor, params: Scaled, site: Site) -> State:
 
 
 def weigh(state: State, weights: Tensor, params: Scaled) -> Tensor:
-    """Coefficients of base and deltas."""
     t = interpolation_ratio(state["gram"]).item()
     return beside_base(params.scale * t / weights.numel() * weights)
 

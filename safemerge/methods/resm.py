@@ -11,9 +11,6 @@ stand-ins for them, not the paper's. Per matrix and source i, with r = min(out, 
     d       = share of entries with |D_i| > tau * rms(D), over all sources        density
     k       = floor(r / T) * d / highest d of that module type, unless a ratio is given
     theta   = TSV-M of the deltas w_i D_i with k triplets of each
-
-With outliers "none" and rank ratio 1/T it equals TSV-M. It does not average outlier weights into
-vectors and embeddings: those are merged as TSV-M merges them.
 """
 
 from __future__ import annotations
@@ -36,14 +33,7 @@ _LEAST_RANK_FRAC = 0.01
 
 
 class ResmParams(RankLimited):
-    """Parameters of RESM, beside those of `RankLimited`.
-
-    Args:
-        outliers: how outlier columns change a source's weight; see the top of this file.
-        kappa: standard deviations above the mean at which a column is an outlier, in (0, 100].
-        tau: an entry counts as present where |D| exceeds tau times the root mean square over all
-            sources, in [0, 10].
-    """
+    """Beside `RankLimited`: the letters of the formulas above."""
 
     outliers: Literal["none", "favour", "suppress", "clip"] = "none"
     kappa: float = Field(default=3.0, gt=0.0, le=100.0)
@@ -98,12 +88,7 @@ def outlier_weights(share: Tensor, mode: str) -> Tensor:
 
 
 def select(state: State, selection: Selection, params: ResmParams) -> State:
-    """Decorrelate at the given rank ratio, or at the sparsity-aware rank.
-
-    Args:
-        selection: `rank_ratio`, where None is the sparsity-aware rank; `peak_density`, without
-            which the rank is TSV-M's.
-    """
+    """Decorrelate at the rank ratio, else at the density's rank, else at TSV-M's."""
     n_sources, rank = len(state["s"]), tsvm.rank_of(state)
     if selection.rank_ratio is None and selection.peak_density:
         kept = density_rank(rank, n_sources, state["density"].item() / selection.peak_density)
@@ -115,13 +100,7 @@ def select(state: State, selection: Selection, params: ResmParams) -> State:
 def density_rank(rank: int, n_sources: int, relative_density: float) -> int:
     """Triplets of each source where no ratio is given: floor(r / T) by the relative density.
 
-    Args:
-        rank: r.
-        n_sources: T.
-        relative_density: this tensor's density over the highest of its module type, in [0, 1].
-
-    Returns:
-        At least a hundredth of the rank and 1; at most floor(r / T), or 1 where that is 0.
+    At least a hundredth of the rank and 1; at most floor(r / T), or 1 where that is 0.
     """
     most = rank // n_sources
     least = max(1, math.floor(_LEAST_RANK_FRAC * rank))
@@ -129,7 +108,6 @@ def density_rank(rank: int, n_sources: int, relative_density: float) -> int:
 
 
 def combine(base: Tensor, state: State, weights: Tensor, params: ResmParams) -> Tensor:
-    """TSV-M's product with outlier weights on the sources."""
     factor = outlier_weights(state["outlier"], params.outliers)
     return tsvm.combine(base, state, weights * factor, params)
 

@@ -6,19 +6,13 @@ residuals q_i = R_i / |R_i| and q = sum q_i / |sum q_i|:
 
     c = mean cos(q_i, q)      s = mean cos(q_i, q_j) over pairs
     beta = 1 - 0.3 ((s + 1) / 2 + (c + 1) / 2) / 2      (1 outside attention and MLP)
-    A = c^beta mean|R_i| q,   or mean R_i where c <= 1 / sqrt(T)
+    A = c^beta mean|R_i| q,   or mean R_i where c <= 1 / sqrt(T), that is s <= 0
     C = 0.2 S_H |A| mean H / |mean H|,   S_H = mean max(cos(H_i, H_j), 0) over pairs
     theta = base + scale (A + C)
 
 The paper has no weights; all 1 is its method. With weights D_i becomes w_i D_i, and each mean of
-unit vectors or cosines counts a source by |w_i|, so that it fades out as its weight goes to 0:
-
-    c = |sum w_i q_i| / W      s = 2T / (T - 1) sum_{i<j} w_i w_j cos(q_i, q_j) / W^2
-    W = sum |w_i|
-
-c <= 1 / sqrt(T) is then s <= 0: no agreement. All of this is known from two Gram matrices, so a
-trial is one linear combination, as in task arithmetic. Everything that is not a matrix, embeddings
-too, is the mean of the weighted deltas.
+unit vectors or cosines counts a source by |w_i|. All of it is known from two Gram matrices, so a
+trial is one linear combination.
 """
 
 from __future__ import annotations
@@ -39,9 +33,6 @@ _TINY = 1e-30  # under a root or a fraction, instead of zero
 
 def prepare(base: Tensor, deltas: Tensor, params: Params, site: Site) -> State:
     """Split off the heads and take the Gram matrices.
-
-    Args:
-        site: its `svd` gives one triplet of a delta; its tensor name says whose matrix this is.
 
     Returns:
         `residual` (T, out, in) = R_i, `size` (T,) = |R_i|, `cosine` (T, T) of residuals; `left`
@@ -75,11 +66,7 @@ def prepare(base: Tensor, deltas: Tensor, params: Params, site: Site) -> State:
 
 
 def weigh(state: State, weights: Tensor, params: Scaled) -> Tensor:
-    """Factors with which residuals (row 0) and heads (row 1) enter, (2, n_sources).
-
-    Args:
-        weights: (n_sources,), any finite value; a negative one turns its source around.
-    """
+    """Factors with which residuals (row 0) and heads (row 1) enter, (2, n_sources)."""
     T, size, cosine, head = weights.numel(), state["size"], state["cosine"], state["head"]
     W = weights.abs().sum().clamp_min(_TINY)
     pairs = torch.outer(weights, weights).triu(1)  # w_i w_j, i < j
@@ -103,7 +90,6 @@ def weigh(state: State, weights: Tensor, params: Scaled) -> Tensor:
 
 
 def combine(base: Tensor, state: State, coefficients: Tensor, params: Scaled) -> Tensor:
-    """Add residuals and heads; coefficients (2, n_sources) are as `weigh` returns."""
     residual = torch.tensordot(coefficients[0], state["residual"], dims=1)
     head = (state["left"] * coefficients[1]) @ state["right"].T
     merged: Tensor = base.float() + residual + head

@@ -8,10 +8,7 @@ source:
     D_i <- P D_i where cos(P D_i, D_i) <= tau     for every other source
     theta = base + scale * sum_i w_i D_i
 
-P is not a projector: its norm grows with V, so a projected delta is also made smaller, much smaller
-where the alignment changed little. That is the published form. Where the aligned source does not
-differ from the base at all, P would erase every other delta on no evidence; deltas then stay as
-they are. Everything that is not a matrix, and embeddings, are task arithmetic.
+P is not a projector, as published: its norm grows with V. Where V is 0 deltas stay as they are.
 """
 
 from __future__ import annotations
@@ -30,22 +27,16 @@ from safemerge.methods.common.ranks import bytes_held
 
 
 class SafeProjectionParams(Aligned):
-    """Parameters of safe projection, beside those of `Aligned`.
+    """Beside `Aligned`, `tau`: a delta is projected where its cosine is at most this.
 
-    Args:
-        tau: a delta is projected where its cosine is at most this, in [-1, 1]. 0.5 is Safe LoRA's,
-            SafeMERGE's is 0.35; -1 leaves all but opposite deltas, 1 projects all.
+    0.5 is Safe LoRA's, 0.35 SafeMERGE's; -1 leaves all but opposite deltas, 1 projects all.
     """
 
     tau: float = Field(default=0.5, ge=-1.0, le=1.0)
 
 
 def prepare(base: Tensor, deltas: Tensor, params: SafeProjectionParams, site: Site) -> State:
-    """Project what strays: no number of a trial takes part in that.
-
-    Returns:
-        `deltas` (n_sources, out, in).
-    """
+    """`deltas` (n_sources, out, in), projected where they stray."""
     aligned = params.index(site.sources)
     V = deltas[aligned]
     size = V.norm()

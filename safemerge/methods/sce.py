@@ -6,9 +6,7 @@ over the deltas is not 0, those with the `density` largest variances are selecte
     e_i   = |S D_i|^2 / sum_j |S D_j|^2          m = sign(sum_i w_i S D_i), as in ties.py
     theta = base + scale * sum_i e_i w_i S D_i / sum_i e_i, both over the i that agree with m
 
-Weights scale the deltas; all 1 is the method itself, which has none. Density may differ between
-sources: each is then selected where the variance is among its own share of the largest. At density
-1 nothing is dropped. Entries whose variance equals the smallest selected one are selected too.
+Weights scale the deltas; all 1, and one density, is the method itself.
 """
 
 from __future__ import annotations
@@ -41,13 +39,8 @@ def prepare(base: Tensor, deltas: Tensor, params: Scaled, site: Site) -> State:
 
 
 def select(state: State, selection: Selection, params: Scaled) -> State:
-    """Find the variances from which on entries are selected, and weight the sources.
-
-    Args:
-        selection: `density` of every source, in [0, 1].
-
-    Returns:
-        The state with `least` and `share` = e, each (n_sources,).
+    """The state with `least`, the variances from which on entries are selected by `density`, and
+    `share` = e, each (n_sources,).
     """
     deltas, variance = state["deltas"], state["variance"]
     nonzero = int(torch.count_nonzero(variance))
@@ -83,7 +76,6 @@ def _selected(deltas: Tensor, variance: Tensor, least: Tensor) -> Tensor:
 
 
 def combine(base: Tensor, state: State, weights: Tensor, params: Scaled) -> Tensor:
-    """Merge what is selected and agrees."""
     m, agreeing = elect(_selected(state["deltas"], state["variance"], state["least"]), weights)
     e = state["share"].to(weights)
     divisor = torch.tensordot(e, agreeing.sign(), dims=1).clamp_min(_LEAST_DIVISOR)

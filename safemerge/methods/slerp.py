@@ -1,12 +1,9 @@
 """Spherical interpolation between two sources, tensor by tensor.
 
 Source: Shoemake 1985, in the form of mergekit's `slerp`. With t = w_2 / (w_1 + w_2) and Omega the
-angle between the flattened tensors:
+angle between the flattened tensors (linear interpolation where |cos Omega| > 0.9995):
 
     theta = sin((1 - t) Omega) / sin Omega theta_1 + sin(t Omega) / sin Omega theta_2
-
-and linear interpolation where |cos Omega| > 0.9995. The base takes no part; to interpolate from the
-base to a model, name the base as a source too.
 """
 
 from __future__ import annotations
@@ -27,15 +24,7 @@ _LEAST_NORM = 1e-8  # mergekit's: a tensor below it is not normalised
 
 
 def weigh(state: State, weights: Tensor, params: Params) -> Tensor:
-    """Coefficients of base and deltas.
-
-    Args:
-        state: `gram` (2, 2) of the sources.
-        weights: (2,); their sum must be positive, and t may lie outside of [0, 1].
-
-    Raises:
-        RecipeError: where the weights sum to 0 or less.
-    """
+    """Coefficients of base and deltas, from `gram` (2, 2); weights need a positive sum."""
     share = weights / positive_sum(weights, "slerp")  # 1 - t, t
     lengths = norms(state["gram"])
     lengths = torch.where(lengths > _LEAST_NORM, lengths, 1.0)

@@ -7,10 +7,6 @@ for every source. Of a tensor of n entries, with k = max(1, int(density n)):
     elect:  m = sign(sum_i w_i D'_i), entry by entry; 1 where the sum is 0
     merge:  theta = base + scale * sum_i w_i D'_i / sum_i w_i, both over the i where w_i D'_i has
             the sign m
-
-Entries as large as the smallest kept one are kept too, so that the order of entries plays no part;
-where magnitudes repeat, as in deltas of bfloat16 models, that is more than `density`. The k-th
-largest is found without a sort (threshold.py).
 """
 
 from __future__ import annotations
@@ -34,19 +30,14 @@ from safemerge.methods.common.weighted_sum import bytes_of_deltas, keep_deltas
 
 
 class TiesParams(TrimParams):
-    """Parameters of TIES; see `TrimParams`."""
+    """See `TrimParams`."""
 
     normalize: bool = True
 
 
 def select(state: State, selection: Selection, params: TrimParams) -> State:
-    """Trim: find the magnitudes from which on entries are kept.
-
-    Args:
-        selection: `density` of every source, in [0, 1]; 0 keeps nothing.
-
-    Returns:
-        The state with `low` and `high`, each (n_sources,), and `sizes` (2, n_sources).
+    """The state with `low` and `high` (n_sources,), between which entries are kept by `density`,
+    and `sizes` (2, n_sources).
     """
     deltas, densities = state["deltas"], selection.per_source["density"]
     low = [_least_kept(delta, density) for delta, density in zip(deltas, densities, strict=True)]
@@ -69,7 +60,6 @@ def weigh(state: State, weights: Tensor, params: SparseParams) -> Tensor:
 
 
 def combine(base: Tensor, state: State, coefficients: Tensor, params: SparseParams) -> Tensor:
-    """Elect and merge."""
     trimmed = kept(state)
     if not params.normalize:
         # sum_{agree} x = (sum x + m sum |x|) / 2, with x = w_i D'_i: no mask.
@@ -84,15 +74,10 @@ def combine(base: Tensor, state: State, coefficients: Tensor, params: SparsePara
 
 
 def elect(trimmed: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor]:
-    """The majority sign m of every entry, and what agrees with it.
+    """The majority sign m (...) of every entry, 1 or -1, and |w_i D'_i| where its sign is m, else
+    0.
 
-    Args:
-        trimmed: D' (n_sources, ...).
-        coefficients: w (n_sources,).
-
-    Returns:
-        m (...), 1 or -1, and |w_i D'_i| (n_sources, ...) where its sign is m, else 0. Gradients
-        hold m fixed.
+    `trimmed` is D' (n_sources, ...), and `coefficients` w (n_sources,). Gradients hold m fixed.
     """
     m = _sign(torch.tensordot(coefficients, trimmed, dims=1))
     by_source = coefficients.reshape(-1, *[1] * m.dim())

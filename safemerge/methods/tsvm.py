@@ -6,13 +6,9 @@ every delta side by side, K = T k: U (out, K), V (in, K), singular values S (K,)
     U_perp = U (U'U)^(-1/2)      V_perp = V (V'V)^(-1/2)
     theta  = base + scale * U_perp diag(w_i S_i) V_perp'
 
-Another rank takes two Gram matrices and eigendecompositions (K, K), and never an SVD. Where sources
-are near duplicates, or K exceeds a side, the inverse square root is a pseudo-inverse, and U_perp a
-partial isometry. Triplets that a delta does not have (a LoRA) are zero and take no part, where the
-paper's code decorrelates arbitrary vectors with them.
-
-Vectors are the mean of the weighted deltas, as in the paper's code. Embeddings and heads are task
-arithmetic: their rows are tokens, which singular vectors would mix.
+Another rank takes two Gram matrices and eigendecompositions (K, K), and never an SVD. Vectors are
+the mean of the weighted deltas, as in the paper's code; embeddings and heads are task arithmetic,
+since singular vectors would mix tokens.
 """
 
 from __future__ import annotations
@@ -35,11 +31,8 @@ _SINGLE_FILL = 0.9  # up to this ratio of the sides trying float32 pays
 
 
 def prepare(base: Tensor, deltas: Tensor, params: RankLimited, site: Site) -> State:
-    """Factorise every delta.
-
-    Returns:
-        With c triplets computed of the source that has most: `u` (n_sources, out, c),
-        `s` (n_sources, c), `v` (n_sources, in, c), float32, zero where a source has fewer.
+    """`u` (n_sources, out, c), `s` (n_sources, c), `v` (n_sources, in, c), float32, with c the
+    triplets of the source that has most; zero where a source has fewer.
     """
     n_sources, out, into = deltas.shape
     limit = params.computed_rank(base)
@@ -54,7 +47,6 @@ def prepare(base: Tensor, deltas: Tensor, params: RankLimited, site: Site) -> St
 
 
 def select(state: State, selection: Selection, params: Scaled) -> State:
-    """Decorrelate the leading vectors; see `decorrelate`."""
     return decorrelate(state, kept_rank(rank_of(state), len(state["s"]), selection.rank_ratio))
 
 
@@ -64,13 +56,9 @@ def rank_of(state: State) -> int:
 
 
 def decorrelate(state: State, kept: int) -> State:
-    """Keep the leading triplets of each source and decorrelate them across sources.
+    """Decorrelate the `kept` = k leading triplets of each source, or all where there are fewer.
 
-    Args:
-        kept: k, triplets of each source; the state may have fewer.
-
-    Returns:
-        `left` (out, T k) = U_perp, `right` (in, T k) = V_perp, `s` (T, k).
+    Returns `left` (out, T k) = U_perp, `right` (in, T k) = V_perp, `s` (T, k).
     """
     kept = min(kept, state["s"].shape[1])
     s = state["s"][:, :kept]
@@ -82,11 +70,6 @@ def decorrelate(state: State, kept: int) -> State:
 
 
 def combine(base: Tensor, state: State, weights: Tensor, params: Scaled) -> Tensor:
-    """One product: base + scale * U_perp diag(w_i S_i) V_perp'.
-
-    Args:
-        weights: (n_sources,), any finite value; scales the singular values of its source.
-    """
     middle = (params.scale * weights[:, None] * state["s"]).reshape(-1)  # (T k,)
     left, right = state["left"], state["right"]
     return torch.addmm(base.to(left.dtype), left * middle, right.T)
@@ -95,11 +78,8 @@ def combine(base: Tensor, state: State, weights: Tensor, params: Scaled) -> Tens
 def _decorrelated(parts: Tensor, present: Tensor) -> Tensor:
     """U_perp (side, K), float32: the polar factor of the vectors of all sources side by side.
 
-    That of U' is its transpose, so the eigendecomposition is taken on the smaller side.
-
-    Args:
-        parts: (n_sources, side, k), orthonormal for each source where there are vectors, else zero.
-        present: (n_sources, k), whether there is a vector.
+    `parts` (n_sources, side, k) are orthonormal for each source where `present` (n_sources, k) says
+    that there is a vector, else zero. The eigendecomposition is taken on the smaller side.
     """
     vectors = parts.permute(1, 0, 2).flatten(1)  # (side, K)
     side, kept = vectors.shape
@@ -115,7 +95,7 @@ def _decorrelated(parts: Tensor, present: Tensor) -> Tensor:
 
 
 def _gram(parts: Tensor, present: Tensor) -> Tensor:
-    """U'U (K, K); the block of one source is known, to float32."""
+    """U'U (K, K); the block of one source is known."""
     n_sources, _, kept = parts.shape
     blocks = parts.new_zeros(n_sources, kept, n_sources, kept)
     for i, part in enumerate(parts):
@@ -127,10 +107,8 @@ def _gram(parts: Tensor, present: Tensor) -> Tensor:
 
 
 def _inverse_root(gram: Tensor) -> tuple[Tensor, float]:
-    """Pseudo-inverse square root of a symmetric positive semidefinite matrix (K, K).
-
-    Also its least eigenvalue over the largest. Of near duplicates the entries of the root are large
-    and cancel in the product: too much for float32.
+    """Pseudo-inverse square root of a symmetric positive semidefinite matrix (K, K), and its least
+    eigenvalue over the largest. Of near duplicates its entries cancel: too much for float32.
     """
     if gram.numel() == 0:
         return gram, 1.0

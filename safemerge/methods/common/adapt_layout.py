@@ -1,9 +1,7 @@
 """Any method, for matrices that are stored as a stack or transposed.
 
-Every method is written for one matrix (out, in). A stack of experts (experts, out, in) is merged
-matrix by matrix, so that it makes no difference whether a checkpoint stores its experts as one
-tensor or apart, and a matrix stored as (in, out) is turned first: rows and columns mean different
-things to some methods.
+Methods are written for one matrix (out, in): a stack of experts is merged matrix by matrix, and a
+matrix stored as (in, out) is turned first.
 """
 
 from __future__ import annotations
@@ -68,7 +66,6 @@ def adapt_layout(method: Method, layout: Layout) -> Method:
         return max((method.density(change.contiguous(), params) for change in changes), default=0.0)
 
     def footprint(shape: tuple[int, ...], n_sources: int) -> int:
-        """Copies and states of all matrices, and the work on one of them."""
         matrix = shape[1:] if layout.stacked else shape
         return a_few_copies(shape, n_sources) + method.footprint(matrix, n_sources)
 

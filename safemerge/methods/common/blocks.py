@@ -18,12 +18,8 @@ def blocks(
 ) -> Iterator[slice]:
     """Slices that cover `count` entries in order, small ones on a CPU.
 
-    Args:
-        count: of entries, at least 0.
-        device: where the tensors are.
-        threads: that share a block. Sums must leave it at 1, as their last digits hang on the
-            blocks, and the same recipe gives the same bytes with any number of threads.
-        entries: of a block on a CPU, for one thread.
+    `threads` share a block. Sums must leave it at 1: their last digits hang on the blocks, and the
+    same recipe gives the same bytes with any number of threads.
     """
     step = entries * threads if device.type == "cpu" else _DEVICE_BLOCK
     for start in range(0, count, step):

@@ -25,11 +25,11 @@ _BLOCK = 1 << 18  # entries whose ranks are counted together
 
 
 def keep_evenly(seed: int, density: float, delta: Tensor, begin: int = 0) -> Tensor:
-    """Keep every entry of a delta with the same probability.
+    """Keep every entry of a delta with the probability `density`, in [0, 1].
 
     Args:
         seed: in [0, 2^63).
-        density: the probability, in [0, 1]; 0 keeps nothing, 1 everything.
+        density: the probability.
         delta: any shape; its values play no part.
         begin: entries of its tensor that come before the first one of `delta`.
 
@@ -50,15 +50,13 @@ def keep_by_rank(seed: int, density: float, epsilon: float, delta: Tensor) -> Te
 
     The smallest |delta| of a row is kept with probability density - epsilon, the largest with
     density + epsilon, linear in the rank between. Sizes are told apart by 16 steps an octave, down
-    to 16 octaves below the largest of the row; entries of equal size have their mean rank, so that
-    the mean probability is the density. No probability is above 1 - 1 / 65536, and a row of one
-    entry is kept with probability density.
+    to 16 octaves below the largest of the row; entries of equal size have their mean rank. No
+    probability is above 1 - 1 / 65536; a row of one entry is kept with probability density.
 
     Args:
         seed: in [0, 2^63).
         density: mean probability, in [0, 1].
-        epsilon: at least 0; narrowed to min(density, 1 - density), so that no probability leaves
-            [0, 1]. Below 1 / 65536, which no draw resolves, it counts as 0.
+        epsilon: at least 0; narrowed to min(density, 1 - density), and 0 below 1 / 65536.
         delta: any shape, float32; rows lie along the last dimension.
 
     Returns:
@@ -116,8 +114,9 @@ def masked(deltas: Tensor, keep: Tensor) -> Tensor:
 
 
 def _streams(begin: int, count: int) -> Iterator[tuple[int, slice, slice]]:
-    """Which streams some consecutive entries draw from: its number, the entries in it, and where
-    they lie among all."""
+    """The streams of some consecutive entries: a number, the entries in it, where they lie among
+    all.
+    """
     for stream in range(begin // _STREAM, -(-(begin + count) // _STREAM)):
         first = stream * _STREAM
         start, stop = max(begin, first), min(begin + count, first + _STREAM)
@@ -127,7 +126,7 @@ def _streams(begin: int, count: int) -> Iterator[tuple[int, slice, slice]]:
 def _below(seed: int, stream: int, count: int, limit: int) -> NDArray[np.bool_]:
     """Whether the first draws of a stream are below `limit`, in [0, _STEPS); (count,).
 
-    A draw's upper byte decides, but where it equals the limit's: only there a lower one is drawn.
+    Two bytes: the lower one is drawn only where the upper one equals the limit's.
     """
     upper, lower = divmod(limit, 256)
     drawn = _raw(seed, (stream, 0), count, "u1")

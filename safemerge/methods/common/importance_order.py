@@ -1,7 +1,5 @@
-"""Positions in the order of importance: the form in which methods get what gradients say.
-
-Methods that mask by importance ask whether an entry is among the most important share of its
-tensor. Its position answers that for every share, in two bytes, and needs no threshold in a trial.
+"""Positions in the order of importance: whether an entry is among the most important share of its
+tensor, for every share, in two bytes.
 """
 
 from __future__ import annotations
@@ -14,15 +12,11 @@ POSITIONS = 1 << 15
 
 
 def positions(importance: Tensor) -> Tensor:
-    """Position of each entry in descending order of importance within its tensor.
+    """Position of each entry in descending order of finite importance (any shape) within its
+    tensor.
 
-    Args:
-        importance: any shape, finite.
-
-    Returns:
-        int16, same shape: POSITIONS times the share of entries that are more important or, but for
-        the entry itself, equally so, rounded down. Equals come last together, so that what does not
-        matter at all is not chosen by its place.
+    int16: POSITIONS times the share of entries that are more important or, but for the entry
+    itself, equally so, rounded down. So equals come last together.
     """
     flat = importance.reshape(-1)
     count = flat.numel()

@@ -5,9 +5,8 @@
     weigh(state, weights, params) -> coefficients           every trial, small
     combine(base, state, coefficients, params) -> tensor    every trial
 
-All compute in float32 and return float32. They read no files and change no inputs; a state may hold
-the tensors that came in, so a caller must not write into them afterwards. Their arguments are
-described at `Method`; the methods' own docstrings say what is special there.
+All compute in float32 and return float32, read no files and change no inputs; a state may hold the
+tensors that came in. Their arguments are described at `Method`.
 """
 
 from __future__ import annotations
@@ -60,12 +59,8 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A number that every source has beside its weight: its default and closed range.
-
-    Args:
-        default: in a recipe that does not name it.
-        low, high: both included.
-        start: where a search begins; None is at the default.
+    """A per-source number: its default, its closed range, and where a search begins (None: at the
+    default).
     """
 
     default: float
@@ -158,13 +153,9 @@ class Method:
     differentiable: bool = True
 
     def merged(self, base: Tensor, state: State, weights: Tensor, params: Params) -> Tensor:
-        """The merged tensor in float32, as a differentiable function of the weights.
+        """The merged tensor in float32, as a differentiable function of the weights (n_sources,).
 
-        Args:
-            base: (out, in), any floating dtype.
-            state: what `select` returned, or `prepare` where there is no `select`.
-            weights: (n_sources,), any finite value.
-            params: as `parse` returns.
+        `state` is what `select` returned, or `prepare` where there is no `select`.
         """
         return self.combine(base, state, self._coefficients(state, weights, params), params)
 
@@ -195,11 +186,7 @@ class Method:
         return self.elsewhere.get(role, self)
 
     def parse(self, params: Mapping[str, object]) -> Params:
-        """Check parameters against this method's model.
-
-        Raises:
-            RecipeError: naming the parameter, its value and its range.
-        """
+        """Check parameters against this method's model."""
         try:
             return self.params.model_validate(dict(params))
         except ValidationError as error:
@@ -212,9 +199,8 @@ class Method:
         """Check all that a recipe says to this method but its weights, and return its parameters.
 
         Raises:
-            RecipeError: a parameter or per-source number that is unknown or out of range, too few
-                or too many sources, a source without the importance file that the method needs, or
-                parameters that do not fit the rest of the recipe.
+            RecipeError: an unknown or out-of-range parameter or per-source number, too few or
+                too many sources, a source without an importance file.
         """
         params = self.parse(recipe.params)
         params.check_against(recipe)
@@ -243,11 +229,7 @@ class Method:
         return params
 
     def check_count(self, sources: Sequence[str]) -> None:
-        """Refuse more or fewer sources than this method merges, given by name.
-
-        Raises:
-            RecipeError: saying how many it merges.
-        """
+        """Refuse more or fewer sources than this method merges, given by name."""
         most = self.most_sources
         if len(sources) < self.least_sources or (most is not None and len(sources) > most):
             wanted = f"at least {self.least_sources}" if most is None else f"exactly {most}"
@@ -257,12 +239,7 @@ class Method:
             )
 
     def check_weights(self, recipe: Recipe) -> None:
-        """Refuse weights that this method cannot merge by.
-
-        Raises:
-            RecipeError: naming the place group, where the method averages sources and the weights
-                do not have a positive sum.
-        """
+        """Refuse weights without a positive sum where the method averages sources."""
         for group in () if self.zero_is_base else recipe.weights:
             weights = recipe.weights_at(group)
             if sum(weights) <= 0.0:

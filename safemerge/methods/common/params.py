@@ -20,27 +20,19 @@ class Params(BaseModel):
 
 
 class Scaled(Params):
-    """Parameters of methods that write base + scale * merged delta.
-
-    Args:
-        scale: alpha (or lambda) of the papers, in [0, 10]; 0 returns the base.
-    """
+    """`scale` is alpha (or lambda) of the papers: base + scale * merged delta."""
 
     scale: float = Field(default=1.0, ge=0.0, le=10.0)
 
 
 class Aligned(Scaled):
-    """Parameters of methods that measure every source against an aligned one, beside `scale`.
-
-    Args:
-        aligned: name of the source whose delta (aligned minus base) holds the alignment. There is
-            no default: a guess would protect the wrong thing.
+    """Of methods that measure every source against an aligned one, named without a default: a guess
+    would protect the wrong thing.
     """
 
     aligned: str = Field(examples=["a"])
 
     def check_against(self, recipe: Recipe) -> None:
-        """Refuse a name that is not one of the recipe's sources."""
         super().check_against(recipe)
         names = [source.name for source in recipe.sources]
         if self.aligned not in names:

@@ -1,13 +1,9 @@
 """Polar factor of a matrix without an SVD, differentiable everywhere.
 
-With A = U S V', the polar factor is U V'. It comes from the eigenvectors of the Gram matrix of the
-short side: U V' = U S^(-1) U' A. A Gram matrix squares the condition, so it is taken in float64:
-directions down to 3e-6 of the largest singular value then come out orthonormal to 1e-4 or better.
-Those below are left out, which makes the result a partial isometry: of a matrix of low rank an SVD
-returns arbitrary directions, and a LoRA's product added to float32 weights leaves noise of up to
-4e-7 that the polar factor would make as strong as all the rest.
-
-The derivative is in closed form: it divides by sums s_i + s_j, where differentiating through an
+With A = U S V', the polar factor is U V' = U S^(-1) U' A, from the eigenvectors of the Gram matrix
+of the short side, in float64. Singular values below `FLOOR` are left out, so that it is a partial
+isometry: a LoRA's product added to float32 weights leaves noise of up to 4e-7, which would count as
+much as all the rest. The derivative divides by sums s_i + s_j, where differentiating through an
 eigendecomposition divides by differences and fails at ties.
 """
 
@@ -23,15 +19,7 @@ FLOOR = 3e-6
 
 
 def polar(matrix: Tensor) -> Tensor:
-    """U V' of matrix = U S V'.
-
-    Args:
-        matrix: (out, in), float32 or float64; a zero matrix has the polar factor zero.
-
-    Returns:
-        (out, in), same dtype; singular values 1, or 0 where the matrix has less than `FLOOR` of its
-        largest one.
-    """
+    """U V' of a matrix (out, in) = U S V', float32 or float64; of zero it is zero."""
     if matrix.shape[0] > matrix.shape[1]:
         return polar(matrix.T).T
     if matrix.numel() == 0:

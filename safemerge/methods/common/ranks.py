@@ -14,15 +14,9 @@ from safemerge.recipe import Recipe
 
 
 def kept_rank(rank: int, n_sources: int, rank_ratio: float | None) -> int:
-    """How many singular triplets of each source are kept.
+    """How many triplets of each source are kept, in [1, rank], of a matrix of rank min(out, in).
 
-    Args:
-        rank: r = min(out, in).
-        n_sources: T.
-        rank_ratio: share of r in (0, 1]; None is TSV-M's own floor(r / T).
-
-    Returns:
-        An integer in [1, r], or 0 for an empty matrix.
+    `rank_ratio` is a share of it in (0, 1]; None is TSV-M's own floor(rank / n_sources).
     """
     if rank == 0:
         return 0
@@ -34,9 +28,7 @@ def kept_rank(rank: int, n_sources: int, rank_ratio: float | None) -> int:
 def bytes_held(
     per_source: int, whole: int, squares: int = 0
 ) -> Callable[[tuple[int, ...], int], int]:
-    """A footprint in tensors of float32, from benchmarks/peak_memory.py.
-
-    What malloc keeps between freed blocks counts too: a few tensors more than the code names.
+    """A footprint in tensors of float32, from benchmarks/peak_memory.py, freed blocks included.
 
     Args:
         per_source: tensors of the delta's shape for each source, its delta included.
@@ -52,18 +44,16 @@ def bytes_held(
 
 
 class RankLimited(Scaled):
-    """Parameters of methods that keep leading triplets, beside `scale`.
+    """Of methods that keep leading triplets, beside `scale`.
 
     Args:
-        rank_limit: share of the rank for which triplets are computed, in (0, 1]. A search that
-            never keeps more than a tenth needs no more; up to an eighth this saves the full SVD of
-            every large delta, and memory grows with it. No rank goes above it.
+        rank_limit: share of the rank for which triplets are computed; no rank goes above it. Up to
+            an eighth it saves the full SVD of every large delta.
     """
 
     rank_limit: float = Field(default=1.0, gt=0.0, le=1.0)
 
     def check_against(self, recipe: Recipe) -> None:
-        """Refuse a rank ratio above the limit."""
         super().check_against(recipe)
         for group, ratio in recipe.rank_ratio.items():
             if ratio > self.rank_limit:

@@ -1,8 +1,7 @@
 """Deltas of low rank, such as LoRAs, as small matrices in the span that they have in common.
 
 The core space of Panariello et al. 2025 (2509.17786): a sum of T deltas of rank k lies in the span
-of T k left and T k right directions whatever the weights, so what a method does to its singular
-values and directions it can do to a matrix (T k, T k).
+of T k left and T k right directions, whatever the weights.
 """
 
 from __future__ import annotations
@@ -16,11 +15,9 @@ from safemerge.methods.common.params import Params
 
 
 def keep_in_span(base: Tensor, deltas: Tensor, params: Params, site: Site) -> State:
-    """Keep the deltas as they are, or in their common span where that is small.
-
-    Returns:
-        `deltas` (n_sources, out, in); or `deltas` (n_sources, K, K), with `left` (out, K) and
-        `right` (in, K), orthonormal, so that each delta is left @ delta @ right'.
+    """`deltas` (n_sources, out, in) as they are; or (n_sources, K, K) where their common span is
+    small, with orthonormal `left` (out, K), `right` (in, K): each delta is left @ delta @
+    right'.
     """
     parts = []
     room = min(base.shape) // 2

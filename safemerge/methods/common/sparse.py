@@ -1,6 +1,5 @@
-"""What methods share that keep a part of every delta: parameters, what is kept, rescaling, the sum.
-
-Entries are kept by magnitude (`low`, `high` in the state) or by a random mask (`keep`).
+"""What methods share that keep a part of every delta, by magnitude (`low`, `high` in the state) or
+by a random mask (`keep`).
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _LEAST_NORM = 1e-7  # mergekit's guard: below it nothing is rescaled
 
 
 class TrimParams(Scaled):
-    """Parameters of methods that keep entries by magnitude, beside `scale`.
+    """Of methods that keep entries by magnitude, beside `scale`.
 
     Args:
         normalize: divide by the sum of the weights; under a sign consensus, entry by entry by the
@@ -40,14 +39,13 @@ class TrimParams(Scaled):
 
 
 class DropParams(Scaled):
-    """Parameters of methods that keep entries at random, beside `scale`.
+    """Of methods that keep entries at random, beside `scale`.
 
     Args:
         normalize: as in `TrimParams`.
-        rescale: "inverse_density" divides an entry by the probability of keeping it, so that the
-            expected delta is the delta, as DARE does; "l1" gives what is kept of a delta the L1
-            norm of the whole delta, as mergekit does.
-        seed: of all draws, in [0, 2^63).
+        rescale: "inverse_density" divides an entry by the probability of keeping it, as DARE does;
+            "l1" as in `TrimParams`, as mergekit does.
+        seed: of all draws.
     """
 
     normalize: bool = False
@@ -68,10 +66,7 @@ def kept(state: State) -> Tensor:
 def with_sizes(state: State, params: SparseParams, densities: Sequence[float] = ()) -> State:
     """The state with `sizes` (2, n_sources), float64: of each delta, and of what is kept of it.
 
-    Args:
-        state: `deltas`, with `low` and `high` or `keep`.
-        params: `rescale` says how size is measured.
-        densities: probabilities of keeping an entry, (n_sources,), for "inverse_density".
+    `densities` (n_sources,) are the probabilities of keeping an entry, for "inverse_density".
     """
     sizes = torch.ones(2, len(state["deltas"]), dtype=torch.float64)
     if params.rescale == "l1":
@@ -103,10 +98,7 @@ def rescaling(state: State) -> Tensor:
 def weigh(state: State, weights: Tensor, params: SparseParams) -> Tensor:
     """Coefficients (1 + n_sources,) of `add_kept`: w_i f_i, by the sum of w with `normalize`.
 
-    Args:
-        state: `sizes`.
-        weights: (n_sources,), any finite; where they sum to 0, nothing is divided.
-        params: `scale`, `normalize`.
+    Where the weights sum to 0, nothing is divided.
     """
     total = weights.sum()
     if not params.normalize or abs(total.item()) < 1e-8:
@@ -115,5 +107,4 @@ def weigh(state: State, weights: Tensor, params: SparseParams) -> Tensor:
 
 
 def add_kept(base: Tensor, state: State, coefficients: Tensor, params: SparseParams) -> Tensor:
-    """The base and the sum of what is kept; coefficients as `weigh` returns."""
     return add_deltas(base, {"deltas": kept(state)}, coefficients, params)

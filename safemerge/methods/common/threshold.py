@@ -1,8 +1,7 @@
 """Magnitude thresholds without a sort, and what they keep.
 
 After the selection of Floyd and Rivest 1975: a sample brackets the wanted order statistic, one pass
-counts what lies below the bracket and collects the few entries inside, and the statistic is
-selected among those. The value is exactly that of a full sort, whatever the sample.
+collects the few entries inside, and the statistic is selected among those. It is exact.
 """
 
 from __future__ import annotations
@@ -23,14 +22,8 @@ _SIGMAS = 3.0  # half width of the bracket: one in four hundred fails
 
 
 def magnitude_at(values: Tensor, positions: Sequence[int]) -> list[float]:
-    """Entries of |values| in ascending order, at given positions.
-
-    Args:
-        values: any shape, float32, at least one entry.
-        positions: in [0, numel).
-
-    Returns:
-        For each position, exactly `sort(|values|)[position]`.
+    """`sort(|values|)[position]`, exactly, for each of the positions in [0, numel); float32, not
+    empty.
     """
     if values.device.type != "cpu":
         ordered = values.abs().reshape(-1).sort().values
@@ -88,12 +81,10 @@ def _bracket(flat: NDArray[np.float32], position: int) -> tuple[float, float]:
 
 
 def keep_window(deltas: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """The deltas, with 0 wherever |delta| lies outside of its source's [low, high].
+    """The deltas (n_sources, ...), with 0 wherever |delta| lies outside of its source's [low,
+    high].
 
-    Args:
-        deltas: (n_sources, ...).
-        low: (n_sources,), float32, at least 0; infinity keeps nothing.
-        high: (n_sources,); infinity has no upper bound.
+    Both bounds are (n_sources,); a `low` of infinity keeps nothing.
     """
     kept = []
     # hardshrink keeps |delta| > bound in one vectorised pass, without a mask.

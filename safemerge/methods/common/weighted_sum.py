@@ -25,14 +25,7 @@ def keep_deltas(base: Tensor, deltas: Tensor, params: Params, site: Site) -> Sta
 
 
 def add_deltas(base: Tensor, state: State, coefficients: Tensor, params: Params) -> Tensor:
-    """The sum.
-
-    Args:
-        base: any shape.
-        state: `deltas` (n_sources, *base.shape).
-        coefficients: (1 + n_sources,), the base's first.
-        params: unused.
-    """
+    """c_0 base + sum_i c_i D_i, from `deltas` of the state and coefficients (1 + n_sources,)."""
     deltas = state["deltas"]
     merged = base.to(deltas.dtype, copy=True)
     if coefficients.requires_grad:
@@ -65,17 +58,11 @@ def of_sources(coefficients: Tensor) -> Tensor:
 
 
 def gram(deltas: Tensor, base: Tensor | None = None) -> Tensor:
-    """Gram matrix of the deltas, or of the sources base + D_i where a base is given.
+    """Gram matrix (n_sources, n_sources) of the deltas, or of the sources base + D_i where a base
+    is given, in float64 on the CPU.
 
-    Of sources it is taken in float64: they hardly differ, so their angles hang on the last digits.
-    Deltas point anywhere, and float32 within blocks is enough.
-
-    Args:
-        deltas: (n_sources, *shape), float32.
-        base: shape, any floating dtype.
-
-    Returns:
-        (n_sources, n_sources), float64, on the CPU.
+    Of sources the products are float64 too: they hardly differ, and their angles hang on the last
+    digits.
     """
     flat = deltas.reshape(len(deltas), -1)
     flat_base = None if base is None else base.reshape(-1)
