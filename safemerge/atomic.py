@@ -16,8 +16,6 @@ from safemerge.errors import OutputError
 def replacing(path: Path) -> Iterator[TextIO]:
     """Open a text file for writing that takes its place when the block ends without an error.
 
-    Missing folders are made.
-
     Raises:
         OutputError: if it cannot be written; an older file then stays as it was.
     """

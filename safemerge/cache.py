@@ -16,12 +16,8 @@ def cache_folder() -> Path:
 
 
 def tensor_store() -> TensorStore:
-    """The user's cache of factors and what is made of them: $SAFEMERGE_CACHE/factors.
-
-    $SAFEMERGE_CACHE_GB is its size limit in gigabytes, by default 20.
-
-    Raises:
-        ConfigError: where that is no number of at least 0.
+    """The user's cache of factors: $SAFEMERGE_CACHE/factors, of $SAFEMERGE_CACHE_GB gigabytes
+    (20).
     """
     wanted = os.environ.get("SAFEMERGE_CACHE_GB", "20")
     try:

@@ -6,11 +6,7 @@ from safemerge.errors import ConfigError
 
 
 def check_device(name: str) -> None:
-    """Put one number on the device.
-
-    Raises:
-        ConfigError: naming the device and what torch says of it.
-    """
+    """Put one number on the device; a ConfigError says what torch says of it."""
     import torch
 
     try:

@@ -1,8 +1,7 @@
-"""Errors that tell a user what was wrong, where, and what to do.
+"""Errors that tell a user what was wrong, where, and what to do, in one sentence or two.
 
-Every error a caller can provoke derives from `SafemergeError`. Its message is one sentence
-(or two): what was wrong, the value, the file, tensor or key, and the remedy. `exit_code` is what
-the command line returns: 2 for bad input or a missing prerequisite, 1 for a failure of the work.
+`exit_code` is what the command line returns: 2 for bad input or a missing prerequisite, 1 for a
+failure of the work.
 """
 
 from __future__ import annotations
@@ -65,10 +64,8 @@ class RunError(SafemergeError):
 
 
 def require(module: str, *, extra: str) -> ModuleType:
-    """Import an optional module, or say which extra of pyproject.toml installs it.
-
-    Raises:
-        MissingDependency: with the exact install line.
+    """Import an optional module, or say (MissingDependency) which extra of pyproject.toml installs
+    it.
     """
     try:
         return importlib.import_module(module)

@@ -1,15 +1,11 @@
 """Singular factors of a delta, computed once and kept on disk under a content hash.
 
 Trailing triplets that hold less than 3e-6 of a delta in the Frobenius norm are no part of it: their
-directions are arbitrary, and methods that make directions count whatever their singular value
-(TSV-M, Iso-C) would merge noise. So a LoRA of rank 16 has 16 triplets.
-
-Three ways to the same triplets:
+directions are arbitrary, and TSV-M or Iso-C would merge noise. Three ways to the same triplets:
 
 - of low rank, found out by one random projection: within those 3e-6;
-- randomised, where only leading triplets are asked for, an eighth of them at most: subspace
-  iteration (Halko et al. 2011, 0909.4061, algorithm 4.4), with the error of the kept part measured
-  from step to step. Where it is not under 1e-3 (flat spectra, ties at the cut), it is dropped;
+- randomised, where an eighth of them at most is asked for: subspace iteration (Halko et al. 2011,
+  0909.4061, algorithm 4.4), dropped where its error is not under 1e-3 (flat spectra, ties);
 - exact, by LAPACK in float32, for all else.
 """
 
@@ -39,12 +35,9 @@ _NOTHING = 3e-6  # a LoRA's product added to float32 weights leaves 1.5e-6 besid
 class Factors:
     """Singular triplets of a delta, the leading ones first: delta = u @ diag(s) @ v.T.
 
-    Worked shape: a delta (out, in) = (128, 384) of full rank has u (128, 128), s (128,),
-    v (384, 128). A zero delta has r = 0.
-
     Args:
         u: left singular vectors, (out, r), float32, columns orthonormal.
-        s: singular values, (r,), float32, descending.
+        s: singular values, (r,), float32, descending; a zero delta has r = 0.
         v: right singular vectors, (in, r), float32, columns orthonormal.
     """
 
@@ -73,9 +66,8 @@ def factorise(delta: Tensor, rank: int | None = None) -> Factors:
         rank: how many leading triplets are wanted, at least 1; None is all min(out, in).
 
     Returns:
-        `rank` triplets, fewer where the delta has fewer. All of them: within 3e-6 of the delta.
-        Leading ones: their product is within 1e-3 of the exact one's, relative in the Frobenius
-        norm. The same delta and rank give the same bits.
+        `rank` triplets, fewer where the delta has fewer; the same bits each time. All: within 3e-6
+        of the delta. Leading ones: their product within 1e-3 of the exact one's (Frobenius norm).
     """
     matrix = delta.float()
     short, factors = min(matrix.shape), None
@@ -97,14 +89,9 @@ def _trimmed(factors: Factors) -> Factors:
 
 
 def low_rank(delta: Tensor) -> Factors | None:
-    """All triplets of a delta of low rank, by one random projection.
+    """All triplets of a delta (out, in) of low rank, by one random projection, within 3e-6.
 
-    Args:
-        delta: (out, in), any floating dtype.
-
-    Returns:
-        Factors within 3e-6 of the delta, or None where its rank is above an eighth of the shorter
-        side, or that side is at most 256 and a full SVD as good.
+    None where its rank is above an eighth of the shorter side, or a full SVD as good.
     """
     matrix = delta.float()
     if min(matrix.shape) <= _SMALL:
@@ -164,9 +151,8 @@ def _leading(matrix: Tensor, rank: int) -> Factors | None:
 def factoriser(store: TensorStore | None) -> Factoriser:
     """`factorise`, or in front of it a store that keeps what was factorised before.
 
-    A file is found by the SHA-256 of the delta itself (shape and float32 bytes), the number of
-    triplets asked for, and the version of what computes them, so it serves every run, method and
-    set of sources in which that delta occurs, and can never be stale.
+    A file is found by the SHA-256 of the delta itself, so it serves every run, method and set of
+    sources in which that delta occurs, and can never be stale.
     """
     if store is None:
         return factorise

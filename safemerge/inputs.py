@@ -42,7 +42,6 @@ class Inputs:
 
     @property
     def merged_names(self) -> tuple[str, ...]:
-        """Names of the merged tensors, as `merged_names` has them."""
         return merged_names(self.base)
 
     def groups(self, profile: str) -> dict[str, str]:
@@ -50,11 +49,7 @@ class Inputs:
         return groups(self.merged_names, profile)
 
     def checked_groups(self, recipe: Recipe) -> dict[str, str]:
-        """`groups`, after a check that the recipe serves them all and names no other.
-
-        Raises:
-            RecipeError: a group without weights, or a name that is no place group.
-        """
+        """`groups`, after a check that the recipe has weights for them all and names no other."""
         groups = self.groups(recipe.places)
         known = {*groups.values(), "default"}
         for named in (*recipe.weights, *recipe.rank_ratio, *chain(*recipe.per_source.values())):
@@ -77,12 +72,10 @@ class Inputs:
         return layout_of(name, shape, str(self.base.config.get("model_type")))
 
     def load(self, name: str, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-        """One tensor of the base in its own dtype, and its deltas, both on `device`.
+        """One tensor of the base in its own dtype, and its deltas (n_sources, *base.shape) in
+        float32.
 
         Sources are read one after another and in pieces, with little memory beside the deltas.
-
-        Returns:
-            The base, and the deltas (n_sources, *base.shape) in float32.
 
         Raises:
             CheckpointError: where a value is NaN or infinite, naming tensor and checkpoint.
@@ -104,11 +97,7 @@ class Inputs:
     ) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """The same in flat pieces of entries: where each lies, base (n,), deltas (n_sources, n).
 
-        Neither the base nor its deltas are ever held as a whole, unless a source is an adapter or
-        has another vocabulary.
-
-        Raises:
-            CheckpointError: as for `load`.
+        Neither the base nor its deltas are ever held as a whole, unless a source `needs_base`.
         """
         whole = load_finite(self.base, name) if self._needs_whole_base(name) else None
         of_base = finite_pieces(self.base, name, entries) if whole is None else cut(whole, entries)
@@ -127,11 +116,7 @@ class Inputs:
         return any(source.needs_base(name) for source in self.sources)
 
     def positions(self, name: str, device: torch.device | str = "cpu") -> Tensor:
-        """Of every source, the position of one tensor's entries in the order of importance.
-
-        Returns:
-            (n_sources, *base.shape), int16. Every source must have an importance file.
-        """
+        """Of every source, which must have an importance file, (n_sources, *base.shape), int16."""
         files = [source.importance for source in self.sources]
         return torch.stack([file.load(name) for file in files if file is not None]).to(device)
 
@@ -152,9 +137,8 @@ class Inputs:
         return self.sources[index].model_tensor(name, load_finite(self.base, name))
 
     def contents(self) -> dict[str, str]:
-        """`{model name: content hash}` of base and sources; reads every file once.
-
-        Importance files are there as "NAME importance".
+        """`{model name: content hash}` of base and sources, and `"NAME importance"` of their
+        files.
         """
         hashes = {self.base_ref.name: self.base.content_hash()}
         for source in self.sources:
@@ -176,13 +160,11 @@ def merged_names(base: Checkpoint) -> tuple[str, ...]:
 def open_inputs(recipe: Recipe, *, allow_pickle: bool = False) -> Inputs:
     """Open base and sources and refuse what does not fit together.
 
-    Args:
-        recipe: names the checkpoints; a `content` given there must match.
-        allow_pickle: also read `.bin` files, through torch's weights-only unpickler.
+    `allow_pickle` also reads `.bin` files, through torch's weights-only unpickler.
 
     Raises:
-        CheckpointError: missing, damaged, of other shapes, vocabulary or tokenizer, or changed; an
-            importance file that is not the base's.
+        CheckpointError: missing, damaged, of other shapes, vocabulary or tokenizer, or of another
+            content than the recipe gives; an importance file that is not the base's.
     """
     base = open_checkpoint(recipe.base.path, allow_pickle=allow_pickle)
     folders = [local_folder(ref.path, allow_pickle=allow_pickle) for ref in recipe.sources]

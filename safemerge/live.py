@@ -1,8 +1,8 @@
 """A live transformers model, seen through the names and shapes in which its checkpoint is stored.
 
-transformers 5 may hold as one parameter what a checkpoint stores apart: the experts of a mixture
-are one (experts, out, in) tensor in memory. It undoes that when it saves. Here the same undoing
-runs on views, so that writing to a stored name writes to the model.
+transformers 5 may hold as one parameter what a checkpoint stores apart, such as experts, and undoes
+that when it saves. Here the same undoing runs on views, so that writing to a stored name writes to
+the model.
 """
 
 from __future__ import annotations
@@ -36,15 +36,9 @@ class _View(Tensor):
 
 
 def stored_views(model: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
-    """Views into a live model's parameters, under the names of a checkpoint.
+    """Views into a live model's parameters: `{name: view}` for tensors of its checkpoint.
 
-    Args:
-        model: a transformers model, or any module that stores its tensors as it holds them.
-        names: tensors of the checkpoint.
-
-    Returns:
-        `{name: view}` in the order of `names`, of the stored shapes. They stay valid until the
-        model's parameters are replaced or moved.
+    They stay valid until the model's parameters are replaced or moved.
 
     Raises:
         CheckpointError: where a tensor is no part of any parameter and cannot be written in place.
@@ -72,25 +66,15 @@ class LiveGradient:
     """Gradient of a live model's loss with respect to the merge weights that made it.
 
     While the backward pass runs, each parameter's gradient is projected onto the weights and
-    dropped as soon as it is there (the chain rule, parameter by parameter),
+    dropped as soon as it is there,
 
         d loss / d w[g, s] = sum over tensors of group g of <d loss / d W, d W / d w[s]>,
 
-    so beside the model, the merge and the activations no more than one parameter's gradient and
-    one tensor's delta are in memory at a time. Of small models d W / d w is kept from one backward
-    pass to the next.
+    so no more than one of them and one tensor's delta are in memory at a time. Of small models
+    d W / d w is kept from one backward pass to the next.
     """
 
     def __init__(self, model: Any, resident: ResidentMerge) -> None:
-        """Find the parameters.
-
-        Args:
-            model: the live model, a transformers one where its layers are to be recomputed.
-            resident: the merge that is written into it.
-
-        Raises:
-            CheckpointError: as `stored_views`.
-        """
         self._model = model
         self._resident = resident
         self._views = stored_views(model, resident.names)
@@ -106,9 +90,6 @@ class LiveGradient:
     @contextmanager
     def at(self, recipe: Recipe) -> Iterator[Tensor]:
         """Write a recipe's merge into the model and collect the gradient of what runs inside.
-
-        Args:
-            recipe: over the inputs, method and profile of the merge.
 
         Yields:
             (n_groups, n_sources), float32, zero at first; every backward pass adds to it.
@@ -168,8 +149,8 @@ class LiveGradient:
 def _recomputed(model: Any) -> Iterator[None]:
     """Activations inside a large model's layers are computed again, not kept, where it can do so.
 
-    transformers does this for models in training alone, so its layers are said to be: not what is
-    inside of them, where dropout would draw.
+    transformers does this in training alone, so the layers are said to be: not what is inside of
+    them, where dropout would draw.
     """
     layers = [module for module in model.modules() if hasattr(module, "gradient_checkpointing")]
     size = sum(parameter.numel() for parameter in model.parameters())

@@ -4,9 +4,8 @@
     select  -> State             the rank ratio and the per-source numbers
     merge_tensor                 the weights
 
-A streamed merge (`merging.py`) runs the three in a row; a resident one (`resident.py`) keeps what
-the first two return. `merge_pieces` is the streamed form of methods that can go through a tensor
-piece by piece: the same bytes, without ever holding the tensor's deltas as a whole.
+A streamed merge runs the three in a row, or `merge_pieces`, which has the same bytes and never
+holds the tensor's deltas as a whole; a resident one keeps what the first two return.
 """
 
 from __future__ import annotations
@@ -65,11 +64,7 @@ class MergeJob:
         return Site(name, sources, self.svd, importance, begin)
 
     def prepare(self, name: str, group: str) -> PreparedTensor:
-        """Read one tensor from all checkpoints and prepare it.
-
-        Raises:
-            CheckpointError: where a value is NaN or infinite.
-        """
+        """Read one tensor from all checkpoints and prepare it."""
         method = self.method_of(name)
         base, deltas = self.inputs.load(name, self.device)
         important = self.inputs.positions(name, self.device) if method.needs_importance else None
@@ -80,10 +75,7 @@ class MergeJob:
 def select(
     tensor: PreparedTensor, recipe: Recipe, params: Params, peak: Mapping[str, float]
 ) -> State:
-    """The state at a recipe's rank ratio and per-source numbers.
-
-    `peak` is `{module: highest density}`, of methods with a density.
-    """
+    """The state at a recipe's numbers; `peak` is `{module: highest density}`."""
     method = tensor.method
     if method.select is None:
         return tensor.state

@@ -1,8 +1,7 @@
 """merge(recipe, out): checkpoint to checkpoint, a few tensors at a time.
 
-Each tensor of the base is read with its deltas, merged (`merge_tensor.py`) and written. Several are
-worked on in parallel within a budget of bytes (`streaming.py`), so that memory depends on the
-largest tensor and not on the model; `plan` says beforehand how much that is.
+Tensors are worked on in parallel within a budget of bytes (`streaming.py`), so that memory depends
+on the largest one and not on the model; `plan` says beforehand how much that is.
 """
 
 from __future__ import annotations
@@ -43,12 +42,9 @@ from safemerge.recipe import Recipe
 from safemerge.store import TensorStore
 from safemerge.streaming import kept_heap, most_held, work_through
 
-# Working memory that small tensors share. It buys overlap and nothing else: two tensors of 11
-# million entries and three sources fit, and a larger tensor than the budget goes alone.
+# Working memory that small tensors share; a larger tensor goes alone.
 _BUDGET = 512 * 2**20
-# Beside the tensors: pages of libraries that are touched for the first time, stacks of threads, and
-# freed memory that malloc keeps.
-_SLACK = 64 * 2**20
+_SLACK = 64 * 2**20  # libraries that are touched for the first time, stacks, freed memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +120,10 @@ class Plan:
     Args:
         tensors: how many are written.
         largest: name of the one that needs most memory.
-        read_bytes: read from base and sources, a second pass included where the method takes one.
+        read_bytes: read from base and sources, a second pass included where there is one.
         written_bytes: tensor data of the output.
         free_bytes: on the disk of the output.
-        peak_bytes: most main memory of the process; what it holds already, and the working memory
-            of the tensors that may be in progress at once.
+        peak_bytes: most main memory of the process, with what it holds already.
     """
 
     tensors: int
@@ -144,11 +139,7 @@ def plan(
     out: str | Path,
     options: MergeOptions = MergeOptions(),
 ) -> Plan:
-    """What `merge` would do with these arguments, after all its checks; nothing is written.
-
-    Raises:
-        BadInput: as for `merge`, a disk that is too small included.
-    """
+    """What `merge` would do, after all its checks, the disk included; nothing is written."""
     merging = _StreamedMerge.open(recipe, options)
     inputs, groups, layout = merging.job.inputs, merging.groups, merging.layout()
     written = sum(spec.nbytes for spec in layout)
@@ -268,7 +259,6 @@ class _StreamedMerge:
 
 
 def _resident_bytes() -> int:
-    """Resident memory of this process: Python, torch and what the caller keeps."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except OSError:  # not Linux: the most it has held so far, there in bytes

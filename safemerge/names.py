@@ -9,9 +9,7 @@ A profile says which parameters share one merge weight:
 | layers     | `layer.0` ... and `outside`                                 |
 | modules    | `layer.0.q_proj` ..., and `embed_tokens`, `norm`, `lm_head` |
 
-`+kind` splits groups by kind: `layer.3.attention`, and `all.attention` under `global+kind`. In
-`global+module` and `blocks(k)+module` it is the module: `block.0.q_proj`. What lies outside the
-stack stays in `outside` under `blocks(k)+kind` and `layers+kind`.
+`+kind` and `+module` split groups further: `layer.3.attention`, `block.0.q_proj`.
 """
 
 from __future__ import annotations
@@ -99,11 +97,7 @@ def layout_of(name: str, shape: tuple[int, ...], model_type: str) -> Layout:
 
 
 def role_of(name: str, shape: tuple[int, ...]) -> Role:
-    """How spectral methods treat a tensor: as a matrix, as an embedding table, or entry-wise.
-
-    Embeddings and heads are two-dimensional, but their rows are tokens. A stack of experts is
-    matrices.
-    """
+    """How spectral methods treat a tensor: as a matrix, as an embedding table, or entry-wise."""
     if _is_stack(name, shape):
         return "matrix"
     if len(shape) != 2 or name.endswith(_NO_MATRIX):
@@ -124,10 +118,7 @@ def _is_stack(name: str, shape: tuple[int, ...]) -> bool:
 
 
 def is_constant(name: str) -> bool:
-    """Whether a stored tensor is computed, not learned: attention masks and rotary frequencies.
-
-    Checkpoints from before transformers 5 may hold them. They are neither merged nor compared.
-    """
+    """Whether a stored tensor is computed, not learned; it is neither merged nor compared."""
     return _CONSTANT.search(name) is not None
 
 

@@ -1,8 +1,7 @@
 """Recipe: everything that determines one merged model, as a frozen value.
 
-The same recipe over the same inputs writes the same bytes. Its hash covers the canonical JSON
-without paths, plus the content hashes of base and sources, so that a moved folder keeps its hash
-and a changed checkpoint does not.
+The same recipe over the same inputs writes the same bytes. Its hash covers content hashes in place
+of paths.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ class ModelRef(BaseModel):
         name: the short name that weights refer to.
         path: a folder, or a hub id with an optional `@revision`.
         content: content hash; where given, a checkpoint with other content is refused.
-        importance: for a source, its importance file; methods that mask by importance need one.
+        importance: of a source, its importance file.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -123,11 +122,8 @@ class Recipe(BaseModel):
         return _canonical(self.model_dump(mode="json"))
 
     def hash(self, contents: Mapping[str, str]) -> str:
-        """SHA-256 (hex) of this recipe over given inputs.
-
-        Args:
-            contents: `{model name: content hash}` for the base and every source, and
-                `{"NAME importance": content hash}` for every importance file.
+        """SHA-256 (hex) of this recipe over inputs of these contents, as `Inputs.contents`
+        gives.
         """
         record = self.model_dump(mode="json")
         for model in (record["base"], *record["sources"]):
@@ -147,11 +143,7 @@ class Recipe(BaseModel):
 
     @classmethod
     def load(cls, path: str | Path) -> Recipe:
-        """Read a recipe file.
-
-        Relative model paths are taken as relative to the recipe's folder where they exist there,
-        else as they stand (relative to the working folder, or a hub id).
-        """
+        """Read a recipe file; relative paths that exist in its folder are taken from there."""
         path = Path(path)
         try:
             text = path.read_text(encoding="utf-8")

@@ -1,9 +1,8 @@
 """ResidentMerge: everything a search needs to re-merge a live model, held on one device.
 
-Built once for base, sources, method and place profile. `apply(recipe)` then rewrites live
-parameters in place with no checkpoint read and no SVD, and `weight_gradient` projects a merged
-tensor's gradient onto the weights (`live.LiveGradient` does so for a whole model). What is slow to
-select at a rank ratio is read from a store where it was asked for before.
+`apply(recipe)` rewrites live parameters in place with no checkpoint read and no SVD, and
+`weight_gradient` projects a merged tensor's gradient onto the weights (`live.LiveGradient` does so
+for a whole model).
 """
 
 from __future__ import annotations
@@ -55,8 +54,7 @@ class ResidentMerge:
             recipe: fixes base, sources, method, place profile and the parameters that the method
                 reads while preparing; its weights and ranks are not used.
             device: where the tensors are held and merged.
-            store: keeps what is slow to compute: factors of deltas, and what methods make of them
-                at each choice of numbers.
+            store: keeps what is slow to compute: factors, and what methods select of them.
             inputs: the opened checkpoints, where the caller has them already.
         """
         self.method = get_method(recipe.method)
@@ -80,19 +78,13 @@ class ResidentMerge:
         self._in_threads = torch.device(device).type == "cpu" and size >= THREADS_FROM_ENTRIES
 
     def serves(self, recipe: Recipe) -> bool:
-        """Whether a recipe is over this object's inputs, method, profile and prepared parameters.
-
-        Raises:
-            RecipeError: a parameter that its method does not have.
+        """Whether a recipe is over this object's inputs, method, profile and prepared
+        parameters.
         """
         return _fixed_part(recipe, get_method(recipe.method)) == self._fixed
 
     def merged(self, recipe: Recipe) -> Iterator[tuple[str, Tensor]]:
-        """Every merged tensor of a recipe, in the base's dtype and order: (name, tensor).
-
-        Raises:
-            RecipeError: where the recipe is not over this object's inputs, method and profile.
-        """
+        """Every merged tensor of a recipe, in the base's dtype and order: (name, tensor)."""
         params = self._checked(recipe)
         self.method.check_weights(recipe)
         for name, tensor in self._tensors.items():
@@ -108,8 +100,8 @@ class ResidentMerge:
             live: `{name: tensor}` with all merged names, as `stored_views` gives for a model.
 
         Raises:
-            RecipeError: where a tensor is missing or has another shape, or the recipe is not over
-                this object's inputs; nothing is changed then.
+            RecipeError: a tensor is missing or has another shape, or the recipe does not fit; then
+                nothing is changed.
         """
         missing = sorted(self._tensors.keys() - live.keys())
         if missing:
@@ -146,7 +138,7 @@ class ResidentMerge:
 
         Args:
             name: of the tensor.
-            recipe: at whose weights; over the same inputs, method and profile.
+            recipe: at whose weights.
             gradient: (*shape), d loss / d merged tensor, any floating dtype.
 
         Returns:
@@ -162,14 +154,10 @@ class ResidentMerge:
         return row, projected
 
     def weight_slopes(self, name: str, recipe: Recipe) -> tuple[int, Tensor]:
-        """What each weight at its place does to a merged tensor, for many gradients at one recipe.
+        """The index of a tensor's place group, and d merged tensor / d weights, (n_sources,
+        *shape).
 
-        Returns:
-            The index of its place group in `groups`, and d merged tensor / d weights,
-            (n_sources, *shape) float32: `weight_gradient` is its product with a gradient.
-
-        Raises:
-            RecipeError: as for `weight_gradient`.
+        `weight_gradient` is the product with a gradient; this serves many at one recipe.
         """
         row, weights, merged = self._differentiable(name, recipe)
         # The projection of a gradient is linear in it, so its own derivatives are the slopes.
@@ -198,7 +186,6 @@ class ResidentMerge:
         return self._rows[tensor.group], weights, merged
 
     def _checked(self, recipe: Recipe) -> Params:
-        """Parameters of a recipe over this object's inputs, method and profile."""
         fixed = _fixed_part(recipe, self.method)
         if fixed != self._fixed:
             raise RecipeError(

@@ -8,13 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A measured share or mean likelihood.
-
-    Args:
-        value: in [0, 1].
-        stderr: standard error of the mean over probes.
-        n: number of probes.
-    """
+    """A measured share or mean likelihood: value in [0, 1], standard error, number of probes."""
 
     value: float
     stderr: float

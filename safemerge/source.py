@@ -1,8 +1,4 @@
-"""One source of a merge, opened: how its tensors, and their deltas to the base's, are read.
-
-A whole model's delta is its tensor minus the base's, an adapter's is computed from its factors, and
-where vocabularies differ the rows of embeddings and heads follow their tokens.
-"""
+"""One source of a merge, opened: how its tensors, and their deltas to the base's, are read."""
 
 from __future__ import annotations
 
@@ -42,14 +38,8 @@ class Source:
         return self.tokens is not None and is_vocabulary(name)
 
     def read(self, name: str, base: Tensor) -> Tensor:
-        """One tensor in the base's vocabulary; of an adapter, its delta.
-
-        Args:
-            name: a merged tensor.
-            base: the base's, as stored.
-
-        Raises:
-            CheckpointError: where a value is NaN or infinite.
+        """One tensor in the base's vocabulary; of an adapter, its delta. `base` is the base's, as
+        stored.
         """
         if self.is_base:
             return base
@@ -61,7 +51,7 @@ class Source:
         return tensor
 
     def model_tensor(self, name: str, base: Tensor) -> Tensor:
-        """The same of a whole model: as stored, or base + delta in the base's dtype."""
+        """The same of a whole model, of an adapter base + delta in the base's dtype."""
         tensor = self.read(name, base)
         if isinstance(self.stored, Adapter):
             return (base.float() + tensor).to(base.dtype)
@@ -97,11 +87,7 @@ class Source:
 
 
 def load_finite(checkpoint: Checkpoint, name: str) -> Tensor:
-    """One tensor as stored.
-
-    Raises:
-        CheckpointError: where a value is NaN or infinite.
-    """
+    """One tensor as stored; a CheckpointError where a value is NaN or infinite."""
     tensor = checkpoint.load(name)
     check_finite(name, tensor, checkpoint.folder)
     return tensor

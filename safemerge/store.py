@@ -33,12 +33,10 @@ def content_key(tensors: Mapping[str, Tensor], settings: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TensorStore:
-    """A folder of tensors, of limited size.
+    """A folder of tensors, of at most `limit_gb` gigabytes (1e9 bytes).
 
-    Args:
-        folder: where the files live; created on the first write.
-        limit_gb: size of the folder in gigabytes (1e9 bytes). Over it, the files that nobody has
-            used for longest go first, but never one that this store was asked for.
+    Over it, the files that nobody has used for longest go first, but never one that this store was
+    asked for.
     """
 
     folder: Path

@@ -1,8 +1,7 @@
 """Work on many items at once, in threads, within a budget of bytes.
 
-Each thread takes a tensor the whole way: read it from every model, merge it, write it. While one
-waits for the disk another computes, so reading, arithmetic and writing overlap without queues in
-between, and what is held is what is in progress. This file knows nothing of tensors.
+Each thread takes a tensor the whole way, so that reading, arithmetic and writing overlap without
+queues in between. This file knows nothing of tensors.
 """
 
 from __future__ import annotations
@@ -44,8 +43,7 @@ def work_through(
         done: called in the caller's thread after each item, in the order of completion.
 
     Raises:
-        BaseException: the first error of `work`, or an interrupt. No thread is at work any more
-            when it arrives, and nothing new was begun.
+        BaseException: the first error of `work`, or an interrupt, once no thread is at work.
     """
     running: dict[Future[None], Item] = {}
     workers = _workers()
@@ -70,10 +68,7 @@ def work_through(
 
 
 def spread(items: Iterable[Item], work: Callable[[Item], None]) -> None:
-    """Call `work` on every item, several at once, where nothing waits for a disk or for memory.
-
-    All are queued at once, so that no thread is idle in between. Errors are as of `work_through`.
-    """
+    """Call `work` on every item, several at once, where nothing waits for a disk or for memory."""
     with _shared_out() as workers:
         pool = ThreadPoolExecutor(workers)
         try:
@@ -118,8 +113,7 @@ def kept_heap() -> Iterator[None]:
     """Let freed blocks of up to 48 MiB serve the next tensors, until this ends.
 
     glibc gives them back to the system when they are freed, and the next ones come page by page and
-    zeroed. Larger blocks still come and go, so that memory is not held in pieces that nothing fits.
-    The setting is of the whole process; where malloc is not glibc's, nothing is changed.
+    zeroed. The setting is of the whole process; where malloc is not glibc's, nothing is changed.
     """
     try:
         libc = ctypes.CDLL(None)

@@ -1,8 +1,7 @@
 """PEFT LoRA folders as sources: deltas of the base, one tensor at a time, from A and B alone.
 
-A low-rank delta is scaling * B @ A (Hu et al. 2021, 2106.09685; `lora_config.py`), computed when it
-is asked for and not rounded to the base's dtype. A tensor that was trained whole (modules_to_save)
-counts as itself minus the base's.
+A low-rank delta is scaling * B @ A (Hu et al. 2021, 2106.09685; `lora_config.py`). A tensor that
+was trained whole (modules_to_save) counts as itself minus the base's.
 """
 
 from __future__ import annotations
@@ -70,9 +69,6 @@ class Adapter:
             name: a tensor of the base.
             base: its values, any dtype; left unchanged.
             tokens: how the adapter's vocabulary maps to the base's, where it is another.
-
-        Raises:
-            CheckpointError: where a stored value is NaN or infinite.
         """
         delta = torch.zeros(base.shape, device=base.device)
         mapped = tokens if is_vocabulary(name) else None
@@ -101,8 +97,6 @@ def open_source(
     allow_pickle: bool = False,
 ) -> Checkpoint | Adapter:
     """Open a whole model or a LoRA adapter and check that it fits the base; reads headers only.
-
-    One exception: where an adapter names another folder as its base, both are compared.
 
     Args:
         folder: of a model or an adapter; one with both is a model.

@@ -1,7 +1,6 @@
 """The model card: what was merged, how, what was measured, how to load it.
 
-Names and notes come from users and models, so every one of them is escaped: nothing in a card is
-markup that somebody else wrote.
+Names and notes come from users and models, so every one of them is escaped.
 """
 
 from __future__ import annotations
@@ -39,17 +38,7 @@ class ScoreRow(BaseModel):
 
 
 class CardRecord(BaseModel):
-    """Everything a model card states.
-
-    Attributes:
-        title: heading.
-        base: path or Hub id of the base.
-        sources: every input, the base included.
-        method: merge method.
-        recipe_json: the recipe, as JSON text.
-        rows: measured scores, the merged model and what it is compared with; may be empty.
-        notes: paragraphs of plain text.
-    """
+    """Everything a model card states. `sources` include the base; `notes` are plain text."""
 
     model_config = _FROZEN
 

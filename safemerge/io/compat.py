@@ -1,8 +1,4 @@
-"""Whether checkpoints can be merged: the same tensors, the same shapes, only finite numbers.
-
-Found before any work or write, because a wrong shape after twenty minutes is the commonest
-complaint about merging tools. Tokenizers are compared in `tokens.py`.
-"""
+"""Whether checkpoints can be merged: the same tensors, the same shapes, only finite numbers."""
 
 from __future__ import annotations
 
@@ -24,15 +20,8 @@ def check_compatible(base: Checkpoint, source: Checkpoint, *, any_vocabulary: bo
     """Refuse a source whose tensors do not line up with the base's.
 
     Stored copies of tied tensors and computed constants are left out. Dtypes may differ, but a
-    tensor must be floating point in all or in none.
-
-    Args:
-        base: what the source must fit.
-        source: a whole model.
-        any_vocabulary: embeddings and heads may have other rows, which will be mapped.
-
-    Raises:
-        CheckpointError: with the first few differing tensors, both shapes and both folders.
+    tensor must be floating point in all or in none. With `any_vocabulary` embeddings and heads may
+    have other rows, which will be mapped.
     """
     _refuse_bare_beside_wrapped(base, source)
     if base.tied != source.tied:
@@ -77,11 +66,7 @@ def is_finite(tensor: torch.Tensor) -> bool:
 
 
 def check_finite(name: str, tensor: torch.Tensor, where: str | Path) -> None:
-    """Refuse a tensor of a file or folder (`where`) that holds NaN or infinity.
-
-    Raises:
-        CheckpointError: with the tensor, the file and how many values are bad.
-    """
+    """Refuse a tensor of a file or folder (`where`) that holds NaN or infinity."""
     if is_finite(tensor):
         return
     nan, inf = int(tensor.isnan().sum()), int(tensor.isinf().sum())

@@ -1,9 +1,8 @@
 """Digests of tensors, remembered for as long as their file stays as it is.
 
 A file counts as unchanged while its path, device, inode, size and both of its times are the same,
-which is how git trusts its index. No program can set the time of change, so a file that is
-rewritten, replaced, or given its old time back is hashed again. A file that changed shortly before
-it was read is not remembered: it could have changed once more without the clock showing it.
+which is how git trusts its index; no program can set the time of change. A file that changed
+shortly before it was read is not remembered: it could change again in the same tick of the clock.
 """
 
 from __future__ import annotations

@@ -24,12 +24,8 @@ def write_at(path: Path, data: NDArray[np.uint8], offset: int) -> None:
     """Write all of `data` (1-D) at a byte offset of a file that exists; from any thread.
 
     A checkpoint is flushed to disk before it gets its name, so its pages gain nothing from the
-    cache. The whole blocks of a large tensor go to the disk directly. What is before and after goes
-    through the cache; it shares no block with those, so neither way of writing meets the other's
-    bytes. Where there are no direct writes all goes through the cache, and is flushed at once.
-
-    Raises:
-        OSError: from the system, such as a full disk.
+    cache. The whole blocks of a large tensor go to the disk directly, what is before and after
+    through the cache; where there are no direct writes, all, and is flushed at once.
     """
     begin, end = -(-offset // _BLOCK) * _BLOCK, (offset + len(data)) // _BLOCK * _BLOCK
     if len(data) < _LEAST or not _write_blocks(path, data[begin - offset : end - offset], begin):

@@ -1,7 +1,6 @@
 """Which files of a checkpoint folder may be opened, and how their JSON is read.
 
-An index or a symbolic link decides which file is opened next, so a downloaded checkpoint could
-point at any file of the machine. Every path goes through `inside`. This file reads no tensors.
+An index or a symbolic link decides which file is opened next, so every path goes through `inside`.
 """
 
 from __future__ import annotations
@@ -16,14 +15,11 @@ from safemerge.errors import CheckpointError
 
 
 def inside(folder: Path, name: str) -> Path:
-    """The file `name` (a relative path, as an index writes it) of a checkpoint folder.
+    """The file `name` (a relative path, as an index writes it) of a checkpoint folder; it need not
+    exist.
 
     A Hub snapshot (`models--org--name/snapshots/<revision>`) is made of links into the `blobs`
     folder of the same repository; those are the only links out of the folder that are followed.
-    The file need not exist.
-
-    Raises:
-        CheckpointError: the path is absolute, has a `..`, or is a link to somewhere else.
     """
     pure = PurePosixPath(name)
     if not name or pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name:
@@ -53,11 +49,7 @@ def setting(config: Mapping[str, Any], key: str) -> Any:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file that holds an object.
-
-    Raises:
-        CheckpointError: the file cannot be read, is not UTF-8 JSON, or is not an object.
-    """
+    """A JSON file that holds an object; all else is a CheckpointError."""
     try:
         value = json.loads(path.read_bytes())
     except OSError as error:

@@ -2,7 +2,6 @@
 
 The format (https://huggingface.co/docs/safetensors): 8 bytes little-endian header length, a JSON
 header, then the data. Offsets are read only from a header that the library's own parser accepts.
-Data is never mapped: mapped pages count as resident memory until the kernel takes them back.
 """
 
 from __future__ import annotations
@@ -66,12 +65,7 @@ class TensorInfo:
 
 
 def read_header(path: Path) -> dict[str, TensorInfo]:
-    """Every tensor of one safetensors file, by name; no tensor data is read.
-
-    Raises:
-        CheckpointError: the file is truncated, its header is damaged, or it holds a type that
-            torch cannot.
-    """
+    """Every tensor of one safetensors file, by name; no tensor data is read."""
     try:
         # numpy, because opening has no need of a framework; nothing is converted.
         with safe_open(path, framework="numpy"):
@@ -101,11 +95,7 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
 
 
 def read_pieces(info: TensorInfo, entries: int) -> Iterator[torch.Tensor]:
-    """One tensor of a safetensors file as flat pieces of entries, each in memory of its own.
-
-    Raises:
-        CheckpointError: the file changed or vanished since its header was read.
-    """
+    """One tensor of a safetensors file as flat pieces of entries, each in memory of its own."""
     assert info.offset is not None  # pickles are served by pickles.py
     count = math.prod(info.shape)
     try:

@@ -24,12 +24,8 @@ def is_hub_id(text: str) -> bool:
 def local_folder(path_or_hub_id: str | Path, *, allow_pickle: bool = False) -> Path:
     """The folder that holds the checkpoint, downloaded into the Hub's cache if need be.
 
-    Args:
-        path_or_hub_id: a folder, which wins over a repository of the same name, or a Hub id.
-        allow_pickle: fetch `.bin` files from a repository that has no safetensors.
-
-    Raises:
-        CheckpointError: it is a file, it does not exist, or the download failed.
+    A folder wins over a repository of the same name. `allow_pickle` fetches `.bin` files from a
+    repository that has no safetensors.
     """
     path = Path(path_or_hub_id).expanduser()
     if path.is_dir():

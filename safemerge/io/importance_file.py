@@ -1,7 +1,6 @@
-"""Importance files: for one source, the position of every entry of the base in order of importance.
+"""Importance files: an int16 tensor for each merged tensor of the base, of the same name and shape.
 
-One safetensors file with an int16 tensor for each merged tensor of the base, of the same name and
-shape. `synth.importance` makes them; `importance_order` in methods/common says what they mean.
+`synth.importance` makes them; `importance_order` in methods/common says what they mean.
 """
 
 from __future__ import annotations
@@ -24,11 +23,7 @@ _REMEDY = "write it for this base with `safemerge importance`"
 
 
 def open_importance(path: str | Path, base: Checkpoint, names: Sequence[str]) -> Checkpoint:
-    """Open an importance file and check that it has the base's merged tensors, called `names`.
-
-    Raises:
-        CheckpointError: it is missing or damaged, or was not made for this base.
-    """
+    """Open an importance file and check that it has the base's merged tensors, called `names`."""
     path = Path(path)
     tensors = read_header(path)
     for name in names:
@@ -44,11 +39,7 @@ def open_importance(path: str | Path, base: Checkpoint, names: Sequence[str]) ->
 
 
 def save_importance(path: str | Path, positions: Mapping[str, Tensor]) -> None:
-    """Write `{name: int16 tensor}` of every merged tensor, whole or not at all.
-
-    Raises:
-        OutputError: where it cannot be written.
-    """
+    """Write `{name: int16 tensor}` of every merged tensor, whole or not at all."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:

@@ -1,8 +1,6 @@
 """Where every byte of a checkpoint will lie, worked out before the first tensor exists.
 
-With names, shapes and dtypes known, all headers and offsets are known, so a writer can put each
-tensor straight into its place and never holds a shard. A file laid out here is, byte for byte, what
-safetensors' own writer makes of the same tensors. This file opens nothing.
+A file laid out here is, byte for byte, what safetensors' own writer makes of the same tensors.
 """
 
 from __future__ import annotations
@@ -52,9 +50,6 @@ def plan_shards(layout: Sequence[TensorSpec], shard_bytes: int) -> list[Shard]:
     Args:
         layout: what will be written; at least one, no name twice.
         shard_bytes: most tensor data per file, > 0; a larger tensor gets a file of its own.
-
-    Raises:
-        OutputError: the layout is empty, repeats a name, or has a type the format lacks.
     """
     seen: set[str] = set()
     groups: list[list[TensorSpec]] = [[]]

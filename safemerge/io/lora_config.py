@@ -1,8 +1,7 @@
 """adapter_config.json of PEFT's LoRA: which adapters are plain LoRA, their scalings, their base.
 
 Facts of the format are those of PEFT 0.21. Anything that makes an adapter more than scaling * B @ A
-(DoRA, trained biases, an initialisation that changes the base) is refused. What PEFT adds later is
-unknown here, so an unknown setting is refused too unless it is empty.
+is refused, and so is an unknown setting unless it is empty.
 """
 
 from __future__ import annotations
@@ -50,12 +49,7 @@ class LoraConfig:
     def scaling(self, module: str, rank: int) -> float:
         """The factor on B @ A of a module: alpha / r, or alpha / sqrt(r) for rank-stabilised LoRA.
 
-        Args:
-            module: its name in the model, such as `model.layers.0.self_attn.q_proj`.
-            rank: of its stored factors.
-
-        Raises:
-            CheckpointError: rank or alpha is no positive number, or the rank is another.
+        `module` is its name in the model, and `rank` that of its stored factors.
         """
         written = self._number("r", "rank_pattern", module)
         if written != rank:
@@ -91,9 +85,6 @@ class LoraConfig:
 
         Certain are another Hub repository, and a folder that is here and has other content. A name
         that leads nowhere here says nothing; shapes are compared in any case.
-
-        Raises:
-            CheckpointError: naming both, and the way to say that they are the same.
         """
         if self.base is None:
             return
@@ -121,11 +112,7 @@ def _same_model(folder: Path, base: Checkpoint) -> bool:
 
 
 def read_lora_config(folder: Path) -> LoraConfig:
-    """The config of an adapter folder.
-
-    Raises:
-        CheckpointError: it is damaged, or the adapter is not plain LoRA.
-    """
+    """The config of an adapter folder; one that is not plain LoRA is refused."""
     file = inside(folder, CONFIG_FILE)
     config = read_json(file)
     if config.get("peft_type") != "LORA":

@@ -1,8 +1,7 @@
 """A folder that appears whole or not at all.
 
 Work happens in a hidden sibling, `.<name>.partial-<random>`, which takes the final name in one
-rename. The sibling is locked while its process lives, so a later run can tell what a killed one
-left behind from what a running one is writing, and removes only the former.
+rename. It is locked while its process lives, so a later run removes what a killed one left behind.
 """
 
 from __future__ import annotations
@@ -27,11 +26,7 @@ def is_full(error: OSError) -> bool:
 
 
 def check_output(out: Path, needed: int = 0) -> None:
-    """Refuse an output folder that cannot be written. Writes nothing.
-
-    Args:
-        out: the folder to create; it may exist if it is empty.
-        needed: bytes that will be written.
+    """Refuse an output folder that cannot be written, with the bytes `needed`. Writes nothing.
 
     Raises:
         OutputError: it is a file, is not empty, its parent is not writable, or space is short.
@@ -88,9 +83,8 @@ class Partial:
 
     @classmethod
     def begin(cls, out: Path) -> Partial:
-        """Make and lock the hidden sibling; missing parents of `out` are made too.
-
-        What killed writers of the same `out` left behind is removed.
+        """Make and lock the hidden sibling, and missing parents; remove what killed writers
+        left.
         """
         out = Path(os.path.realpath(out))  # a link to an empty folder stays a link
         made = [folder for folder in reversed(out.parents) if not folder.exists()]

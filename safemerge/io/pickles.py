@@ -1,7 +1,7 @@
 """Weights in `.bin` pickles, read only when the caller allows it.
 
-A pickle can run code when it is loaded. `torch.load(weights_only=True)` restricts it to tensors
-and plain containers, which is much safer and not a proof; hence the explicit permission.
+`torch.load(weights_only=True)` restricts a pickle to tensors and plain containers, which is much
+safer and not a proof; hence the explicit permission.
 """
 
 from __future__ import annotations
@@ -15,12 +15,7 @@ from safemerge.errors import CheckpointError
 
 
 def read_pickle(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of one `.bin` file, mapped from disk rather than read.
-
-    Raises:
-        CheckpointError: the file is damaged, holds something other than tensors, or is in the
-            format from before torch 1.6, which cannot be mapped.
-    """
+    """The tensors of one `.bin` file of torch 1.6 or later, mapped from disk rather than read."""
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:

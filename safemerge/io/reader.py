@@ -1,8 +1,7 @@
 """A checkpoint folder, opened without reading its weights: shapes at once, tensors on demand.
 
 Accepted: `config.json` with `model.safetensors`, or with `model.safetensors.index.json` and its
-shards; the same in `.bin` pickles if the caller allows them. Everything that can be wrong with the
-files is found here, before any work starts. Agreement between checkpoints is `compat.py`'s.
+shards; the same in `.bin` pickles if the caller allows them.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ class Checkpoint:
         """One tensor as stored, in memory of its own; the caller may change it.
 
         Its digest is taken on the way, once: hashing a model that is merged anyway needs no second
-        reading, and names the bytes that were merged. Threads may load different tensors at once.
+        reading. Threads may load different tensors at once.
 
         Raises:
             CheckpointError: there is no such tensor, or its file changed since it was opened.
@@ -66,11 +65,7 @@ class Checkpoint:
         return whole[0].reshape(info.shape) if whole else torch.empty(info.shape, dtype=info.dtype)
 
     def pieces(self, name: str, entries: int) -> Iterator[torch.Tensor]:
-        """The same tensor as flat pieces of entries, in order, each in memory of its own.
-
-        Raises:
-            CheckpointError: as for `load`.
-        """
+        """The same tensor as flat pieces of entries, in order, each in memory of its own."""
         info = self._info(name)
         pieces: Iterator[torch.Tensor]
         if info.offset is None:
@@ -98,9 +93,8 @@ class Checkpoint:
     def content_hash(self) -> str:
         """64 hex digits that name this model's content; reads tensors that were never loaded.
 
-        Covers name, dtype, shape and bytes of every tensor and the keys of config.json that
-        describe the architecture. Sharding, file format, header order and stored copies of tied
-        tensors make no difference.
+        Covers name, dtype, shape and bytes of every tensor but copies of tied ones, and the keys of
+        config.json that describe the architecture.
         """
         config = {key: self.config[key] for key in self.config if key not in _INCIDENTAL}
         digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
@@ -184,11 +178,7 @@ def open_folder(folder: Path, source: str, *, allow_pickle: bool = False) -> Che
 def read_weights(
     file: Path, *, allow_pickle: bool
 ) -> tuple[dict[str, TensorInfo], dict[str, torch.Tensor]]:
-    """The tensors of one file, and those of them that a pickle holds.
-
-    Raises:
-        CheckpointError: the file is damaged, or a pickle without permission.
-    """
+    """The tensors of one file, and those of them that a pickle holds."""
     if file.suffix != ".bin":
         return read_header(file), {}
     if not allow_pickle:

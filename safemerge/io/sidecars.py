@@ -1,8 +1,7 @@
 """The small files that make weights a usable model: config, tokenizer, chat template.
 
-Known names only, so no code (`*.py`), no weights and nothing private of the source folder comes
-along. `auto_map` entries are dropped: they tell loaders which Python of the repository to run, and
-that Python is not copied.
+Known names only. `auto_map` entries are dropped: they tell loaders which Python of the repository
+to run, and that Python is not copied.
 """
 
 from __future__ import annotations
@@ -41,19 +40,9 @@ _CODE_KEYS = frozenset({"auto_map", "custom_pipelines"})
 def copy_sidecars(
     checkpoint: Checkpoint, out_folder: Path, *, dtype: str | None = None
 ) -> list[str]:
-    """Copy config, generation settings, tokenizer and chat templates.
+    """Copy config, generation settings, tokenizer and chat templates, with `dtype` in config.json.
 
-    Args:
-        checkpoint: where they come from.
-        out_folder: an existing folder, usually `CheckpointWriter.folder`.
-        dtype: "float32", "bfloat16" or "float16", written into config.json; None keeps what it
-            says.
-
-    Returns:
-        Names of the files written, sorted.
-
-    Raises:
-        CheckpointError: a file is damaged or is a link out of its folder.
+    Returns names of the files written, sorted.
     """
     names = [*_MODEL_FILES, *_TOKENIZER_FILES]
     templates = checkpoint.folder / _TEMPLATES

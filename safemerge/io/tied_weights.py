@@ -1,8 +1,7 @@
 """Which output heads are only another name for the embedding.
 
-A tied head must be neither merged on its own nor written: a written copy makes the model larger and
-some loaders train or serve the copy. transformers 5 unties a head whose stored bytes differ from
-the embedding's even when the config says tied, so that contradiction is refused here.
+transformers 5 unties a head whose stored bytes differ from the embedding's even when the config
+says tied, so that contradiction is refused here.
 """
 
 from __future__ import annotations
@@ -39,9 +38,6 @@ def find_tied(
 
     Where the config does not say (some families leave their default out of config.json), a head is
     tied if it is not stored, or if its bytes are the embedding's.
-
-    Raises:
-        CheckpointError: the config says tied, and the stored head is a different matrix.
     """
     says = setting(config, "tie_word_embeddings")
     tied: set[str] = set()

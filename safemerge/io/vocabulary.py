@@ -1,8 +1,7 @@
 """Rows of embeddings and heads, mapped by token from a source's tokenizer to the base's.
 
-What is matched is the token's text, as tokenizer.json writes it. A source of another spelling is
-refused: `Ġhouse` of a byte-level BPE and `▁house` of a sentence-piece model match nothing, and what
-matches by accident (`s`) would be wrong.
+What is matched is the token's text, as tokenizer.json writes it. A source of another spelling
+(`Ġhouse` for `▁house`) is refused: what matched would match by accident.
 """
 
 from __future__ import annotations
@@ -43,11 +42,7 @@ class TokenMap:
 
 
 def token_map(base: Path, source: Path) -> TokenMap | None:
-    """How the vocabulary of one folder maps to another's; None where `source` has no tokenizer.
-
-    Raises:
-        CheckpointError: there is no tokenizer.json to map by, or both write tokens differently.
-    """
+    """How the vocabulary of one folder maps to another's; None where `source` has no tokenizer."""
     theirs = read_tokenizer(source)
     if theirs is None:
         return None

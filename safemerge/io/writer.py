@@ -1,8 +1,7 @@
 """A checkpoint written tensor by tensor, that exists only when it is complete.
 
-The layout is declared first, so every tensor goes straight to its place in its shard and memory
-holds one tensor. Any exception inside the `with`, an interrupt included, leaves nothing under the
-final name. Tokenizers (`sidecars.py`) and the card (`card.py`) are written by the caller.
+The layout is declared first, so every tensor goes straight to its place in its shard. Any exception
+inside the `with`, an interrupt included, leaves nothing under the final name.
 """
 
 from __future__ import annotations
@@ -44,9 +43,6 @@ class CheckpointWriter:
             out: folder to create, parents included; it may exist if it is empty.
             layout: every tensor that will be added. Its order decides the sharding, nothing else.
             shard_bytes: most tensor data in one file, > 0.
-
-        Raises:
-            OutputError: the layout cannot be written, or `shard_bytes` is not positive.
         """
         if shard_bytes <= 0:
             raise OutputError(f"shard_bytes is {shard_bytes}; it must be positive")
@@ -70,11 +66,7 @@ class CheckpointWriter:
         return self._partial.folder
 
     def __enter__(self) -> Self:
-        """Check the output and lay out the files.
-
-        Raises:
-            OutputError: see `check_output`; or the files cannot be made.
-        """
+        """Check the output (`check_output`) and lay out the files."""
         check_output(self._out, self._needed)
         try:
             self._partial = Partial.begin(self._out)
@@ -153,7 +145,6 @@ class CheckpointWriter:
         self._partial.commit()
 
     def _abort(self) -> None:
-        """Remove what was made."""
         if self._partial is not None:
             self._partial.discard()
             self._partial = None

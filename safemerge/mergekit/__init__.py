@@ -1,7 +1,6 @@
 """mergekit's YAML, read into recipes and written from them.
 
-Only what a recipe can express: merges of whole models of one architecture. The facts about
-mergekit were found by running and reading version 0.1.5; no code of it is used.
+The facts about mergekit were found by running and reading version 0.1.5; no code of it is used.
 """
 
 from __future__ import annotations

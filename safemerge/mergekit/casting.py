@@ -23,11 +23,8 @@ class Cast:
 
 
 def cast_of(config: MergekitConfig) -> Cast:
-    """Look the method up, and tell the base from the sources.
-
-    Raises:
-        RecipeError: a method that mergekit or safemerge lacks, no base where one is needed, nothing
-            to merge, or a LoRA adapter for another model than the base.
+    """Look the method up, and tell the base from the sources; a RecipeError where that cannot
+    be.
     """
     method, listed = config.method, config.models
     facts = _facts(method)

@@ -33,11 +33,7 @@ _SLICE_REFUSED = {"residual_weight": "it has no meaning in a merge of whole laye
 
 
 def read_config(path: str | Path) -> MergekitConfig:
-    """Read a mergekit YAML file.
-
-    Raises:
-        RecipeError: with the file and the line or key.
-    """
+    """Read a mergekit YAML file; a RecipeError has the file and the line or key."""
     try:
         data = Path(path).read_bytes()
     except OSError as error:

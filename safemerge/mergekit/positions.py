@@ -19,11 +19,7 @@ class Position:
 
 
 def positions(config: MergekitConfig, names: Sequence[str]) -> dict[str, Position]:
-    """The position of every tensor: `{name: position}`.
-
-    Raises:
-        RecipeError: the slices do not cover the stack, or there is more than one stack, or nothing.
-    """
+    """The position of every tensor: `{name: position}`; the slices must cover the one stack."""
     if not names:
         raise RecipeError("the base has no floating-point tensors; there is nothing to merge")
     layers = {name: place_of(name).layer for name in names}

@@ -1,8 +1,5 @@
 """mergekit YAML -> Recipe: every parameter is worked out for every tensor, as mergekit 0.1.5 does,
-and tensors that agree are put into place groups.
-
-The merged numbers are mergekit's in float32. Two differences are deliberate: arithmetic is float32
-whatever `dtype` says, and random masks are drawn from our own seeds.
+and tensors that agree are put into place groups (docs/methods.md#mergekit-compatibility).
 """
 
 from __future__ import annotations
@@ -39,11 +36,7 @@ def from_mergekit(path: str | Path, *, allow_pickle: bool = False) -> Recipe:
 
     Model paths are relative to the file's folder where they exist there, else to the working
     folder, else hub ids. Where parameters differ between tensors, the base is opened for its
-    tensors' names; no weights are merged.
-
-    Args:
-        path: the file.
-        allow_pickle: also accept a base that is stored in `.bin` files.
+    tensors' names (`allow_pickle` also from `.bin` files).
 
     Raises:
         RecipeError: the file is damaged, or says what a recipe cannot express; with file and key.
@@ -71,10 +64,6 @@ def to_recipe(config: MergekitConfig, names: Sequence[str]) -> Recipe:
     """The recipe of a checked file.
 
     `names` are the base's merged tensors; there may be none where `config.is_uniform`.
-
-    Raises:
-        RecipeError: a parameter that is unknown, missing or out of range, or that differs where a
-            recipe has one number.
     """
     cast = cast_of(config)
     base, *sources = named(cast)

@@ -1,8 +1,4 @@
-"""What mergekit 0.1.5 knows of each merge method that safemerge has too: parameters and inputs.
-
-Facts, read from its method specifications and checked by running it: names, which of them a model
-has and which the whole merge, and their defaults.
-"""
+"""What mergekit 0.1.5 knows of each merge method that safemerge has too: parameters and inputs."""
 
 from __future__ import annotations
 

@@ -61,11 +61,7 @@ def is_uniform(setting: Setting) -> bool:
 
 
 def parse_setting(value: object, where: str) -> Setting:
-    """Read a setting from plain values.
-
-    Raises:
-        RecipeError: a form that is none of the three at the top of this file.
-    """
+    """Read a setting, one of the three forms at the top of this file, from plain values."""
     if isinstance(value, dict):
         return (_case(value, where),)
     if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):

@@ -1,8 +1,7 @@
 """YAML text to plain values, with everything refused that a merge file has no use for.
 
-A merge file may come from anywhere, so what is accepted is small: mappings with text keys, lists,
-text, numbers, booleans and null. Anchors and aliases are refused (a few lines of them expand to
-gigabytes), and so are keys given twice, of which YAML would silently keep the last.
+Anchors and aliases are refused (a few lines of them expand to gigabytes), and so are keys given
+twice, of which YAML would silently keep the last.
 """
 
 from __future__ import annotations
@@ -65,11 +64,8 @@ for side in (_Loader, _Dumper):
 
 
 def parse_yaml(data: bytes, where: str) -> object:
-    """Dicts, lists, text, numbers, booleans and None of one YAML document, a file called `where`.
-
-    Raises:
-        RecipeError: not UTF-8, not YAML, too large, too deep, or with aliases, tags or repeated
-            keys; with the line where there is one.
+    """Dicts, lists, text, numbers, booleans and None of one YAML document, a file called
+    `where`.
     """
     if len(data) > MAX_BYTES:
         raise RecipeError(

@@ -1,7 +1,7 @@
 """Recipe -> mergekit YAML, where mergekit 0.1.5 has the method and every number of the recipe.
 
-Settings that differ between tensors become lists of cases, each with the longest beginning that
-all tensors of one value share as its filter. Reading the file back gives a recipe of equal effect.
+Settings that differ between tensors become lists of cases. Reading the file back gives a recipe of
+equal effect.
 """
 
 from __future__ import annotations
@@ -22,11 +22,7 @@ from safemerge.recipe import Recipe
 
 
 def to_mergekit(recipe: Recipe, inputs: Inputs) -> str:
-    """The text of a mergekit YAML file for the same merge.
-
-    Raises:
-        RecipeError: mergekit cannot express it; with the reason.
-    """
+    """The text of a mergekit YAML file for the same merge; a RecipeError where there is none."""
     tensors = {name: inputs.base.tensors[name].dtype for name in inputs.merged_names}
     adapters = {s.ref.path for s in inputs.sources if isinstance(s.stored, Adapter)}
     return to_yaml(recipe, tensors, adapters)

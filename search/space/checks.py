@@ -14,10 +14,8 @@ FixedParams = Mapping[str, Mapping[str, ParamValue]]
 
 
 def span(number: str, ranges: SpaceConfig, methods: Methods) -> Span:
-    """Range and default of a per-source number.
-
-    Raises:
-        ConfigError: no method has it, or the configured range is wider than a method's.
+    """Range and default of a per-source number; one that no method has, or a wider range, is
+    refused.
     """
     spans = {
         name: method.per_source[number]
@@ -42,11 +40,7 @@ def span(number: str, ranges: SpaceConfig, methods: Methods) -> Span:
 
 
 def check_choices(ranges: SpaceConfig, methods: Methods, params: FixedParams) -> None:
-    """Refuse `off` and `outliers` where no method can have them.
-
-    Raises:
-        ConfigError, RecipeError: naming the key of [space] and the method.
-    """
+    """Refuse `off` and `outliers` where no method can have them."""
     for name, method in methods.items():
         if ranges.off and not method.zero_is_base:
             raise ConfigError(
@@ -67,11 +61,7 @@ def check_choices(ranges: SpaceConfig, methods: Methods, params: FixedParams) ->
 def check_recipe(
     recipe: Recipe, ranges: SpaceConfig, methods: Methods, params: FixedParams
 ) -> None:
-    """Refuse a recipe whose method, or a parameter that is not searched, is not of the space.
-
-    Raises:
-        RecipeError: naming it, and what to set.
-    """
+    """Refuse a recipe whose method, or a parameter that is not searched, is not of the space."""
     if recipe.method not in methods:
         raise RecipeError(
             f"the recipe's method is {recipe.method!r}, and this search is over "
@@ -90,11 +80,7 @@ def check_recipe(
 
 
 def outliers(recipe: Recipe, ranges: SpaceConfig, methods: Methods) -> str:
-    """The `outliers` of a recipe; the first of the space's where its method has none.
-
-    Raises:
-        RecipeError: where it is none of the space's.
-    """
+    """The `outliers` of a recipe, one of the space's; the first where its method has none."""
     if recipe.method not in _having_outliers(methods):
         return ranges.outliers[0]
     option: str = methods[recipe.method].parse(recipe.params).model_dump()["outliers"]

@@ -92,7 +92,6 @@ class Knots:
         return dict(zip(self.names, fitted.tolist(), strict=True)) | integers
 
     def _inverse(self) -> Matrix:
-        """Pseudo-inverse of `basis` along its last two axes."""
         return _triangle_inverses(len(self.groups)) if self.integers else _pinv(self.basis)
 
     def middle_basis(self) -> Matrix:
@@ -125,10 +124,7 @@ def knots(
         parameter: range of every knot.
         within: place groups that have the quantity.
         tensors: all merged tensors.
-        places: profile of the recipe's place groups.
-
-    Raises:
-        ConfigError: where a place group would need two values, as the profile is finer.
+        places: profile of the recipe's place groups, no coarser than `profile`.
     """
 
     def level(knot: str, members: tuple[str, ...]) -> Knots:

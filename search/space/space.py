@@ -4,8 +4,7 @@ One parameter for each (place group, source) weight, `layer.0.q_proj:medic`; one
 of each group that holds a matrix, `layer.0.q_proj:rank` (spectral methods only); one for each
 per-source number, `density.all:medic`; `scale`; and the choices `outliers` and `method`. Profiles
 over depth (`knots.py`) have fewer, such as `kernel.peak:medic`. Parameters never change during a
-study: multivariate TPE cannot take variable ones, so what a method does not read is drawn and not
-used. What a space refuses is in `checks.py`.
+study: multivariate TPE cannot take variable ones.
 """
 
 from __future__ import annotations
@@ -41,8 +40,6 @@ BySource = Mapping[str, Sequence[Knots]]
 
 class Space:
     """Parameters of a search.
-
-    A recipe of a point lies within the ranges by construction, so it is not validated again.
 
     Attributes:
         template: recipe whose inputs, places and dtype every trial shares.
@@ -192,13 +189,13 @@ class Space:
         weights: Mapping[str, Mapping[str, float]] | None = None,
         rank_ratios: Mapping[str, float] | None = None,
     ) -> Recipe:
-        """A recipe of this space with other weights or rank ratios.
+        """A recipe of this space with other weights or rank ratios; None leaves them.
 
         Args:
             recipe: as `beginning` or `recipe` returns them.
-            weights: `{group: {source: weight}}` for all groups, in the range; None leaves them.
+            weights: `{group: {source: weight}}` for all groups, in the range.
             rank_ratios: `{group: ratio}` for all groups that have one, each moved to the nearest
-                one that is searched; None leaves them.
+                one that is searched.
         """
         changes: dict[str, object] = {} if weights is None else {"weights": weights}
         if rank_ratios is not None:
@@ -209,8 +206,8 @@ class Space:
         """The point of a recipe, so that good recipes can be enqueued.
 
         Place groups of another profile are averaged, knots are fitted by least squares, and all is
-        clamped into the ranges. A group without a rank ratio is placed at TSV-M's own share,
-        1 / number of sources, and what the recipe's method does not have at its default.
+        clamped into the ranges. A group without a rank ratio is placed at TSV-M's own share, and
+        what the recipe's method does not have at its default.
 
         Raises:
             RecipeError: other sources, or a method, parameter or option that is not searched here.

@@ -3,8 +3,6 @@
 A step minimises the surrogate (`linearised.py`) within a radius, and takes losses and gradients of
 all probes there (`probe_losses.py`), which join the surrogate. The radius grows where the surrogate
 predicted the gain and shrinks where it did not (Conn, Gould and Toint, Trust-Region Methods, 2000).
-Search and validation probes together, of which the latter give no gradient, say when to stop: the
-descent goes back to where their loss was least.
 """
 
 from __future__ import annotations
@@ -57,13 +55,7 @@ class Descent:
     """Trust-region steps on the knots of a space's weights, by one surrogate for all of them."""
 
     def __init__(self, losses: ProbeLosses, config: WarmStartConfig, home: RunDir | None) -> None:
-        """Begin; nothing is measured yet.
-
-        Args:
-            losses: what is descended.
-            config: radius, noise, pull and patience.
-            home: a run that keeps every linearisation, so that after a kill none is made twice.
-        """
+        """Begin; nothing is measured yet. `home` keeps every linearisation."""
         self._losses = losses
         self._config = config
         self._home = home
@@ -115,8 +107,7 @@ class Descent:
     def solution(self, end: Iterate, goal: Scalarization) -> Tensor:
         """Knots to end with, (n_knots * n_sources,): of low loss within the radius, near the prior.
 
-        Steps are taken under all of the noise and without the prior's penalty; a solution has half
-        of the noise, and the penalty keeps what no probe asks about near the prior.
+        Half of the steps' noise, and a penalty that keeps what no probe asks about near the prior.
         """
         std = _LAST_NOISE * self._config.noise
         return self._minimise(end, goal, weight_noise_std=std, prior_l2=self._config.pull)
@@ -129,11 +120,7 @@ class Descent:
         return self._surrogate.minimise(goal.weights, region, regular)
 
     def linearise(self, knots: Tensor) -> Iterate | None:
-        """Take losses and gradients at some knots into the surrogate.
-
-        Returns:
-            The iterate there, with the radius of a first step; None where they are not finite.
-        """
+        """The iterate at some knots, taken into the surrogate; None where it is not finite."""
         measured = self._measured(knots)
         if measured is None:
             return None

@@ -8,8 +8,7 @@ weights than losses, which level off at both ends. With values and gradients kno
 
 which is gradient-enhanced inverse-distance weighting (Shepard 1968, with linear instead of constant
 nodes). It is minimised within a trust region by normalised gradient descent with momentum, of
-losses at a temperature, T softplus(-z / T), as in distillation (Hinton et al. 2015, 1503.02531): a
-weight that no probe asks to move stays.
+losses at a temperature, T softplus(-z / T), as in distillation (Hinton et al. 2015, 1503.02531).
 """
 
 from __future__ import annotations
@@ -42,12 +41,8 @@ class Linearisation:
 
     @classmethod
     def of_losses(cls, at: Tensor, losses: Tensor, gradients: Tensor) -> Linearisation:
-        """From the losses at a point.
-
-        Args:
-            at: (d,).
-            losses: (n_groups,), -log p of each group, at least 0.
-            gradients: (n_groups, d), of the losses.
+        """From the losses (n_groups,), -log p, at a point (d,), and their gradients (n_groups,
+        d).
         """
         losses = losses.clamp_min(_LEAST_LOSS)
         # log(p / (1 - p)) and d z / d loss, in forms that hold at both ends.
@@ -105,11 +100,8 @@ class LinearisedLosses:
         return margins
 
     def loss(self, margins: Tensor, axis_weights: Mapping[str, float]) -> Tensor:
-        """A scalarization, (...): the sum over axes of a weight times the axis' mean loss, at T.
-
-        Args:
-            margins: (..., n_groups).
-            axis_weights: `{axis: weight}`, at least 0.
+        """A scalarization, (...), of margins (..., n_groups): the weighted sum of axes' mean
+        losses, at T.
         """
         losses = _TEMPERATURE * softplus(-margins / _TEMPERATURE)
         parts = [

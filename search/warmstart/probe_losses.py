@@ -1,7 +1,6 @@
 """Losses of groups of probes at merge weights, and their gradients through the merge.
 
-The merged model is a differentiable function of its merge weights, so one backward pass over a
-group of probes gives the gradient in all of them, d loss / d w[g, s] = <dL/dW_g, d W_g / d w[g, s]>
+One backward pass over a group of probes gives the gradient in all merge weights
 (`safemerge.live`). The coordinates are the knots of a space's weights; all else of a recipe is as
 where the warm start begins.
 """

@@ -1,10 +1,8 @@
 """Gradient warm start: a descent to a balanced recipe, then one to each of several trade-offs.
 
 Losses of several axes are added up (linear scalarization), limited ones with weight 1. They are
-negative logarithms, so the axis that fails most weighs most, and every axis has a gradient
-everywhere. Scalarizations that favour one objective at a time give recipes along the front, most of
-which the descent's surrogate (`descent.py`) knows without further gradients. Ranks are not
-descended: at the end the balanced recipe is tried at half and at twice its rank ratios.
+negative logarithms, so the axis that fails most weighs most. Ranks are not descended: at the end
+the balanced recipe is tried at half and at twice its rank ratios.
 """
 
 from __future__ import annotations
