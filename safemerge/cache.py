@@ -16,9 +16,7 @@ def cache_folder() -> Path:
 
 
 def tensor_store() -> TensorStore:
-    """The user's cache of factors: $SAFEMERGE_CACHE/factors, of $SAFEMERGE_CACHE_GB gigabytes
-    (20).
-    """
+    """The user's cache of factors, of at most $SAFEMERGE_CACHE_GB gigabytes, by default 20."""
     wanted = os.environ.get("SAFEMERGE_CACHE_GB", "20")
     try:
         limit_gb = float(wanted)

@@ -64,9 +64,7 @@ class RunError(SafemergeError):
 
 
 def require(module: str, *, extra: str) -> ModuleType:
-    """Import an optional module, or say (MissingDependency) which extra of pyproject.toml installs
-    it.
-    """
+    """Import an optional module, or say which extra of pyproject.toml installs it."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

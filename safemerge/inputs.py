@@ -72,7 +72,7 @@ class Inputs:
         return layout_of(name, shape, str(self.base.config.get("model_type")))
 
     def load(self, name: str, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-        """One tensor of the base in its own dtype, and its deltas (n_sources, *base.shape) in
+        """A tensor of the base in its own dtype, and its deltas (n_sources, *base.shape) in
         float32.
 
         Sources are read one after another and in pieces, with little memory beside the deltas.
@@ -137,9 +137,7 @@ class Inputs:
         return self.sources[index].model_tensor(name, load_finite(self.base, name))
 
     def contents(self) -> dict[str, str]:
-        """`{model name: content hash}` of base and sources, and `"NAME importance"` of their
-        files.
-        """
+        """`{model name: content hash}`; of importance files under `NAME importance`."""
         hashes = {self.base_ref.name: self.base.content_hash()}
         for source in self.sources:
             hashes[source.ref.name] = source.stored.content_hash()

@@ -10,7 +10,8 @@ holds the tensor's deltas as a whole; a resident one keeps what the first two re
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -81,6 +82,14 @@ def select(
         return tensor.state
     selection = method.selection(recipe, tensor.group, peak.get(tensor.module))
     return method.select(tensor.state, selection, params)
+
+
+def peak_density(densities: Iterable[tuple[str, float]]) -> dict[str, float]:
+    """`{module: highest density}`, of (module, density) pairs."""
+    peak: dict[str, float] = defaultdict(float)
+    for module, density in densities:
+        peak[module] = max(peak[module], density)
+    return dict(peak)
 
 
 def weights_at(tensor: PreparedTensor, recipe: Recipe) -> Tensor:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import resource
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +33,7 @@ from safemerge.merge_tensor import (
     keeps_pieces,
     merge_pieces,
     merge_tensor,
+    peak_density,
     select,
 )
 from safemerge.methods import get_method
@@ -251,11 +251,7 @@ class _StreamedMerge:
             densities[name] = density(deltas, self.job.params)
 
         work_through(self.measured(), measure, cost=self.cost, budget=_BUDGET)
-        peak: dict[str, float] = defaultdict(float)
-        for name, density in densities.items():
-            module = place_of(name).module
-            peak[module] = max(peak[module], density)
-        return peak
+        return peak_density((place_of(name).module, own) for name, own in densities.items())
 
 
 def _resident_bytes() -> int:

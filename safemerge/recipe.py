@@ -122,9 +122,7 @@ class Recipe(BaseModel):
         return _canonical(self.model_dump(mode="json"))
 
     def hash(self, contents: Mapping[str, str]) -> str:
-        """SHA-256 (hex) of this recipe over inputs of these contents, as `Inputs.contents`
-        gives.
-        """
+        """SHA-256 (hex) of this recipe over inputs with the content hashes of `Inputs.contents`."""
         record = self.model_dump(mode="json")
         for model in (record["base"], *record["sources"]):
             model["content"] = contents[model["name"]]

@@ -7,8 +7,7 @@ for a whole model).
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor
 from safemerge.errors import RecipeError
 from safemerge.factors import factoriser
 from safemerge.inputs import Inputs, open_inputs
-from safemerge.merge_tensor import MergeJob, PreparedTensor, merge_tensor, select, weights_at
+from safemerge.merge_tensor import MergeJob, merge_tensor, peak_density, select, weights_at
 from safemerge.methods import Method, Params, State, get_method
 from safemerge.names import depth_order
 from safemerge.recipe import Recipe
@@ -71,16 +70,18 @@ class ResidentMerge:
         placed = {tensor.group for tensor in self._tensors.values()}
         self.groups = tuple(sorted(placed, key=depth_order))
         self._rows = {group: row for row, group in enumerate(self.groups)}
-        self._peak = _peak_density(self._tensors.values())
+        self._peak = peak_density(
+            (tensor.module, tensor.state["density"].item())
+            for tensor in self._tensors.values()
+            if "density" in tensor.state
+        )
         self._selected: dict[str, tuple[object, State]] = {}
         self._contents: dict[str, str] = {}  # of prepared states, by tensor
         size = sum(tensor.base.numel() for tensor in self._tensors.values())
         self._in_threads = torch.device(device).type == "cpu" and size >= THREADS_FROM_ENTRIES
 
     def serves(self, recipe: Recipe) -> bool:
-        """Whether a recipe is over this object's inputs, method, profile and prepared
-        parameters.
-        """
+        """Whether a recipe is over the same inputs, method, profile and prepared parameters."""
         return _fixed_part(recipe, get_method(recipe.method)) == self._fixed
 
     def merged(self, recipe: Recipe) -> Iterator[tuple[str, Tensor]]:
@@ -154,8 +155,7 @@ class ResidentMerge:
         return row, projected
 
     def weight_slopes(self, name: str, recipe: Recipe) -> tuple[int, Tensor]:
-        """The index of a tensor's place group, and d merged tensor / d weights, (n_sources,
-        *shape).
+        """Row of a tensor's place group, and d merged tensor / d weights, (n_sources, *shape).
 
         `weight_gradient` is the product with a gradient; this serves many at one recipe.
         """
@@ -236,12 +236,3 @@ def _fixed_part(recipe: Recipe, method: Method) -> dict[str, object]:
         "places": recipe.places,
         "prepared with": method.prepare_key(method.parse(recipe.params)),
     }
-
-
-def _peak_density(tensors: Iterable[PreparedTensor]) -> dict[str, float]:
-    """Highest density among the tensors of each module type: `{module: density}`."""
-    peak: dict[str, float] = defaultdict(float)
-    for tensor in tensors:
-        if "density" in tensor.state:
-            peak[tensor.module] = max(peak[tensor.module], tensor.state["density"].item())
-    return dict(peak)

@@ -32,23 +32,19 @@ class Source:
 
     def needs_base(self, name: str) -> bool:
         """Whether a tensor can only be read beside the whole of the base's."""
-        return isinstance(self.stored, Adapter) or self._is_mapped(name)
+        return isinstance(self.stored, Adapter) or self._map(name) is not None
 
-    def _is_mapped(self, name: str) -> bool:
-        return self.tokens is not None and is_vocabulary(name)
+    def _map(self, name: str) -> TokenMap | None:
+        return self.tokens if is_vocabulary(name) else None
 
     def read(self, name: str, base: Tensor) -> Tensor:
-        """One tensor in the base's vocabulary; of an adapter, its delta. `base` is the base's, as
-        stored.
-        """
+        """One tensor in the base's vocabulary; of an adapter, its delta."""
         if self.is_base:
             return base
         if isinstance(self.stored, Adapter):
             return self.stored.delta(name, base, self.tokens)
-        tensor = load_finite(self.stored, name)
-        if self.tokens is not None and is_vocabulary(name):
-            return self.tokens.to_base(tensor.float(), base.float())
-        return tensor
+        tensor, tokens = load_finite(self.stored, name), self._map(name)
+        return tensor if tokens is None else tokens.to_base(tensor.float(), base.float())
 
     def model_tensor(self, name: str, base: Tensor) -> Tensor:
         """The same of a whole model, of an adapter base + delta in the base's dtype."""
@@ -81,9 +77,9 @@ class Source:
         wide = 4 * math.prod(self.base.tensors[name].shape)
         if isinstance(self.stored, Adapter):
             return self.stored_bytes(name) + 2 * wide  # the delta, and B @ A
-        if self._is_mapped(name):
-            return self.stored_bytes(name) + 3 * wide  # rows of source, base, result
-        return 0
+        if self._map(name) is None:
+            return 0
+        return self.stored_bytes(name) + 3 * wide  # rows of source, base, result
 
 
 def load_finite(checkpoint: Checkpoint, name: str) -> Tensor:

@@ -3,10 +3,9 @@
 from safemerge.io.adapter import Adapter, open_source
 from safemerge.io.card import CardRecord, ScoreRow, SourceRecord, write_card
 from safemerge.io.compat import check_finite, is_finite
-from safemerge.io.header import TensorInfo
+from safemerge.io.header import TensorInfo, TensorSpec
 from safemerge.io.hub import local_folder
 from safemerge.io.importance_file import open_importance, save_importance
-from safemerge.io.layout import TensorSpec
 from safemerge.io.partial import check_output, free_bytes
 from safemerge.io.reader import Checkpoint, open_checkpoint
 from safemerge.io.sidecars import copy_sidecars

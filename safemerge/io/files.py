@@ -15,8 +15,7 @@ from safemerge.errors import CheckpointError
 
 
 def inside(folder: Path, name: str) -> Path:
-    """The file `name` (a relative path, as an index writes it) of a checkpoint folder; it need not
-    exist.
+    """The file `name` (a relative path, as an index writes it) of a checkpoint folder.
 
     A Hub snapshot (`models--org--name/snapshots/<revision>`) is made of links into the `blobs`
     folder of the same repository; those are the only links out of the folder that are followed.
@@ -41,9 +40,7 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def setting(config: Mapping[str, Any], key: str) -> Any:
-    """A key of config.json, or else of its text_config, where models of several kinds of input
-    keep what is about text.
-    """
+    """A key of config.json, or else of the text_config of a model of several kinds of input."""
     inner = config.get("text_config")
     return config.get(key, inner.get(key) if isinstance(inner, dict) else None)
 

@@ -43,25 +43,30 @@ FLOATS = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64}
 
 
 @dataclass(frozen=True, slots=True)
-class TensorInfo:
-    """One tensor of a checkpoint, known without reading its data."""
+class TensorSpec:
+    """A tensor as a header names it; `()` is the shape of a scalar."""
 
     name: str
-    shape: tuple[int, ...]  # as stored; `()` for a scalar
+    shape: tuple[int, ...]
     dtype: torch.dtype
-    file: Path
-    # where its data begins, in bytes from the start of the file; None in a pickle
-    offset: int | None
-
-    @property
-    def is_float(self) -> bool:
-        """Whether it can be merged; integer buffers are passed through from the base."""
-        return self.dtype in FLOATS
 
     @property
     def nbytes(self) -> int:
         """Size of the data in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo(TensorSpec):
+    """One tensor of a checkpoint, known without reading its data."""
+
+    file: Path
+    offset: int | None  # where its data begins, in bytes of the file; None in a pickle
+
+    @property
+    def is_float(self) -> bool:
+        """Whether it can be merged; integer buffers are passed through from the base."""
+        return self.dtype in FLOATS
 
 
 def read_header(path: Path) -> dict[str, TensorInfo]:

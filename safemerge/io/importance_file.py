@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from safemerge.atomic import beside
 from safemerge.errors import CheckpointError, OutputError
 from safemerge.io.header import read_header
 from safemerge.io.reader import Checkpoint
@@ -41,12 +40,8 @@ def open_importance(path: str | Path, base: Checkpoint, names: Sequence[str]) ->
 def save_importance(path: str | Path, positions: Mapping[str, Tensor]) -> None:
     """Write `{name: int16 tensor}` of every merged tensor, whole or not at all."""
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(dict(positions), temporary, metadata={"format": "pt"})
-        os.replace(temporary, path)
+        with beside(path) as temporary:
+            save_file(dict(positions), temporary, metadata={"format": "pt"})
     except (OSError, SafetensorError) as error:
         raise OutputError(f"cannot write {path}: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)

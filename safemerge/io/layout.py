@@ -11,27 +11,11 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
-
 from safemerge.errors import OutputError
-from safemerge.io.header import DTYPES
+from safemerge.io.header import DTYPES, TensorSpec
 
 _CODES = {dtype: code for code, dtype in DTYPES.items()}
 _RANKS = {dtype: rank for rank, dtype in enumerate(DTYPES.values())}
-
-
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
-    """A tensor that will be written: its name, shape and dtype."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-
-    @property
-    def nbytes(self) -> int:
-        """Size of its data in bytes."""
-        return math.prod(self.shape) * self.dtype.itemsize
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +54,12 @@ def plan_shards(layout: Sequence[TensorSpec], shard_bytes: int) -> list[Shard]:
         used += spec.nbytes
     if not seen:
         raise OutputError("the output's layout has no tensors; there is nothing to write")
-    count = len(groups)
-    names = [f"model-{i + 1:05d}-of-{count:05d}.safetensors" for i in range(count)]
-    if count == 1:
-        names = ["model.safetensors"]
-    return [_shard(name, group) for name, group in zip(names, groups, strict=True)]
+    if len(groups) == 1:
+        return [_shard("model.safetensors", layout)]
+    return [
+        _shard(f"model-{i:05d}-of-{len(groups):05d}.safetensors", group)
+        for i, group in enumerate(groups, start=1)
+    ]
 
 
 def index_json(layout: Sequence[TensorSpec], shards: Sequence[Shard]) -> str:

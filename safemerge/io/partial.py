@@ -44,14 +44,17 @@ def check_output(out: Path, needed: int = 0) -> None:
     effective = os.access in os.supports_effective_ids  # who writes, not who logged in
     if not os.access(parent, os.W_OK | os.X_OK, effective_ids=effective):
         raise OutputError(f"{parent} is not writable, so {out} cannot be made; choose another")
-    free = free_bytes(out)
-    if needed > free:
-        raise OutputError(_full_text(out, needed, free))
+    if needed > free_bytes(out):
+        raise full_disk(out, needed)
 
 
 def full_disk(out: Path, needed: int) -> OutputError:
-    """The error for a disk that filled up on the way; call it after the partial is removed."""
-    return OutputError(_full_text(out, needed, free_bytes(out)))
+    """The error for a disk without room; where one filled up, once the partial is removed."""
+    return OutputError(
+        f"the disk of {out} is full: the output needs {needed} bytes and {free_bytes(out)} can be "
+        "used (a quota or a file size limit may allow less); free some space or choose another "
+        "disk. Nothing was left behind"
+    )
 
 
 def free_bytes(out: Path) -> int:
@@ -62,14 +65,6 @@ def free_bytes(out: Path) -> int:
 def _existing_parent(out: Path) -> Path:
     """The nearest folder above `out` that exists, links followed."""
     return next(path for path in Path(os.path.realpath(out)).parents if path.exists())
-
-
-def _full_text(out: Path, needed: int, free: int) -> str:
-    return (
-        f"the disk of {out} is full: the output needs {needed} bytes and {free} can be used "
-        "(a quota or a file size limit may allow less); free some space or choose another disk. "
-        "Nothing was left behind"
-    )
 
 
 @dataclass(slots=True)
@@ -83,9 +78,7 @@ class Partial:
 
     @classmethod
     def begin(cls, out: Path) -> Partial:
-        """Make and lock the hidden sibling, and missing parents; remove what killed writers
-        left.
-        """
+        """Make and lock the hidden sibling; remove what killed writers left."""
         out = Path(os.path.realpath(out))  # a link to an empty folder stays a link
         made = [folder for folder in reversed(out.parents) if not folder.exists()]
         out.parent.mkdir(parents=True, exist_ok=True)

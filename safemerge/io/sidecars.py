@@ -14,14 +14,12 @@ from safemerge.errors import CheckpointError
 from safemerge.io.files import inside, read_json
 from safemerge.io.reader import Checkpoint
 
-_MODEL_FILES = (
+_FILES = (
     "config.json",
     "generation_config.json",
     "preprocessor_config.json",
     "processor_config.json",
     "video_preprocessor_config.json",
-)
-_TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -44,7 +42,7 @@ def copy_sidecars(
 
     Returns names of the files written, sorted.
     """
-    names = [*_MODEL_FILES, *_TOKENIZER_FILES]
+    names = list(_FILES)
     templates = checkpoint.folder / _TEMPLATES
     if templates.is_dir():
         names += [f"{_TEMPLATES}/{path.name}" for path in templates.glob("*.jinja")]

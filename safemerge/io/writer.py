@@ -16,7 +16,8 @@ import torch
 
 from safemerge.errors import OutputError
 from safemerge.io.direct_io import write_at
-from safemerge.io.layout import Shard, TensorSpec, index_json, plan_shards
+from safemerge.io.header import TensorSpec
+from safemerge.io.layout import index_json, plan_shards
 from safemerge.io.partial import Partial, check_output, full_disk, is_full
 
 SHARD_BYTES = 5 * 10**9  # what save_pretrained and the Hub use
@@ -31,11 +32,7 @@ class CheckpointWriter:
     """
 
     def __init__(
-        self,
-        out: Path,
-        *,
-        layout: Sequence[TensorSpec],
-        shard_bytes: int = SHARD_BYTES,
+        self, out: Path, *, layout: Sequence[TensorSpec], shard_bytes: int = SHARD_BYTES
     ) -> None:
         """Plan the files; nothing is written before the `with` is entered.
 
@@ -50,11 +47,10 @@ class CheckpointWriter:
         self._layout = tuple(layout)
         self._shards = plan_shards(self._layout, shard_bytes)
         self._needed = sum(shard.nbytes for shard in self._shards)
-        self._places: dict[str, tuple[TensorSpec, Shard]] = {}
         specs = {spec.name: spec for spec in self._layout}
-        for shard in self._shards:
-            for name in shard.offsets:
-                self._places[name] = (specs[name], shard)
+        self._places = {
+            name: (specs[name], shard) for shard in self._shards for name in shard.offsets
+        }
         self._missing = dict.fromkeys(specs)
         self._partial: Partial | None = None
 

@@ -23,9 +23,7 @@ class Cast:
 
 
 def cast_of(config: MergekitConfig) -> Cast:
-    """Look the method up, and tell the base from the sources; a RecipeError where that cannot
-    be.
-    """
+    """Look the method up, and tell the base from the sources."""
     method, listed = config.method, config.models
     facts = _facts(method)
     wholes = [model.partition("+")[0] for model in listed if "+" in model]

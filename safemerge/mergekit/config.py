@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
-from safemerge.mergekit.settings import Settings, is_uniform
+from safemerge.mergekit.settings import Setting, Settings
 from safemerge.recipe import DType
 
 
@@ -53,18 +54,18 @@ class MergekitConfig:
         return (self.parameters, *per_slice)
 
     @property
+    def settings(self) -> tuple[Setting, ...]:
+        """Every setting in the file."""
+        return tuple(chain.from_iterable(scope.values() for scope in self.scopes))
+
+    @property
     def has_gradients(self) -> bool:
         """Whether a setting is a list of values over depth."""
-        return any(
-            len(case.values) > 1
-            for settings in self.scopes
-            for setting in settings.values()
-            for case in setting
-        )
+        return any(len(case.values) > 1 for setting in self.settings for case in setting)
 
     @property
     def is_uniform(self) -> bool:
         """Whether nothing depends on the tensor: one slice, no filters, no gradients."""
-        return self.slices[0].layers is None and all(
-            is_uniform(setting) for settings in self.scopes for setting in settings.values()
-        )
+        firsts = [setting[0] for setting in self.settings]
+        plain = all(case.filter is None and len(case.values) == 1 for case in firsts)
+        return plain and self.slices[0].layers is None

@@ -55,11 +55,6 @@ def evaluate(setting: Setting, tensor: str, depth: float) -> Scalar | None:
     return next((case.at(depth) for case in setting if case.matches(tensor)), None)
 
 
-def is_uniform(setting: Setting) -> bool:
-    """Whether every tensor has the same value."""
-    return setting[0].filter is None and len(setting[0].values) == 1
-
-
 def parse_setting(value: object, where: str) -> Setting:
     """Read a setting, one of the three forms at the top of this file, from plain values."""
     if isinstance(value, dict):

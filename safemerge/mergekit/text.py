@@ -64,9 +64,7 @@ for side in (_Loader, _Dumper):
 
 
 def parse_yaml(data: bytes, where: str) -> object:
-    """Dicts, lists, text, numbers, booleans and None of one YAML document, a file called
-    `where`.
-    """
+    """Plain values of one YAML document, a file called `where`."""
     if len(data) > MAX_BYTES:
         raise RecipeError(
             f"{where} has {len(data)} bytes; a merge file has at most {MAX_BYTES}. "

@@ -1,5 +1,4 @@
-"""DELLA without a sign consensus: DARE that drops small entries of a row more often than large
-ones.
+"""DELLA without a sign consensus: DARE that drops small entries more often than large ones.
 
 Source: Deep et al. 2024 (2406.11617), in the form of mergekit's `della_linear`. Within a row the
 smallest entry is kept with probability density - epsilon, the largest with density + epsilon,

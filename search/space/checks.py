@@ -14,9 +14,7 @@ FixedParams = Mapping[str, Mapping[str, ParamValue]]
 
 
 def span(number: str, ranges: SpaceConfig, methods: Methods) -> Span:
-    """Range and default of a per-source number; one that no method has, or a wider range, is
-    refused.
-    """
+    """Range and default of a per-source number, which a method has and takes."""
     spans = {
         name: method.per_source[number]
         for name, method in methods.items()

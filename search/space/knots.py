@@ -81,7 +81,9 @@ class Knots:
         ends = np.array([low, high])
         log = self.parameter.log
         wanted, ends = (np.log(wanted), np.log(ends)) if log else (wanted, ends)
-        knots = np.clip(self._inverse() @ wanted, *ends)  # (..., n_knots)
+        depth = len(self.groups)
+        inverse = _triangle_inverses(depth) if self.integers else np.linalg.pinv(self.basis)
+        knots = np.clip(inverse @ wanted, *ends)  # (..., n_knots)
         misses = np.square((self.basis @ knots[..., None])[..., 0] - wanted).sum(axis=-1)
         best = np.unravel_index(int(misses.argmin()), misses.shape)
         fitted = np.clip(np.exp(knots[best]), low, high) if log else knots[best]
@@ -90,9 +92,6 @@ class Knots:
             for (name, parameter), index in zip(self.integers.items(), best, strict=True)
         }
         return dict(zip(self.names, fitted.tolist(), strict=True)) | integers
-
-    def _inverse(self) -> Matrix:
-        return _triangle_inverses(len(self.groups)) if self.integers else _pinv(self.basis)
 
     def middle_basis(self) -> Matrix:
         """`basis` at the middle position and the largest width, (n_groups, n_knots)."""
@@ -207,8 +206,4 @@ def _triangles(depth: int) -> Matrix:
 
 @lru_cache(maxsize=4)
 def _triangle_inverses(depth: int) -> Matrix:
-    return _pinv(_triangles(depth))
-
-
-def _pinv(basis: Matrix) -> Matrix:
-    return np.asarray(np.linalg.pinv(basis), dtype=np.float64)
+    return np.asarray(np.linalg.pinv(_triangles(depth)), dtype=np.float64)

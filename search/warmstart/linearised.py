@@ -41,9 +41,7 @@ class Linearisation:
 
     @classmethod
     def of_losses(cls, at: Tensor, losses: Tensor, gradients: Tensor) -> Linearisation:
-        """From the losses (n_groups,), -log p, at a point (d,), and their gradients (n_groups,
-        d).
-        """
+        """From losses (n_groups,), -log p, and gradients (n_groups, d) at a point (d,)."""
         losses = losses.clamp_min(_LEAST_LOSS)
         # log(p / (1 - p)) and d z / d loss, in forms that hold at both ends.
         margins = -losses - torch.log(-torch.expm1(-losses))
@@ -100,9 +98,7 @@ class LinearisedLosses:
         return margins
 
     def loss(self, margins: Tensor, axis_weights: Mapping[str, float]) -> Tensor:
-        """A scalarization, (...), of margins (..., n_groups): the weighted sum of axes' mean
-        losses, at T.
-        """
+        """Weighted sum of the axes' mean losses, at T, of margins (..., n_groups)."""
         losses = _TEMPERATURE * softplus(-margins / _TEMPERATURE)
         parts = [
             weight * losses[..., self._rows[axis]].mean(-1) for axis, weight in axis_weights.items()

@@ -114,9 +114,7 @@ def masked(deltas: Tensor, keep: Tensor) -> Tensor:
 
 
 def _streams(begin: int, count: int) -> Iterator[tuple[int, slice, slice]]:
-    """The streams of some consecutive entries: a number, the entries in it, where they lie among
-    all.
-    """
+    """Streams of consecutive entries: number, the entries in it, where they lie among all."""
     for stream in range(begin // _STREAM, -(-(begin + count) // _STREAM)):
         first = stream * _STREAM
         start, stop = max(begin, first), min(begin + count, first + _STREAM)

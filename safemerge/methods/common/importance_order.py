@@ -1,6 +1,4 @@
-"""Positions in the order of importance: whether an entry is among the most important share of its
-tensor, for every share, in two bytes.
-"""
+"""Positions of entries in the order of importance within their tensor: any share, in two bytes."""
 
 from __future__ import annotations
 
@@ -12,8 +10,8 @@ POSITIONS = 1 << 15
 
 
 def positions(importance: Tensor) -> Tensor:
-    """Position of each entry in descending order of finite importance (any shape) within its
-    tensor.
+    """Position of each entry in descending order of finite importance within its tensor (any
+    shape).
 
     int16: POSITIONS times the share of entries that are more important or, but for the entry
     itself, equally so, rounded down. So equals come last together.

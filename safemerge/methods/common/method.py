@@ -59,9 +59,7 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A per-source number: its default, its closed range, and where a search begins (None: at the
-    default).
-    """
+    """A per-source number: default, closed range, where a search begins (None: the default)."""
 
     default: float
     low: float

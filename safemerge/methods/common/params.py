@@ -26,9 +26,7 @@ class Scaled(Params):
 
 
 class Aligned(Scaled):
-    """Of methods that measure every source against an aligned one, named without a default: a guess
-    would protect the wrong thing.
-    """
+    """Of methods that need an aligned source; a default would protect the wrong thing."""
 
     aligned: str = Field(examples=["a"])
 

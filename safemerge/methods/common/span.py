@@ -15,9 +15,9 @@ from safemerge.methods.common.params import Params
 
 
 def keep_in_span(base: Tensor, deltas: Tensor, params: Params, site: Site) -> State:
-    """`deltas` (n_sources, out, in) as they are; or (n_sources, K, K) where their common span is
-    small, with orthonormal `left` (out, K), `right` (in, K): each delta is left @ delta @
-    right'.
+    """`deltas` (n_sources, out, in) as they are; or (n_sources, K, K) where their span is small.
+
+    Then also `left` (out, K) and `right` (in, K), orthonormal: delta_i = left @ deltas_i @ right'.
     """
     parts = []
     room = min(base.shape) // 2

@@ -22,9 +22,7 @@ _SIGMAS = 3.0  # half width of the bracket: one in four hundred fails
 
 
 def magnitude_at(values: Tensor, positions: Sequence[int]) -> list[float]:
-    """`sort(|values|)[position]`, exactly, for each of the positions in [0, numel); float32, not
-    empty.
-    """
+    """`sort(|values|)[position]`, exactly, for positions in [0, numel); float32, not empty."""
     if values.device.type != "cpu":
         ordered = values.abs().reshape(-1).sort().values
         return [ordered[position].item() for position in positions]
@@ -81,8 +79,7 @@ def _bracket(flat: NDArray[np.float32], position: int) -> tuple[float, float]:
 
 
 def keep_window(deltas: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """The deltas (n_sources, ...), with 0 wherever |delta| lies outside of its source's [low,
-    high].
+    """The deltas (n_sources, ...), with 0 where |delta| lies outside of its source's [low, high].
 
     Both bounds are (n_sources,); a `low` of infinity keeps nothing.
     """

@@ -58,11 +58,10 @@ def of_sources(coefficients: Tensor) -> Tensor:
 
 
 def gram(deltas: Tensor, base: Tensor | None = None) -> Tensor:
-    """Gram matrix (n_sources, n_sources) of the deltas, or of the sources base + D_i where a base
-    is given, in float64 on the CPU.
+    """Gram matrix (n_sources, n_sources) of the deltas, or of the sources where a base is given.
 
-    Of sources the products are float64 too: they hardly differ, and their angles hang on the last
-    digits.
+    float64, on the CPU. Of sources the products are float64 too: they hardly differ, and their
+    angles hang on the last digits.
     """
     flat = deltas.reshape(len(deltas), -1)
     flat_base = None if base is None else base.reshape(-1)
