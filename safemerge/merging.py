@@ -134,11 +134,7 @@ class Plan:
     peak_bytes: int
 
 
-def plan(
-    recipe: Recipe,
-    out: str | Path,
-    options: MergeOptions = MergeOptions(),
-) -> Plan:
+def plan(recipe: Recipe, out: str | Path, options: MergeOptions = MergeOptions()) -> Plan:
     """What `merge` would do, after all its checks, the disk included; nothing is written."""
     merging = _StreamedMerge.open(recipe, options)
     inputs, groups, layout = merging.job.inputs, merging.groups, merging.layout()

@@ -40,6 +40,16 @@ class ModelRef(BaseModel):
     content: str | None = None
     importance: str | None = None
 
+    def relative_to(self, folder: Path) -> ModelRef:
+        """The reference with those of its paths that exist in the folder taken from there."""
+        given = {"path": self.path, "importance": self.importance}
+        local = {
+            key: str(folder / path)
+            for key, path in given.items()
+            if path is not None and not Path(path).is_absolute() and (folder / path).exists()
+        }
+        return self.model_copy(update=local) if local else self
+
 
 class Recipe(BaseModel):
     """One merged model.
@@ -147,13 +157,12 @@ class Recipe(BaseModel):
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise RecipeError(f"cannot read the recipe {path}: {error}") from error
-        recipe = cls.from_json(text, where=str(path))
-        return recipe.model_copy(
-            update={
-                "base": relative_to(recipe.base, path.parent),
-                "sources": tuple(relative_to(source, path.parent) for source in recipe.sources),
-            }
-        )
+        return cls.from_json(text, where=str(path)).relative_to(path.parent)
+
+    def relative_to(self, folder: Path) -> Recipe:
+        """The recipe with those of its paths that exist in the folder taken from there."""
+        sources = tuple(source.relative_to(folder) for source in self.sources)
+        return self.model_copy(update={"base": self.base.relative_to(folder), "sources": sources})
 
     def save(self, path: str | Path) -> None:
         """Write indented JSON with sorted keys."""
@@ -178,17 +187,6 @@ def first_problem(error: ValidationError) -> str:
     if problem["type"] == "value_error":
         return f"{key}: {message}" if key else message
     return f"{key or 'value'}: {message}, got {problem['input']!r:.80}"
-
-
-def relative_to(model: ModelRef, folder: Path) -> ModelRef:
-    """The reference with those of its paths that exist in the folder taken from there."""
-    given = {"path": model.path, "importance": model.importance}
-    local = {
-        key: str(folder / path)
-        for key, path in given.items()
-        if path is not None and not Path(path).is_absolute() and (folder / path).exists()
-    }
-    return model.model_copy(update=local) if local else model
 
 
 def _canonical(record: dict[str, Any]) -> str:

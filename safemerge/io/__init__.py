@@ -1,39 +1,24 @@
 """Checkpoints in and out: reader, writer, sidecars and model card. README.md gives the reasons."""
 
-from safemerge.io.adapter import Adapter, open_source
-from safemerge.io.card import CardRecord, ScoreRow, SourceRecord, write_card
-from safemerge.io.compat import check_finite, is_finite
-from safemerge.io.header import TensorInfo, TensorSpec
-from safemerge.io.hub import local_folder
-from safemerge.io.importance_file import open_importance, save_importance
-from safemerge.io.partial import check_output, free_bytes
-from safemerge.io.reader import Checkpoint, open_checkpoint
-from safemerge.io.sidecars import copy_sidecars
-from safemerge.io.tokens import check_tokenizers
-from safemerge.io.vocabulary import TokenMap, token_map
-from safemerge.io.writer import CheckpointWriter
-
-__all__ = [
-    "Adapter",
-    "CardRecord",
-    "Checkpoint",
-    "CheckpointWriter",
-    "ScoreRow",
-    "SourceRecord",
-    "TensorInfo",
-    "TensorSpec",
-    "TokenMap",
-    "check_finite",
-    "check_output",
-    "check_tokenizers",
-    "copy_sidecars",
-    "free_bytes",
-    "is_finite",
-    "local_folder",
-    "open_checkpoint",
-    "open_importance",
-    "open_source",
-    "save_importance",
-    "token_map",
-    "write_card",
-]
+from safemerge.io.adapter import Adapter as Adapter
+from safemerge.io.adapter import open_source as open_source
+from safemerge.io.card import CardRecord as CardRecord
+from safemerge.io.card import ScoreRow as ScoreRow
+from safemerge.io.card import SourceRecord as SourceRecord
+from safemerge.io.card import write_card as write_card
+from safemerge.io.compat import check_finite as check_finite
+from safemerge.io.compat import is_finite as is_finite
+from safemerge.io.header import TensorInfo as TensorInfo
+from safemerge.io.header import TensorSpec as TensorSpec
+from safemerge.io.hub import local_folder as local_folder
+from safemerge.io.importance_file import open_importance as open_importance
+from safemerge.io.importance_file import save_importance as save_importance
+from safemerge.io.partial import check_output as check_output
+from safemerge.io.partial import free_bytes as free_bytes
+from safemerge.io.reader import Checkpoint as Checkpoint
+from safemerge.io.reader import open_checkpoint as open_checkpoint
+from safemerge.io.sidecars import copy_sidecars as copy_sidecars
+from safemerge.io.tokens import check_tokenizers as check_tokenizers
+from safemerge.io.vocabulary import TokenMap as TokenMap
+from safemerge.io.vocabulary import token_map as token_map
+from safemerge.io.writer import CheckpointWriter as CheckpointWriter

@@ -8,39 +8,33 @@ from __future__ import annotations
 import html
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
 from safemerge.io.hub import is_hub_id
-from safemerge.score import Score
-
-_FROZEN = ConfigDict(frozen=True, extra="forbid")
+from safemerge.score import Score, Scores
 
 
-class SourceRecord(BaseModel):
+@dataclass(frozen=True, slots=True)
+class SourceRecord:
     """An input of the merge; `content` is `Checkpoint.content_hash()`."""
-
-    model_config = _FROZEN
 
     name: str
     path: str
     content: str
 
 
-class ScoreRow(BaseModel):
-    """Scores of one model, `{axis: Score}`."""
-
-    model_config = _FROZEN
+@dataclass(frozen=True, slots=True)
+class ScoreRow:
+    """Scores of one model."""
 
     name: str
-    scores: dict[str, Score]
+    scores: Scores
 
 
-class CardRecord(BaseModel):
+@dataclass(frozen=True, slots=True)
+class CardRecord:
     """Everything a model card states. `sources` include the base; `notes` are plain text."""
-
-    model_config = _FROZEN
 
     title: str
     base: str

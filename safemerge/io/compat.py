@@ -31,8 +31,9 @@ def check_compatible(base: Checkpoint, source: Checkpoint, *, any_vocabulary: bo
             f"{name} is tied to the embedding in {owner.folder} and its own matrix in "
             f"{other.folder}; such models cannot be merged, use sources of the same base"
         )
-    sizes = [_vocab_size(checkpoint) for checkpoint in (base, source)]
-    if not any_vocabulary and None not in sizes and sizes[0] != sizes[1]:
+    sizes = [setting(checkpoint.config, "vocab_size") for checkpoint in (base, source)]
+    known = all(isinstance(size, int) for size in sizes)
+    if known and not any_vocabulary and sizes[0] != sizes[1]:
         raise CheckpointError(
             f"vocab_size is {sizes[0]} in {base.folder} and {sizes[1]} in {source.folder}; use "
             "sources with the base's vocabulary, or tokenizer = 'base' to map theirs to it"
@@ -105,8 +106,3 @@ def _differences(base: Checkpoint, source: Checkpoint, any_vocabulary: bool) -> 
             kinds = [str(info.dtype)[6:] for info in (ours, theirs)]
             differences.append(f"{name} is {kinds[0]} in the base, {kinds[1]} here")
     return differences
-
-
-def _vocab_size(checkpoint: Checkpoint) -> int | None:
-    size = setting(checkpoint.config, "vocab_size")
-    return size if isinstance(size, int) else None

@@ -52,10 +52,7 @@ def _download(text: str, wanted: list[str], unwanted: list[str]) -> Path:
     repository, _, revision = text.partition("@")
     try:
         folder = snapshot_download(
-            repository,
-            revision=revision or None,
-            allow_patterns=wanted,
-            ignore_patterns=unwanted,
+            repository, revision=revision or None, allow_patterns=wanted, ignore_patterns=unwanted
         )
     # The transport's errors belong to a package that differs between versions of huggingface_hub
     # (requests, httpx, httpx2), so no narrower class covers a connection that breaks half way.

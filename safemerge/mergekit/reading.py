@@ -22,7 +22,7 @@ from safemerge.mergekit.reference import PARAMETERS, RENAMED, VALUES
 from safemerge.mergekit.settings import Scalar, Settings, evaluate
 from safemerge.methods import METHODS, get_method
 from safemerge.names import groups
-from safemerge.recipe import ModelRef, ParamValue, Recipe, first_problem, relative_to
+from safemerge.recipe import ModelRef, ParamValue, Recipe, first_problem
 
 PROFILES = ("global", "layers", "layers+kind", "modules")  # coarsest first
 
@@ -45,19 +45,14 @@ def from_mergekit(path: str | Path, *, allow_pickle: bool = False) -> Recipe:
     config = read_config(path)
     folder = Path(path).parent
     try:
-        base = relative_to(ModelRef(name="base", path=cast_of(config).base), folder).path
+        base = ModelRef(name="base", path=cast_of(config).base).relative_to(folder).path
         names: Sequence[str] = ()
         if not config.is_uniform:
             names = merged_names(open_checkpoint(base, allow_pickle=allow_pickle))
         recipe = to_recipe(config, names)
     except RecipeError as error:
         raise RecipeError(f"{path}: {error}") from error
-    return recipe.model_copy(
-        update={
-            "base": relative_to(recipe.base, folder),
-            "sources": tuple(relative_to(source, folder) for source in recipe.sources),
-        }
-    )
+    return recipe.relative_to(folder)
 
 
 def to_recipe(config: MergekitConfig, names: Sequence[str]) -> Recipe:

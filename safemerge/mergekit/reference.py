@@ -58,15 +58,7 @@ RENAMED = {"lambda": "scale"}
 VALUES: Mapping[str, Mapping[Scalar, Scalar]] = {"rescale": {False: "none", True: "l1"}}
 
 # Methods of mergekit that safemerge does not have.
-ABSENT = (
-    "arcee_fusion",
-    "multislerp",
-    "nearswap",
-    "nuslerp",
-    "passthrough",
-    "ram",
-    "ramplus_tl",
-)
+ABSENT = ("arcee_fusion", "multislerp", "nearswap", "nuslerp", "passthrough", "ram", "ramplus_tl")
 
 # Every parameter that one of these methods reads.
 PARAMETERS = frozenset(

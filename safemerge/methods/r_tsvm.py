@@ -17,8 +17,4 @@ class RTsvmParams(resm.ResmParams):
     outliers: Literal["none", "favour", "suppress", "clip"] = "suppress"
 
 
-METHOD = replace(
-    resm.METHOD,
-    name="r_tsvm",
-    params=RTsvmParams,
-)
+METHOD = replace(resm.METHOD, name="r_tsvm", params=RTsvmParams)

@@ -23,7 +23,7 @@ from safemerge.names import Role, depth_order, groups
 from safemerge.recipe import ParamValue, Recipe
 from search.config import SpaceConfig
 from search.space.checks import check_choices, check_recipe, outliers, span
-from search.space.knots import Knots, expand, knots
+from search.space.knots import Knots, Matrix, expand, knots
 from search.space.parameter import Parameter, Point
 
 if TYPE_CHECKING:
@@ -252,14 +252,14 @@ class Space:
         point["method"] = recipe.method
         return {name: point[name] for name in self.parameters}
 
-    def knots(self, recipe: Recipe) -> list[list[float]]:
+    def knots(self, recipe: Recipe) -> Matrix:
         """Least-squares knots (n_knots, n_sources) of a recipe's weights in `basis`, clamped."""
         weights = np.array([recipe.weights_at(group) for group in self.groups])
-        fitted, *_ = np.linalg.lstsq(np.array(self.basis()), weights, rcond=None)
-        clamped: list[list[float]] = np.clip(fitted, *self.ranges.weight).tolist()
+        fitted, *_ = np.linalg.lstsq(self.basis(), weights, rcond=None)
+        clamped: Matrix = np.clip(fitted, *self.ranges.weight)
         return clamped
 
-    def basis(self) -> list[list[float]]:
+    def basis(self) -> Matrix:
         """(n_groups, n_knots), whose product with the knots of one source is its weights.
 
         Of kernels it is the basis at the middle position and the full width.
@@ -271,8 +271,7 @@ class Space:
             rows = [self.groups.index(group) for group in block.groups]
             basis[rows, first : first + len(block.names)] = block.middle_basis()
             first += len(block.names)
-        shares: list[list[float]] = basis.tolist()
-        return shares
+        return basis
 
     def _expanded(self, by_source: BySource, point: Point) -> dict[str, dict[str, float]]:
         """`{group: {source: value}}` at a point."""

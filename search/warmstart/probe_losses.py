@@ -96,12 +96,12 @@ class ProbeLosses:
             groups: of tokenised probes.
         """
         self.groups, self.space = groups, space
-        self.prior = torch.tensor(space.knots(begin), dtype=torch.float32).flatten()
+        self.prior = torch.from_numpy(space.knots(begin)).float().flatten()
         self._model = engine.model
         self._resident = resident
         self._live = LiveGradient(engine.model, resident)
         self._begin = begin
-        self._basis = torch.tensor(space.basis(), dtype=torch.float32)  # (n_place_groups, n_knots)
+        self._basis = torch.from_numpy(space.basis()).float()  # (n_place_groups, n_knots)
 
     def measure(self, knots: Tensor) -> GroupLosses | None:
         """Losses and gradients at some knots; None where they are not finite, as of an overflow."""
