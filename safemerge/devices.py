@@ -11,8 +11,7 @@ def check_device(name: str) -> None:
 
     try:
         torch.zeros(1, device=name)
-    # torch answers AssertionError where it was built without CUDA, NotImplementedError for a device
-    # without kernels, and RuntimeError otherwise; each is told as the wrong choice of device it is.
+    # AssertionError: built without CUDA; NotImplementedError: a device without kernels.
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(

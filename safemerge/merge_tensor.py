@@ -24,12 +24,10 @@ from safemerge.methods.common.adapt_layout import adapt_layout
 from safemerge.names import place_of
 from safemerge.recipe import Recipe
 
-# Entries of a piece: 2 MiB of float32 for each source, so that what one operation writes the next
-# one finds in the cache. On other devices pieces only limit memory, and each costs launches.
+# Entries of a piece: 2 MiB of float32, which stay in a CPU's cache from one operation to the next.
 PIECE_ENTRIES = 2**19
 DEVICE_PIECE_ENTRIES = 2**26
-# Working memory up to which the pieces of a tensor are kept where they are gone through twice, so
-# that it is read and its deltas are formed once. Three such tensors are in progress at once.
+# Up to this, pieces that are gone through twice are kept; three such tensors are in progress.
 KEPT_PIECES_BYTES = 512 * 2**20 // 3
 
 

@@ -83,8 +83,7 @@ def place_of(name: str) -> Place:
 class Layout:
     """How a tensor stores its matrices (out, in); the default is one, as it is."""
 
-    # a stack of matrices along the first axis, such as experts held as one tensor
-    stacked: bool = False
+    stacked: bool = False  # several along the first axis, such as experts
     transposed: bool = False  # matrices are stored as (in, out)
 
 

@@ -23,8 +23,7 @@ from safemerge.recipe import Recipe
 from safemerge.store import TensorStore, content_key
 from safemerge.streaming import spread
 
-# Entries from which a CPU merges several tensors at once, each in a thread. Small ones are done
-# before threads begin.
+# Entries of a model from which a CPU merges several tensors at once, each in a thread.
 THREADS_FROM_ENTRIES = 2**24
 _VERSION = 1  # of what methods select: another one leaves what was kept before unused
 
@@ -135,12 +134,8 @@ class ResidentMerge:
                 rewrite(name)
 
     def weight_gradient(self, name: str, recipe: Recipe, gradient: Tensor) -> tuple[int, Tensor]:
-        """Project a merged tensor's gradient onto the weights at its place.
-
-        Args:
-            name: of the tensor.
-            recipe: at whose weights.
-            gradient: (*shape), d loss / d merged tensor, any floating dtype.
+        """Project a merged tensor's gradient (*shape, any floating dtype) onto the weights at its
+        place.
 
         Returns:
             The index of its place group in `groups`, and d loss / d weights, (n_sources,) float32.

@@ -18,12 +18,10 @@ class Source:
     """A model or adapter that fits its base."""
 
     ref: ModelRef
-    # its files; the base's own where it is the base, as where models are averaged
-    stored: Checkpoint | Adapter
+    stored: Checkpoint | Adapter  # the base's own where it is the base, as in an average
     base: Checkpoint
-    # how its vocabulary maps to the base's; None where it is the same
-    tokens: TokenMap | None = None
-    importance: Checkpoint | None = None  # its importance file; None where the recipe names none
+    tokens: TokenMap | None = None  # to the base's vocabulary; None where it is the same
+    importance: Checkpoint | None = None  # its file; None where the recipe names none
 
     @property
     def is_base(self) -> bool:

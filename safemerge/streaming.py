@@ -20,7 +20,7 @@ _MOST_AT_ONCE = 4
 # Parameters of mallopt(3), as malloc.h numbers them.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _KEPT = 512 * 2**20
-# Three deltas of 1024 x 2816 are 33 MiB. The heap of a thread has 64, so that two do not fit in it.
+# Three deltas of 1024 x 2816 are 33 MiB; the heap of a thread has 64.
 _LARGEST_KEPT = 48 * 2**20
 _LARGEST_OF_GLIBC = 32 * 2**20  # which it comes to by itself, and accepts no more before 2.35
 

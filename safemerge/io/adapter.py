@@ -43,8 +43,7 @@ class Adapter:
 
     stored: Checkpoint  # its files; the config is the part that decides the deltas
     pairs: Mapping[str, Pair]  # low-rank deltas, by the base's tensor
-    # stored names of tensors that replace the base's, by the base's tensor
-    whole: Mapping[str, str]
+    whole: Mapping[str, str]  # stored names of tensors that replace the base's, likewise
 
     @property
     def folder(self) -> Path:
@@ -65,10 +64,8 @@ class Adapter:
     def delta(self, name: str, base: Tensor, tokens: TokenMap | None = None) -> Tensor:
         """What the adapter adds to one tensor of its base, float32, of the base's shape and device.
 
-        Args:
-            name: a tensor of the base.
-            base: its values, any dtype; left unchanged.
-            tokens: how the adapter's vocabulary maps to the base's, where it is another.
+        `base` has its values, any dtype; `tokens` map the adapter's vocabulary, where it is
+        another.
         """
         delta = torch.zeros(base.shape, device=base.device)
         mapped = tokens if is_vocabulary(name) else None

@@ -31,8 +31,7 @@ class FileState:
 
     file: Path  # as it was named
     path: Path  # with links followed
-    # device, inode, size, and times of modification and change in nanoseconds
-    stamp: tuple[int, ...]
+    stamp: tuple[int, ...]  # device, inode, size, times of modification and change
     settled: bool  # whether the last change was long enough ago to show in the times
 
     @classmethod

@@ -44,8 +44,7 @@ class Checkpoint:
     source: str  # what the user called it, a path or a Hub id; for messages and the card
     config: Mapping[str, Any]  # the content of config.json
     tensors: Mapping[str, TensorInfo]  # every stored tensor by name, in sorted order
-    # names that are aliases of the embedding, stored or not; never merge or write them
-    tied: frozenset[str]
+    tied: frozenset[str]  # aliases of the embedding, stored or not: never merged or written
     _pickled: Mapping[str, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
     _digests: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
     _unhashed: list[FileState] = field(default_factory=list, repr=False, compare=False)

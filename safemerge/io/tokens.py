@@ -28,8 +28,7 @@ class Tokenizer:
 
     tokens: dict[int, str]  # id -> token
     merges: tuple[str, ...]  # of a BPE, in order
-    # `{file: sha256}` of the formats from before tokenizer.json; empty where there is one
-    slow: dict[str, str]
+    slow: dict[str, str]  # `{file: sha256}` of older formats; empty beside a tokenizer.json
     spelling: str  # how tokens are written, such as "bytes"
 
 
@@ -117,11 +116,9 @@ def _spelling(content: dict[str, Any]) -> str:
     text = json.dumps(steps, ensure_ascii=False)
     if '"ByteLevel"' in text:
         return "bytes"
-    return (
-        "sentence pieces"
-        if "▁" in text or '"Metaspace"' in text
-        else f"{content['model'].get('type')}"
-    )
+    if "▁" in text or '"Metaspace"' in text:
+        return "sentence pieces"
+    return f"{content['model'].get('type')}"
 
 
 def _vocabulary(vocab: Any) -> dict[int, str]:

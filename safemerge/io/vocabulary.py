@@ -35,9 +35,8 @@ class TokenMap:
         # Tables may be longer than their tokenizer (padding) and, in a few models, shorter.
         known = (self.base_ids < len(rest)) & (self.source_ids < len(values))
         mapped = rest.clone()
-        mapped[self.base_ids[known].to(rest.device)] = values[
-            self.source_ids[known].to(values.device)
-        ]
+        rows = values[self.source_ids[known].to(values.device)]
+        mapped[self.base_ids[known].to(rest.device)] = rows
         return mapped
 
 

@@ -13,15 +13,13 @@ from safemerge.mergekit.settings import Scalar
 class MergekitMethod:
     """A merge method of mergekit."""
 
-    # parameters that each model has, with defaults; None is required
+    # parameters that each model has, and those of the whole merge, with defaults; None is required
     per_model: Mapping[str, float | None] = field(default_factory=dict)
-    # parameters of the whole merge, with defaults; None is required
     shared: Mapping[str, Scalar | None] = field(default_factory=dict)
     # "deltas" of the models to a base_model that has no parameters of its own; all "models", a
     # base_model among them; or "two", from the base_model to the other one
     merges: Literal["deltas", "models", "two"] = "deltas"
-    # those of `shared` that here are weights or numbers of the sources, so that they may differ
-    # between places
+    # those of `shared` that here are weights or numbers of the sources
     per_source: frozenset[str] = frozenset()
 
 

@@ -39,9 +39,8 @@ def _squared(wide: Tensor) -> Tensor:
 
 def combine(base: Tensor, state: State, coefficients: Tensor, params: TiesParams) -> Tensor:
     nothing = torch.zeros_like(state["deltas"][0])
-    merged: Tensor = base.float() + state["basis"] @ ties.combine(
-        nothing, state, coefficients, params
-    )
+    turned = ties.combine(nothing, state, coefficients, params)
+    merged: Tensor = base.float() + state["basis"] @ turned
     return merged
 
 

@@ -54,11 +54,8 @@ def select(state: State, selection: Selection, params: Scaled) -> State:
         squares += selected.square_().sum(dim=1).cpu()
     squares /= max(spread.shape[1], 1)
     total = squares.sum()
-    share = (
-        squares / total
-        if total >= _LEAST_SQUARES
-        else squares.new_ones(len(squares)) / len(squares)
-    )
+    equal = torch.full_like(squares, 1.0 / len(squares))
+    share = squares / total if total >= _LEAST_SQUARES else equal
     return {**state, "least": least, "share": share.float()}
 
 

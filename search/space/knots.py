@@ -1,14 +1,10 @@
 """Knots: a few parameters, and the value they give every place group of a profile.
 
-| profile            | parameters of one quantity, such as the weight of one source              |
-| ------------------ | ------------------------------------------------------------------------- |
-| of place groups    | one for each group (`safemerge.names`)                                    |
-| points(k)          | one at each of k points over the layers, straight lines between them      |
-| kernel             | peak, floor, position and width: a triangle over the layers, on a floor   |
-
-`+kind` and `+module` give `points(k)` and `kernel` parameters of their own to each kind or module.
-What lies outside the stack has one parameter for each place group. The kernel, whose position and
-width count layers, derives from heretic's (github.com/p-e-w/heretic).
+Profiles of place groups have one for each group. `points(k)` has one at each of k points over the
+layers, with straight lines between; `kernel`, after heretic (github.com/p-e-w/heretic), has peak,
+floor, position and width: a triangle over the layers, on a floor. `+kind` and `+module` give these
+two parameters of their own to each kind or module. What lies outside the stack has one parameter
+for each place group.
 """
 
 from __future__ import annotations
@@ -37,9 +33,7 @@ class Knots:
 
     groups: tuple[str, ...]  # by depth
     names: tuple[str, ...]  # of the knots, as parameters of the space
-    # (n_groups, n_knots), shares of the knots in each group, rows of sum 1; before these, one axis
-    # for each entry of `integers`
-    basis: Matrix
+    basis: Matrix  # (..., n_groups, n_knots), shares of the knots in each group, rows of sum 1
     parameter: Parameter  # the range of every knot
     # parameters that choose along the first axes of `basis`
     integers: Mapping[str, Parameter] = field(default_factory=dict)

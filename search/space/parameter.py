@@ -25,9 +25,7 @@ class Parameter:
     high: float = 0.0
     log: bool = False  # drawn, interpolated and fitted on a log scale
     integer: bool = False
-    # `low` is below 0, and what is drawn there stands for 0, so that a drawn number has a positive
-    # probability of being exactly 0
-    zero_tail: bool = False
+    zero_tail: bool = False  # `low` is below 0, and what is drawn there stands for 0
     levels: int | None = None  # how many values it takes, evenly on a log scale; None: any between
     options: tuple[str, ...] = ()
 

@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     import optuna
 
 _START = 0.6  # of every weight; where uniform merges begin to carry every source's behaviour
-# How many rank ratios a range has. What a spectral method makes of one is kept for the trials that
-# come back to it, which are nearly all once each place has been at each ratio.
+# How many rank ratios a range has: what a method makes of one is kept for later trials.
 RANK_RATIOS = 11
 
 BySource = Mapping[str, Sequence[Knots]]

@@ -34,8 +34,7 @@ class Iterate:
     """The best linearised point so far, and how far the surrogate is trusted around it."""
 
     point: Linearisation  # at the knots of the weights, flattened
-    # `{axis: mean over all its probes}` there, of the search and for validation
-    losses: Mapping[str, float]
+    losses: Mapping[str, float]  # there, means over all probes of an axis
     radius: float  # most that a step may change a knot, in weight units
 
 

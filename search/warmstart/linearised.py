@@ -64,9 +64,9 @@ class Regularisation:
 
     prior: Tensor  # (d,)
     prior_l2: float  # factor on the mean squared distance to the prior, at least 0
-    # the loss is the mean over factors 1 + std * N(0, 1) on the weights, so that a solution is good
-    # with its neighbours; at least 0
-    weight_noise_std: float
+    weight_noise_std: (
+        float  # at least 0: weights times 1 + std * N(0, 1), so that neighbours are good
+    )
     seed: int  # of the noise
 
 

@@ -25,16 +25,10 @@ _BLOCK = 1 << 18  # entries whose ranks are counted together
 
 
 def keep_evenly(seed: int, density: float, delta: Tensor, begin: int = 0) -> Tensor:
-    """Keep every entry of a delta with the probability `density`, in [0, 1].
+    """Keep every entry of a delta (any shape) with the probability `density`, in [0, 1].
 
-    Args:
-        seed: in [0, 2^63).
-        density: the probability.
-        delta: any shape; its values play no part.
-        begin: entries of its tensor that come before the first one of `delta`.
-
-    Returns:
-        uint8, 1 where the entry is kept.
+    `seed` is in [0, 2^63), and `begin` counts the entries of its tensor before those of `delta`.
+    Returns uint8, 1 where the entry is kept.
     """
     limit = round(probability(density) * _STEPS)
     if limit in (0, _STEPS):

@@ -11,9 +11,7 @@ from safemerge.methods.common.blocks import blocks
 from safemerge.methods.common.method import Site, State
 from safemerge.methods.common.params import Params
 
-# Of a block, of the entries among which a threshold is found, and of what malloc keeps between
-# freed blocks (peak_memory.py).
-_TEMPORARY_BYTES = 32 << 20
+_TEMPORARY_BYTES = 32 << 20  # of a block, a threshold and freed memory (peak_memory.py)
 
 SUM_BLOCK = 1 << 19
 """Entries of a block of `add_deltas`, which has a single temporary."""
