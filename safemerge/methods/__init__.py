@@ -33,33 +33,15 @@ from safemerge.methods.common.params import Params
 
 __all__ = ["METHODS", "Method", "Params", "Selection", "Site", "Span", "State", "get_method"]
 
+_AVERAGES = (linear, slerp, karcher)
+_SUMS = (task_arithmetic, model_stock)
+_SPARSE = (ties, dare_linear, dare_ties, della_linear, della, breadcrumbs, breadcrumbs_ties, sce)
+_SPECTRAL = (tsvm, resm, r_tsvm, iso_c, iso_cts, knots_ties, resmerge)
+_ALIGNMENT = (safe_projection, alignment_guard, led)
+
 METHODS: dict[str, Method] = {
-    method.name: method
-    for method in (
-        linear.METHOD,
-        slerp.METHOD,
-        karcher.METHOD,
-        task_arithmetic.METHOD,
-        model_stock.METHOD,
-        ties.METHOD,
-        dare_linear.METHOD,
-        dare_ties.METHOD,
-        della_linear.METHOD,
-        della.METHOD,
-        breadcrumbs.METHOD,
-        breadcrumbs_ties.METHOD,
-        sce.METHOD,
-        tsvm.METHOD,
-        resm.METHOD,
-        r_tsvm.METHOD,
-        iso_c.METHOD,
-        iso_cts.METHOD,
-        knots_ties.METHOD,
-        resmerge.METHOD,
-        safe_projection.METHOD,
-        alignment_guard.METHOD,
-        led.METHOD,
-    )
+    module.METHOD.name: module.METHOD
+    for module in (*_AVERAGES, *_SUMS, *_SPARSE, *_SPECTRAL, *_ALIGNMENT)
 }
 
 
