@@ -76,7 +76,6 @@ def measure_run(
         return answers
 
     rows: dict[str, dict[str, Score]] = {}
-    measured: dict[int, dict[str, Score]] = {}
     gap: dict[int, dict[str, Gap]] = {}
     replies: dict[int, list[Answer]] = {}
     every: list[Answer] = []
@@ -84,23 +83,22 @@ def measure_run(
     for done, row in enumerate(models):
         report("held-out", done, len(models), row.name)
         answers = kept_answers(run.dir, f"{_FOLDER}/{row.file}", partial(ask, row))
-        scores = answer_scores(answers)
         every.extend(answers)
         if row.point is None:
-            rows[row.name] = scores
-            continue
-        number = row.point.number
-        measured[number], replies[number] = scores, answers
-        bench.make_live(row.point.recipe)
-        gap[number] = gaps(row.point.scores, likelihood.score_live())
+            rows[row.name] = answer_scores(answers)
+        else:
+            replies[row.point.number] = answers
+            bench.make_live(row.point.recipe)
+            gap[row.point.number] = gaps(row.point.scores, likelihood.score_live())
     report("held-out", len(models), len(models), "")
     pick = run.pick().number
+    scores = {number: answer_scores(answers) for number, answers in replies.items()}
     heldout = HeldOut(
         pick=pick,
         judge=" and ".join(section.heldout_judges or section.judges),
         agreement=_agreement(every, section),
-        rows={**rows, "search": measured[pick]},
-        front=measured,
+        rows={**rows, "search": scores[pick]},
+        front=scores,
         gap=gap,
         against_pick={
             number: paired_differences(answers, replies[pick])

@@ -236,11 +236,7 @@ def open_workbench(config: SearchConfig) -> Workbench:
 
 
 def check_gradient(method: str, warm_start: WarmStartConfig) -> None:
-    """Refuse a warm start that sets out from a recipe of a method.
-
-    Raises:
-        ConfigError: where the method has no gradient.
-    """
+    """Refuse a warm start from a recipe of a method that has no gradient."""
     if warm_start.steps and not get_method(method).differentiable:
         raise ConfigError(
             f"method {method!r} has no gradient with respect to its weights, which a warm "

@@ -38,9 +38,7 @@ def quiet_optuna() -> Iterator[None]:
 def check_storage(storage: str) -> None:
     """Open the database that `search.storage` names, if it names one, before any work.
 
-    Raises:
-        ConfigError: a database that cannot be opened.
-        MissingDependency: PostgreSQL without its driver, with the install line.
+    A ConfigError where it cannot be opened; a MissingDependency where its driver is missing.
     """
     if storage != "journal":
         _open_database(storage)
@@ -67,11 +65,7 @@ def open_study(home: RunDir, config: SearchConfig, *, worker: int = 0) -> optuna
 
 
 def check_no_copy(home: RunDir, storage: str, study: optuna.Study) -> None:
-    """Refuse a copy of a run whose study is in a database, which both folders would write to.
-
-    Raises:
-        RunError: where the study's folder is another one, and is still there.
-    """
+    """Refuse a copy of a run whose study is in a database, which both folders would write to."""
     if storage == "journal":
         return  # a copy has its own
     here, owner = str(home.path.resolve()), study.user_attrs.get(_OWNER)
