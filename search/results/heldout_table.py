@@ -43,17 +43,11 @@ FRONT_POINTS = 8  # of the front are measured; a longer front is thinned evenly
 def measure_run(
     run: Run, bench: Workbench, baselines: Mapping[str, Run], *, report: Report = silent
 ) -> HeldOut:
-    """Measure a finished run on held-out probes and write front/heldout.json.
+    """Measure a finished run, and the picks of baselines, and write front/heldout.json.
 
     Answers are kept in the run's folder heldout, a file for each row, so that no model answers
     twice: not after a kill, and not where a longer search has new points. Another judge or engine
-    makes all answer anew.
-
-    Returns:
-        The measurement, with the pick as the last row, "search".
-
-    Raises:
-        RunError: where no trial has finished.
+    makes all answer anew. The pick is the last row, "search".
     """
     probes = bench.probes.split("heldout").probes
     section = run.config.probes

@@ -135,7 +135,7 @@ class RunDir:
             raise RunError(f"{path} is damaged ({error}); restore it or start a new run") from error
 
     def load(self, name: str, kind: type[_T]) -> _T | None:
-        """A value that `write` has written, None without one; a RunError where it is another type."""
+        """What `write` has written, None without it; a RunError where it is of another type."""
         record = self.read(name)
         if record is None:
             return None

@@ -155,10 +155,8 @@ class Workbenches:
     def open(self, config: SearchConfig) -> Workbench:
         """Open what is not open yet and prepare the merge with which the search begins.
 
-        Merges that this search does not begin with are released.
-
-        Raises:
-            BadInput: anything wrong with models, probes or the method's parameters.
+        Merges that this search does not begin with are released. A BadInput says what is wrong
+        with models, probes or the method's parameters.
         """
         check_device(config.engine.device)
         template = recipe_template(config)

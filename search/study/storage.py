@@ -45,11 +45,7 @@ def check_storage(storage: str) -> None:
 
 
 def open_study(home: RunDir, config: SearchConfig, *, worker: int = 0) -> optuna.Study:
-    """The run's study, made where there is none yet.
-
-    Args:
-        worker: number of the process; every one draws from a seed of its own.
-    """
+    """The run's study, made where there is none yet; every worker draws from a seed of its own."""
     name = home.require("lock.json", made_by="safemerge search CONFIG").get("study", "search")
     url = config.search.storage
     with quiet_optuna():
