@@ -151,11 +151,7 @@ def probe_axes(metrics: Iterable[str]) -> tuple[str, ...]:
 
 
 def measurable(axes: Iterable[str], fitness: Collection[str] = ()) -> frozenset[str]:
-    """Metrics that can be measured on probes of these axes.
-
-    Args:
-        fitness: axes that the fitness is made of; none where there is no such objective.
-    """
+    """Metrics that can be measured on probes of these axes; `fitness` is made of some, or none."""
     present = set(axes)
     metrics = present | {"degenerate"}
     if {"helpful", "harmless"} <= present:  # a refusal is known from the harmless probes

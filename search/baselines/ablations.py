@@ -14,10 +14,9 @@ def random_search(config: SearchConfig, evaluations: int) -> SearchConfig:
 
 
 def without_safety(config: SearchConfig) -> SearchConfig | None:
-    """The same search with neither objective nor limit on harmlessness, and a start of its own.
+    """The same search without objective and limit on harmlessness, and with a start of its own.
 
-    Returns:
-        The config, or None where harmlessness is the only objective or not measured at all.
+    None where harmlessness is the only objective or not measured at all.
     """
     objectives = {name: value for name, value in config.objectives.items() if name != SAFETY}
     limits = {name: value for name, value in config.limits.items() if name != SAFETY}

@@ -8,11 +8,7 @@ from search.config import StopConfig, StudyConfig, WarmStartConfig
 
 
 def plain_study(study: StudyConfig, trials: int, sampler: str, **changes: Any) -> StudyConfig:
-    """The same storage and workers, with another sampler, nothing to start from and no stop rule.
-
-    Args:
-        changes: other fields that differ.
-    """
+    """The same storage and workers, with nothing to start from, no stop rule, and `changes`."""
     return study.model_copy(
         update={
             "sampler": sampler,

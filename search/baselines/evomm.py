@@ -19,25 +19,13 @@ from search.config import NumberConfig, SearchConfig, SpaceConfig
 from search.runs.workbench import Workbench
 
 
-def evomm(
-    config: SearchConfig,
-    method: str,
-    weights: dict[str, float],
-    trials: int,
-    *,
-    places: str = "layers",
-) -> BaselineRun:
-    """EvoMM over one method.
-
-    Args:
-        config: of the search; SLERP needs one of two sources.
-        places: profile of the layer groups; the paper's code has one for each layer.
-    """
+def evomm(config: SearchConfig, method: str, weights: dict[str, float], trials: int) -> BaselineRun:
+    """EvoMM over `ties`, `dare_ties` or `slerp`, the last of a search of two sources."""
     # Only the ratio of SLERP's weights counts.
     top = 1.0 if method == "slerp" else max(1.0, config.space.weight[1])
-    densities = {"density": NumberConfig(range=(0.0, 1.0), places=places)}
+    densities = {"density": NumberConfig(range=(0.0, 1.0), places="layers")}
     space = SpaceConfig(
-        places=places,
+        places="layers",
         weight=(0.0, top),
         scale=(1.0, 1.0),
         per_source=densities if get_method(method).per_source else {},

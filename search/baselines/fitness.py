@@ -33,11 +33,7 @@ class BaselineRun:
 
 
 def fitness_weights(safety: bool, alpha: float = ALPHA) -> dict[str, float]:
-    """`{axis: weight}` of the fitness, with the safety term or without it.
-
-    Args:
-        alpha: weight of the expert's term beside it, above 0.
-    """
+    """`{axis: weight}` of the fitness, with the safety term or without it; `alpha` is above 0."""
     return {SAFETY: 1.0, EXPERT: alpha} if safety else {EXPERT: 1.0}
 
 
@@ -50,9 +46,8 @@ def by_fitness(
 ) -> SearchConfig:
     """The same models and probes, searched for the fitness alone.
 
-    Args:
-        method: of the merge. Under TIES the sum of what agrees is not divided by the weights, as
-            in the paper's code, so that their size matters.
+    Under TIES the sum of what agrees is not divided by the weights, as in the paper's code, so that
+    their size matters.
     """
     merge = MergeConfig(
         method=method,

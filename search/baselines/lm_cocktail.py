@@ -24,11 +24,7 @@ from search.runs.workbench import Workbench
 def lm_cocktail(
     config: SearchConfig, weights: dict[str, float], *, temperature: float = 1.0
 ) -> BaselineRun:
-    """The one recipe of LM-Cocktail, as a run of one trial.
-
-    Args:
-        temperature: tau, above 0; 1 in Hammoud et al., 5 in Xiao et al.
-    """
+    """The one recipe, as a run of one trial; `temperature` is tau, 5 in Xiao et al."""
     space = SpaceConfig(places="global", weight=(0.0, 1.0), scale=(1.0, 1.0))
     # No random draw may stand in for the one recipe.
     study = plain_study(config.search, 1, "random", failed_frac=0.0)

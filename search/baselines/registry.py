@@ -33,8 +33,7 @@ METHODS = ("ties", "dare_ties", "slerp")
 def parse_baselines(names: Iterable[str]) -> tuple[tuple[str, str], ...]:
     """(baseline, method) pairs, each once; the method is "" where there is none to choose.
 
-    Raises:
-        ConfigError: an unknown baseline or method, with the nearest one.
+    A ConfigError names the nearest one to an unknown baseline or method.
     """
     parsed: dict[tuple[str, str], None] = {}
     for text in names:
@@ -60,9 +59,7 @@ def check_baselines(
 ) -> None:
     """Refuse what could not run after the search, before it begins.
 
-    Raises:
-        ConfigError: a baseline whose probes, or whose safety term, are not there.
-        MissingDependency: EvoMM without CMA-ES, with the install line.
+    A ConfigError where probes, or a safety term, are missing; a MissingDependency without CMA-ES.
     """
     axes = {probe.axis for probe in probes.split("search").probes}
     for name, _ in requested:

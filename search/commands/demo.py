@@ -62,10 +62,7 @@ class DemoSettings:
 def run_demo(
     home: Path, settings: DemoSettings, report: Report = silent
 ) -> tuple[dict[str, Any], HeldOut]:
-    """Run the demo, or go on with it.
-
-    Args:
-        home: run directory; the zoo is kept beside it in `zoo/`.
+    """Run the demo in a run directory, or go on with it; the zoo is kept beside it in `zoo/`.
 
     Returns:
         The summary as written, and the held-out measurement.

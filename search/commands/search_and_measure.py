@@ -42,6 +42,7 @@ def search_and_measure(
     Raises:
         BadInput: what is wrong with config, probes or baselines, before any work.
     """
+    config = config.resolved(Path.cwd())  # so that all searches name the same files alike
     benches = Workbenches()
     requested = parse_baselines(baselines)
     probes = benches.probes(config)

@@ -47,11 +47,7 @@ def without_none(value: Any) -> Any:
 
 
 def set_key(record: dict[str, Any], override: str) -> None:
-    """Set `a.b` of a parsed file by an override `a.b=c`.
-
-    Raises:
-        ConfigError: where it is of another form, or leads through a value.
-    """
+    """Set `a.b` of a parsed file by an override `a.b=c`; a ConfigError where it is none."""
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise ConfigError(f"--set {override!r} is not of the form a.b=value")

@@ -63,8 +63,7 @@ def answer(
 ) -> ValidationScores:
     """Let base, sources and trials answer the validation probes, or else the search probes.
 
-    Args:
-        home: where answers are kept, in its folder validation.
+    Answers are kept in the run's folder validation.
     """
     forget_others(home, _FOLDER, {"engine": bench.settings.kind})
     probes = bench.search_probes if bench.validation is None else bench.validation.probes

@@ -15,7 +15,7 @@ def shortfalls(run: Run) -> list[str]:
 
 
 def nothing_within(run: Run) -> str | None:
-    """The trial nearest to the limits, and what to loosen; None where a trial is within them."""
+    """The trial nearest to the limits, and what to loosen; None where nothing is to be said."""
     if not run.candidates or any(candidate.feasible for candidate in run.candidates):
         return None
     nearest = run.front().points[0]

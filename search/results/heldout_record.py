@@ -34,11 +34,7 @@ class HeldOut(BaseModel):
 
     @classmethod
     def load(cls, home: RunDir) -> HeldOut | None:
-        """The measurement of a run, None where there is none yet.
-
-        Raises:
-            RunError: where the file cannot be read.
-        """
+        """The measurement of a run, None without one; a RunError where it is unreadable."""
         record = home.read(_FILE)
         if record is None:
             return None

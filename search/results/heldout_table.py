@@ -43,17 +43,11 @@ FRONT_POINTS = 8  # of the front are measured; a longer front is thinned evenly
 def measure_run(
     run: Run, bench: Workbench, baselines: Mapping[str, Run], *, report: Report = silent
 ) -> HeldOut:
-    """Measure a finished run on held-out probes and write front/heldout.json.
+    """Measure a finished run, and the picks of baselines, and write front/heldout.json.
 
     Answers are kept in the run's folder heldout, a file for each row, so that no model answers
     twice: not after a kill, and not where a longer search has new points. Another judge or engine
-    makes all answer anew.
-
-    Returns:
-        The measurement, with the pick as the last row, "search".
-
-    Raises:
-        RunError: where no trial has finished.
+    makes all answer anew. The pick is the last row, "search".
     """
     probes = bench.probes.split("heldout").probes
     section = run.config.probes
@@ -76,7 +70,6 @@ def measure_run(
         return answers
 
     rows: dict[str, dict[str, Score]] = {}
-    measured: dict[int, dict[str, Score]] = {}
     gap: dict[int, dict[str, Gap]] = {}
     replies: dict[int, list[Answer]] = {}
     every: list[Answer] = []
@@ -84,23 +77,22 @@ def measure_run(
     for done, row in enumerate(models):
         report("held-out", done, len(models), row.name)
         answers = kept_answers(run.dir, f"{_FOLDER}/{row.file}", partial(ask, row))
-        scores = answer_scores(answers)
         every.extend(answers)
         if row.point is None:
-            rows[row.name] = scores
-            continue
-        number = row.point.number
-        measured[number], replies[number] = scores, answers
-        bench.make_live(row.point.recipe)
-        gap[number] = gaps(row.point.scores, likelihood.score_live())
+            rows[row.name] = answer_scores(answers)
+        else:
+            replies[row.point.number] = answers
+            bench.make_live(row.point.recipe)
+            gap[row.point.number] = gaps(row.point.scores, likelihood.score_live())
     report("held-out", len(models), len(models), "")
     pick = run.pick().number
+    scores = {number: answer_scores(answers) for number, answers in replies.items()}
     heldout = HeldOut(
         pick=pick,
         judge=" and ".join(section.heldout_judges or section.judges),
         agreement=_agreement(every, section),
-        rows={**rows, "search": measured[pick]},
-        front=measured,
+        rows={**rows, "search": scores[pick]},
+        front=scores,
         gap=gap,
         against_pick={
             number: paired_differences(answers, replies[pick])

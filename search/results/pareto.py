@@ -95,10 +95,7 @@ class Front:
         The regret in an objective is the distance to the front's best value, in the objective's
         own units. It is not scaled by the front's extent: where all points are nearly perfect in
         one objective, a tenth of a point there would outweigh ten points in the other.
-
-        Args:
-            among: trial numbers to choose from, at least one of the front's; None allows every
-                point, of which there must be one.
+        `among` are the trial numbers to choose from; None allows every point.
         """
         gains = [_gains(point, self.directions) for point in self.points]
         best = [max(column) for column in zip(*gains, strict=True)]

@@ -52,11 +52,7 @@ class Run:
 
     @classmethod
     def load(cls, path: str | Path) -> Run:
-        """Read a run directory.
-
-        Raises:
-            RunError: where the folder is not a run, saying which command makes it.
-        """
+        """Read a run directory; a RunError, with the command that makes one, where it is none."""
         run_dir = RunDir(path)
         config = read_config(run_dir)
         baseline = require_baseline(run_dir)
@@ -100,8 +96,7 @@ class Run:
     def pick(self) -> Candidate:
         """The chosen point: the one recorded when the search ended, else that of least regret.
 
-        Raises:
-            RunError: where no trial has finished.
+        A RunError where no trial has finished.
         """
         if not self.candidates:
             raise RunError(
@@ -119,11 +114,7 @@ class Run:
         return self.dir.load(FRONT, FrontRecord)
 
     def heldout(self) -> HeldOut | None:
-        """The held-out measurement; None where there is none yet.
-
-        Raises:
-            RunError: where the record cannot be read.
-        """
+        """The held-out measurement; None where there is none yet."""
         return HeldOut.load(self.dir)
 
     def failures(self) -> dict[int, str]:
@@ -136,11 +127,7 @@ class Run:
 
 
 def read_config(run_dir: RunDir) -> SearchConfig:
-    """The config that a run was started with.
-
-    Raises:
-        RunError: where the folder holds no run.
-    """
+    """The config that a run was started with; a RunError where the folder holds no run."""
     path = run_dir.path / "config.toml"
     if not path.exists():
         raise RunError(

@@ -29,11 +29,7 @@ from search.runs.workbench import Workbench
 
 
 def record_front(run: Run, bench: Workbench, stopped: str, report: Report) -> None:
-    """Choose the pick and write front/search.json.
-
-    Raises:
-        SafemergeError: where no trial has finished, with why.
-    """
+    """Choose the pick and write front/search.json; a SafemergeError where no trial has finished."""
     if not run.candidates:
         reason = failed(run) or "none was tried"
         raise SafemergeError(

@@ -12,8 +12,7 @@ from search.scoring.gap import MEAN, Gap
 def statements(heldout: HeldOut, *, on_front: int) -> tuple[str, ...]:
     """Who judged, how large the gap is, and which points differ significantly from the pick.
 
-    Args:
-        on_front: points of the front, of which `heldout` may have measured fewer.
+    Of the `on_front` points of the front some may be measured only.
     """
     return (
         _judged(heldout),

@@ -9,11 +9,7 @@ BASELINE = "baseline.json"
 
 
 def require_baseline(home: RunDir) -> Baseline:
-    """The baseline of a run.
-
-    Raises:
-        RunError: where the run has none yet, saying which command measures it.
-    """
+    """The baseline of a run; where there is none, a RunError with the command that measures it."""
     baseline = home.load(BASELINE, Baseline)
     if baseline is None:
         raise home.missing(BASELINE, "safemerge search CONFIG")

@@ -25,23 +25,14 @@ MAY_CHANGE_IN = ("search.stop.", "engine.")
 
 
 def check_resumable(home: RunDir, config: SearchConfig) -> None:
-    """Refuse to go on with a run under another configuration.
-
-    Raises:
-        RunError: another process holds the run, or what differs.
-        OutputError: the folder holds other things.
-    """
+    """Refuse a run that another process holds, another configuration, or a foreign folder."""
     check_fresh(home.path)
     home.check_free()
     check_same(home, config)
 
 
 def check_same(home: RunDir, config: SearchConfig) -> None:
-    """Refuse a configuration that differs from the run's in what decides its trials.
-
-    Raises:
-        RunError: what differs, the first key with both values.
-    """
+    """Refuse a configuration that differs from the run's in what decides its trials."""
     if not (home.path / "config.toml").exists():
         return
     recorded = SearchConfig.from_toml(home.path / "config.toml", of_run=True)
@@ -67,9 +58,6 @@ def check_fresh(folder: Path) -> None:
     """Refuse to begin a run among other things.
 
     What a demo writes first (its probes) and what a kill leaves (hidden files) may be there.
-
-    Raises:
-        OutputError: naming what is there.
     """
     if not folder.exists() or (folder / "config.toml").exists():
         return
@@ -90,8 +78,7 @@ def check_fresh(folder: Path) -> None:
 def measure_baseline(home: RunDir, config: SearchConfig, bench: Workbench) -> Baseline:
     """Scores of base and sources on the search probes: those recorded, else measured now.
 
-    Raises:
-        ConfigError: a limit that no recipe can be within, since scores lie in [0, 1].
+    A ConfigError where no recipe can be within a limit, since scores lie in [0, 1].
     """
     baseline = home.load(BASELINE, Baseline)
     if baseline is not None:
@@ -109,10 +96,9 @@ def measure_baseline(home: RunDir, config: SearchConfig, bench: Workbench) -> Ba
 
 
 def record_start(home: RunDir, config: SearchConfig, bench: Workbench, baseline: Baseline) -> None:
-    """Record config, versions, input hashes and baseline; on resuming, check the hashes.
+    """Record config, versions, input hashes and baseline.
 
-    Raises:
-        RunError: where a model, the probes or the judge are others than when the run began.
+    A RunError where a model, the probes or the judge are others than when the run began.
     """
     import optuna
     import torch

@@ -43,11 +43,7 @@ _adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
 
 
 class RunDir:
-    """A run directory that may not exist yet.
-
-    Attributes:
-        path: the folder.
-    """
+    """A run directory that may not exist yet."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -61,9 +57,7 @@ class RunDir:
     def locked(self) -> Iterator[None]:
         """Hold the run against a second runner; the kernel frees it when this process dies.
 
-        Raises:
-            RunError: where another process holds it.
-            OutputError: where the folder cannot be made.
+        A RunError where another process holds it; an OutputError where the folder cannot be made.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -85,11 +79,7 @@ class RunDir:
             yield
 
     def check_free(self) -> None:
-        """Refuse a run that another process holds, before models are opened beside its own.
-
-        Raises:
-            RunError: naming the process.
-        """
+        """Refuse a run that another process holds, before models are opened beside its own."""
         try:
             handle = (self.path / ".lock").open()
         except FileNotFoundError:
@@ -135,11 +125,7 @@ class RunDir:
             file.write(text)
 
     def read(self, name: str) -> Any:
-        """A record, or None where the file does not exist.
-
-        Raises:
-            RunError: where the file is not JSON.
-        """
+        """A record, None where the file does not exist; a RunError where it is not JSON."""
         path = self.path / name
         try:
             return json.loads(path.read_text(encoding="utf-8"))
@@ -149,11 +135,7 @@ class RunDir:
             raise RunError(f"{path} is damaged ({error}); restore it or start a new run") from error
 
     def load(self, name: str, kind: type[_T]) -> _T | None:
-        """A value of a type that `write` has written, or None where the file does not exist.
-
-        Raises:
-            RunError: where the file holds something else.
-        """
+        """What `write` has written, None without it; a RunError where it is of another type."""
         record = self.read(name)
         if record is None:
             return None
@@ -167,11 +149,7 @@ class RunDir:
         return value
 
     def require(self, name: str, *, made_by: str) -> Any:
-        """A record that must exist.
-
-        Raises:
-            RunError: saying which command makes it.
-        """
+        """A record; a RunError, with the command that makes it, where there is none."""
         record = self.read(name)
         if record is None:
             raise self.missing(name, made_by)
@@ -205,11 +183,7 @@ class RunDir:
         self.write_text(f"{_trial(number)}/error.txt", reason.rstrip() + "\n")
 
     def trial_recipe(self, number: int) -> Recipe:
-        """Recipe of a trial.
-
-        Raises:
-            RunError: where the run has no such trial.
-        """
+        """Recipe of a trial; a RunError where the run has no such trial."""
         path = self.path / _trial(number) / "recipe.json"
         if not path.exists():
             last = sorted(folder.name for folder in (self.path / "trials").glob("*"))

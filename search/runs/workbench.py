@@ -155,10 +155,8 @@ class Workbenches:
     def open(self, config: SearchConfig) -> Workbench:
         """Open what is not open yet and prepare the merge with which the search begins.
 
-        Merges that this search does not begin with are released.
-
-        Raises:
-            BadInput: anything wrong with models, probes or the method's parameters.
+        Merges that this search does not begin with are released. A BadInput says what is wrong
+        with models, probes or the method's parameters.
         """
         check_device(config.engine.device)
         template = recipe_template(config)
@@ -236,11 +234,7 @@ def open_workbench(config: SearchConfig) -> Workbench:
 
 
 def check_gradient(method: str, warm_start: WarmStartConfig) -> None:
-    """Refuse a warm start that sets out from a recipe of a method.
-
-    Raises:
-        ConfigError: where the method has no gradient.
-    """
+    """Refuse a warm start from a recipe of a method that has no gradient."""
     if warm_start.steps and not get_method(method).differentiable:
         raise ConfigError(
             f"method {method!r} has no gradient with respect to its weights, which a warm "

@@ -40,11 +40,7 @@ _POOL = 4  # points to blend at least; where the front has fewer, the next front
 
 
 class FrontBlend(UnitCubeSampler):
-    """See the top of this file.
-
-    Args:
-        n_startup_trials: drawn uniformly before there is a front to go on from.
-    """
+    """See the top of this file; the first `n_startup_trials` are drawn uniformly."""
 
     def __init__(self, *, seed: int | None = None, n_startup_trials: int = 10) -> None:
         self._startup = max(2, n_startup_trials)

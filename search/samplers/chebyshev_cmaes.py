@@ -14,7 +14,7 @@ Numbers only: choices cannot be ordered.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 from typing import Any
 
@@ -35,6 +35,7 @@ from search.samplers.unit_cube import (
     violation_of,
 )
 
+Goal = Callable[[FrozenTrial], float]
 _AUGMENTED = 0.05  # share of the sum, which tells weakly dominated points from the others
 _BROKEN = 2.0  # above every goal within the limits, which is at most 1.05
 _RESAMPLED = 10  # draws until one lies in the ranges; then what lies outside is clipped
@@ -80,7 +81,7 @@ class ChebyshevCmaEs(UnitCubeSampler):
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """A draw from the distribution that the finished trials have led to."""
-        goal, space = _Goal(study.directions, self._weights), numbers(search_space)
+        goal, space = _goal_of(study.directions, self._weights), numbers(search_space)
         if not space or ENQUEUED in trial.system_attrs:
             return {}
         trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
@@ -96,7 +97,7 @@ class ChebyshevCmaEs(UnitCubeSampler):
         return from_unit(self.strategy.ask(), space)
 
     def _begin(
-        self, trials: Sequence[FrozenTrial], space: Mapping[str, Number], goal: _Goal
+        self, trials: Sequence[FrozenTrial], space: Mapping[str, Number], goal: Goal
     ) -> cmaes.CMA:
         enqueued = list(takewhile(lambda trial: ENQUEUED in trial.system_attrs, trials))
         self._learned = {trial.number for trial in enqueued}
@@ -112,25 +113,22 @@ class ChebyshevCmaEs(UnitCubeSampler):
         )
 
 
-class _Goal:
+def _goal_of(directions: Sequence[StudyDirection], weights: Sequence[float] | None) -> Goal:
     """The number to minimise of a finished trial."""
+    given = [1.0] * len(directions) if weights is None else list(weights)
+    if len(given) != len(directions):
+        raise ValueError(f"{len(given)} weights are given for {len(directions)} objectives")
+    shares = [weight / sum(given) for weight in given]
+    larger = [direction == StudyDirection.MAXIMIZE for direction in directions]
 
-    def __init__(
-        self, directions: Sequence[StudyDirection], weights: Sequence[float] | None
-    ) -> None:
-        weights = [1.0] * len(directions) if weights is None else list(weights)
-        if len(weights) != len(directions):
-            raise ValueError(f"{len(weights)} weights are given for {len(directions)} objectives")
-        self._weights = [weight / sum(weights) for weight in weights]
-        self._larger = [direction == StudyDirection.MAXIMIZE for direction in directions]
-
-    def __call__(self, trial: FrozenTrial) -> float:
+    def goal(trial: FrozenTrial) -> float:
         broken = violation_of(trial)
         if broken > 0.0:
             return _BROKEN + broken
-        losses = [
-            weight * (1.0 - value if larger else value)
-            for weight, larger, value in zip(self._weights, self._larger, trial.values, strict=True)
+        losses: list[float] = [
+            share * (1.0 - value if up else value)
+            for share, up, value in zip(shares, larger, trial.values, strict=True)
         ]
-        goal: float = max(losses) + _AUGMENTED * math.fsum(losses)
-        return goal
+        return max(losses) + _AUGMENTED * math.fsum(losses)
+
+    return goal

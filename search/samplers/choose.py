@@ -73,8 +73,7 @@ def make_sampler(
 def check_sampler(study: StudyConfig, directions: Directions) -> None:
     """Try the sampler on two made-up trials, before any work.
 
-    Raises:
-        ConfigError: as `make_sampler`; or a sampler that cannot serve this number of objectives.
+    A ConfigError as of `make_sampler`, or where it cannot serve this number of objectives.
     """
     import optuna
 

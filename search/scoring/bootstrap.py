@@ -36,11 +36,7 @@ class Difference:
 def paired_differences(
     answers: Sequence[Answer], others: Sequence[Answer]
 ) -> dict[str, Difference]:
-    """`{axis: difference}` of two models' answers to the same probes, in the same order.
-
-    Raises:
-        ValueError: where the answers are to other probes.
-    """
+    """`{axis: difference}` of two models' answers to the same probes; else a ValueError."""
     if [answer.id for answer in answers] != [answer.id for answer in others]:
         raise ValueError("the answers of the two models are not to the same probes")
     differences: dict[str, Difference] = {}

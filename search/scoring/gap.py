@@ -28,11 +28,7 @@ class Gap:
 
 
 def gaps(search: Scores, heldout: Scores) -> dict[str, Gap]:
-    """`{axis: gap}` over the axes that both have, and their mean as the last one.
-
-    Args:
-        heldout: likelihoods on the held-out probes; at least one axis of `search`.
-    """
+    """`{axis: gap}` over the axes that both have, at least one, and their mean as the last one."""
     axes: list[str] = [axis for axis in AXES if axis in search and axis in heldout]
     sides = {axis: (search[axis], heldout[axis]) for axis in axes}
     sides[MEAN] = (_mean([search[a] for a in axes]), _mean([heldout[a] for a in axes]))

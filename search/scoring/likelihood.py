@@ -48,12 +48,7 @@ class Measurement:
 
 
 class LikelihoodEvaluator:
-    """Scores the live weights of an engine on fixed probes.
-
-    Attributes:
-        engine: holds the live model.
-        probes: what is scored.
-    """
+    """Scores the live weights of an engine on fixed probes."""
 
     def __init__(
         self,

@@ -39,11 +39,7 @@ class Race:
     directions: Directions
 
     def early_stop_scores(self, seen: ByProbe) -> dict[str, Score] | None:
-        """Scores to record of a trial that has lost; None where it has not.
-
-        Args:
-            seen: its values on the first probes of every metric.
-        """
+        """Scores to record of a trial that has lost, by its values on the first probes, or None."""
         leads = [self._lead(point, seen) for point in self.front]
         if not any(lead > _SURE for lead in leads):
             return None

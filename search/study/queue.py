@@ -38,9 +38,7 @@ def enqueue_first(
 ) -> None:
     """Enqueue all that comes before the sampler, and run the warm start where there is one.
 
-    Args:
-        start: what it takes over from another run.
-        given: makes the recipes that the caller wants tried.
+    `start` is taken over from another run; `given` makes the recipes that the caller wants tried.
     """
     home, study = context.home, context.study
     begin = bench.space.beginning()

@@ -11,11 +11,7 @@ from search.study.context import StudyContext
 
 
 def race_of(context: StudyContext, known: dict[int, ByProbe]) -> Race:
-    """The race against the points of the front of which every probe is known.
-
-    Args:
-        known: points read so far, which are added to.
-    """
+    """The race against the front's points with known probes; `known` holds those read so far."""
     numbers = front_numbers(context)
     for number in numbers:
         if number not in known:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import optuna
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.storages.journal import JournalFileBackend
 
 from safemerge.errors import ConfigError, RunError, require
 from search.config import SearchConfig
@@ -38,20 +40,14 @@ def quiet_optuna() -> Iterator[None]:
 def check_storage(storage: str) -> None:
     """Open the database that `search.storage` names, if it names one, before any work.
 
-    Raises:
-        ConfigError: a database that cannot be opened.
-        MissingDependency: PostgreSQL without its driver, with the install line.
+    A ConfigError where it cannot be opened; a MissingDependency where its driver is missing.
     """
     if storage != "journal":
         _open_database(storage)
 
 
 def open_study(home: RunDir, config: SearchConfig, *, worker: int = 0) -> optuna.Study:
-    """The run's study, made where there is none yet.
-
-    Args:
-        worker: number of the process; every one draws from a seed of its own.
-    """
+    """The run's study, made where there is none yet; every worker draws from a seed of its own."""
     name = home.require("lock.json", made_by="safemerge search CONFIG").get("study", "search")
     url = config.search.storage
     with quiet_optuna():
@@ -67,11 +63,7 @@ def open_study(home: RunDir, config: SearchConfig, *, worker: int = 0) -> optuna
 
 
 def check_no_copy(home: RunDir, storage: str, study: optuna.Study) -> None:
-    """Refuse a copy of a run whose study is in a database, which both folders would write to.
-
-    Raises:
-        RunError: where the study's folder is another one, and is still there.
-    """
+    """Refuse a copy of a run whose study is in a database, which both folders would write to."""
     if storage == "journal":
         return  # a copy has its own
     here, owner = str(home.path.resolve()), study.user_attrs.get(_OWNER)
@@ -88,7 +80,7 @@ def check_no_copy(home: RunDir, storage: str, study: optuna.Study) -> None:
 
 
 def _open_journal(path: Path) -> optuna.storages.BaseStorage:
-    return optuna.storages.JournalStorage(JournalFileBackend(str(path), KernelLock(path)))
+    return optuna.storages.JournalStorage(Journal(str(path)))
 
 
 def _open_database(url: str) -> optuna.storages.BaseStorage:
@@ -109,27 +101,28 @@ def _open_database(url: str) -> optuna.storages.BaseStorage:
         raise ConfigError(f"search.storage = {url!r} cannot be opened: {reason}") from error
 
 
-class KernelLock(JournalFileOpenLock):
-    """A lock of the kernel on the journal itself, which a kill frees at once.
+class Journal(JournalFileBackend):
+    """Optuna's journal file, with a lock of the kernel, which a kill frees at once.
 
-    Acquiring it also cuts off a line that a kill or a full disk has left half written: Optuna would
-    add to that line and could then read neither.
+    A line that a kill or a full disk has left half written is cut off before the next is added:
+    Optuna itself would add to it and could then read neither.
     """
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(str(path))
-        self._path = path
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Add lines; only for those that begin or end a trial it waits for the disk.
 
-    def acquire(self) -> bool:
-        """Wait for the lock."""
-        self._file = self._path.open("r+b")
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        _cut_torn_line(self._file.fileno())
-        return True
-
-    def release(self) -> None:
-        """Free the lock."""
-        self._file.close()
+        Optuna waits after every line, of which each number of a trial has one. What a kill finds
+        written stays written anyway; this is about a loss of power.
+        """
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        with open(self._file_path, "r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            _cut_torn_line(file.fileno())
+            file.seek(0, os.SEEK_END)
+            file.write(lines.encode("utf-8"))
+            file.flush()
+            if any("state" in log for log in logs):
+                os.fsync(file.fileno())
 
 
 def _cut_torn_line(handle: int) -> None:

@@ -25,11 +25,7 @@ _SHARE = 0.25  # of the trials that another run's front may take
 
 
 def run_to_start_from(home: RunDir, start_from: str | None) -> Run | None:
-    """The other run, where there is one and it was not read before.
-
-    Raises:
-        RunError: where that folder is no run, or has no finished trial.
-    """
+    """The other run, unless it was read before; a RunError where it is none, or has no trial."""
     if start_from is None or home.load(START, Start) is not None:
         return None
     try:

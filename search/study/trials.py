@@ -127,9 +127,6 @@ def check_failures(context: StudyContext, first: int) -> None:
     """Refuse to go on where too large a share of the trials failed since trial `first`.
 
     A share of ten trials at least, or of all that are left where those are fewer.
-
-    Raises:
-        SafemergeError: with how many, the commonest reason, and where to set the share.
     """
     trials, settings = context.trials(), context.settings
     reasons = [t.user_attrs[ERROR] for t in trials[first:] if ERROR in t.user_attrs]

@@ -14,8 +14,11 @@ from search.runs.workbench import Workbenches
 
 
 def test_models_probes_and_judge_are_opened_once(
-    config: SearchConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    record: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(Path(record["probes"]["path"]).parent)
+    record["probes"]["path"] = "probes.jsonl"
+    config = SearchConfig.from_record(record)
     opened: list[str] = []
     for name in ("TransformersEngine", "open_inputs", "load_probes", "probe_judge"):
         real = getattr(workbench, name)

@@ -25,6 +25,7 @@ from search.results.run import Run
 from search.runs.workbench import Workbench
 from search.scoring.likelihood import LikelihoodEvaluator, Measurement
 from search.study.interrupts import interruptible, uninterrupted
+from search.study.storage import Journal
 from search.study.study import run_search
 from synth.judges import PhraseJudge
 from synth.probes.probe import ProbeSet
@@ -285,20 +286,20 @@ def test_ctrl_c_inside_a_write_of_the_journal_leaves_it_whole(
     ctrl_c: Callable[[], None],
     write: int,
 ) -> None:
-    append, writes = JournalFileBackend.append_logs, []
+    append, writes = Journal.append_logs, []
 
-    def pressed(self: JournalFileBackend, logs: list[dict[str, Any]]) -> None:
+    def pressed(self: Journal, logs: list[dict[str, Any]]) -> None:
         writes.append(logs)
         if len(writes) == write:
             ctrl_c()
         append(self, logs)
 
     home = tmp_path / "run"
-    monkeypatch.setattr(JournalFileBackend, "append_logs", pressed)
+    monkeypatch.setattr(Journal, "append_logs", pressed)
     with pytest.raises(KeyboardInterrupt):
         run_search(config, home)
     assert "RUNNING" not in states(home)
-    monkeypatch.setattr(JournalFileBackend, "append_logs", append)
+    monkeypatch.setattr(Journal, "append_logs", append)
     assert len(run_search(config, home).candidates) == 4
 
 
