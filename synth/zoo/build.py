@@ -1,8 +1,7 @@
-"""The zoo on disk: trained once, found again by content hash.
+"""The zoo on disk: a folder named by the hash of everything that decides its bytes.
 
-A finished zoo is a folder named by the hash of everything that decides its bytes. It is trained in
-a temporary folder beside it and renamed at the end, so that a killed build leaves nothing that
-looks finished.
+It is trained in a temporary folder and renamed at the end: a killed build leaves nothing that looks
+finished.
 """
 
 from __future__ import annotations
@@ -55,12 +54,11 @@ def build_zoo(
     Args:
         folder: the zoo lands in a subfolder named by content hash.
         spec: its size, seed and training; the default is that of the README's figures.
-        device: "cpu" or a torch device; anything but the CPU trains in this process.
+        device: anything but "cpu" trains in this process, where `processes` does not say else.
         progress: told a model's name and the finished share of the whole, in [0, 1].
-        processes: 1 (this process) or 2 (children of one thread each); default 2 on the CPU.
+        processes: 1 (this process) or 2 (children of one thread each, for which a script needs its
+            `if __name__ == "__main__"`); default 2 on the CPU.
 
-    Returns:
-        The zoo, complete on disk.
 
     Raises:
         BadInput: a number is out of range.
@@ -137,7 +135,7 @@ def _write_rest(job: worker.Job) -> None:
     probes = draw.probes(World(job.spec.seed), "heldout", HELDOUT)
     text = "".join(probe.model_dump_json() + "\n" for probe in probes)
     (job.folder / "heldout.jsonl").write_text(text, encoding="utf-8")
-    for name in ("job.json", "meet", *(f"worker{rank}.log" for rank in range(job.processes))):
+    for name in ("meet", *(f"worker{rank}.log" for rank in range(job.processes))):
         (job.folder / name).unlink(missing_ok=True)
     record = {
         **job.spec.model_dump(),

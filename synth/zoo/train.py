@@ -1,8 +1,7 @@
 """Training of one model of the small world, and its exact-match score.
 
-Dialogues are packed into rows of fixed length; positions that start again at zero tell the model
-where a dialogue begins, and each attends to itself alone. Only replies are learned. Several
-processes may share the work: each takes its part of every batch, and gradients are summed.
+Dialogues are packed into rows; positions that start again at zero keep them apart, and only replies
+are learned. Several processes may share the work: each takes its part of every batch.
 """
 
 from __future__ import annotations
@@ -62,10 +61,7 @@ def encode(
 
 
 def pack(samples: Sequence[tuple[list[int], int]]) -> tuple[Tensor, Tensor, Tensor]:
-    """Put samples into rows, first-fit by falling length.
-
-    Args:
-        samples: token ids and prompt length of each; none longer than ROW.
+    """Put samples, token ids and prompt length of each, into rows, first-fit by falling length.
 
     Returns:
         ids, positions and labels, each (rows, ROW). Labels stand where they are predicted,
@@ -111,11 +107,8 @@ class TrainingPlan:
 
     steps: int  # optimizer steps
     lr: float  # highest learning rate
-    # the same for the embeddings. Low for a source: what it learns in the rows of single words
-    # holds for these words alone, and so does a merge that is searched on them.
-    embedding_lr: float
-    # highest learning rate of Muon, which then trains the matrices of the layers: a base learns to
-    # copy words from the question in half the steps. None: AdamW trains all.
+    embedding_lr: float  # the same for the embeddings
+    # the same of Muon, which then trains the matrices of the layers; None: AdamW trains all
     muon_lr: float | None = None
 
 
@@ -131,7 +124,8 @@ def train(
 
     Args:
         model: on the device where it is to be trained.
-        batches: endless ids, positions, labels, each (rows, ROW); the same in every process.
+        batches: endless results of `pack`; the same in every process.
+        plan: steps and rates.
         tick: told the finished share of the steps, in [0, 1].
         share: (rank, processes); above one process, torch.distributed must be set up.
     """
@@ -189,8 +183,7 @@ def exact_match(
 ) -> dict[str, float]:
     """Share of probes of each axis whose greedy reply is the wanted answer, token by token.
 
-    A greedy reply equals the answer if and only if every answer token is the likeliest one after
-    the true tokens before it, so one forward pass without generation decides it.
+    One forward pass decides it: every answer token must be the likeliest after the true ones.
     """
     hits: dict[str, list[bool]] = {}
     device = next(model.parameters()).device

@@ -1,36 +1,25 @@
-"""One training process of the zoo: all processes train the base together, then share the sources.
-
-Started by children.py with a job file and a rank, which watches the lines on stdout
-(`model<TAB>share`) and holds the other end of stdin: when that closes, the builder is gone and so
-is this process.
-"""
+"""What one training process does: all train the base together, then share the sources."""
 
 from __future__ import annotations
 
 import copy
 import itertools
-import os
-import sys
-import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from pydantic import BaseModel, ConfigDict
 
 from synth.engines.loading import quiet
-from synth.probes.probe import Axis, Probe
+from synth.probes.probe import Axis
 from synth.zoo.corpus import SOURCES, lessons
 from synth.zoo.draw import SIDES, probes
 from synth.zoo.strength import set_strength, soften
 from synth.zoo.tokenizer import make_tokenizer
 from synth.zoo.train import TrainingPlan, encode, new_model, pack, train
 from synth.zoo.world import World
-
-if TYPE_CHECKING:
-    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 BATCH = 100  # dialogues a step
 
@@ -64,10 +53,9 @@ class ZooSpec(BaseModel):
     effort: float = 1.0  # scales the training steps, in (0, 10]
 
 
-class Job(BaseModel):
+@dataclass(frozen=True, slots=True)
+class Job:
     """What to train, into subfolders of which folder, and where; the same for all processes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     folder: Path
     spec: ZooSpec
@@ -88,7 +76,6 @@ def work(job: Job, rank: int, tell: Callable[[str, float], None]) -> None:
     spec = job.spec
     world = World(spec.seed)
     base = new_model(spec.width, len(tokenizer), spec.seed).to(job.device)
-    together = (rank, job.processes)
     sources = SHARES[rank] if job.processes > 1 else SOURCES
     for name in ("base", *sources):
         model = base if name == "base" else copy.deepcopy(base)
@@ -104,7 +91,7 @@ def work(job: Job, rank: int, tell: Callable[[str, float], None]) -> None:
                 muon_lr=MUON_LR if name == "base" else None,
             ),
             tick=partial(tell, name),
-            share=together if name == "base" else (0, 1),
+            share=(rank, job.processes) if name == "base" else (0, 1),
         )
         if name == "base" and job.processes > 1:
             # save_pretrained writes nothing in the second process of a group.
@@ -113,36 +100,10 @@ def work(job: Job, rank: int, tell: Callable[[str, float], None]) -> None:
         if name == "domain":
             set_strength(model, start, EXPERT_STRENGTH)
         elif name in AXIS:
-            soften(model, start, tokenizer, _own_probes(world, name))
+            drawn = [probe for side in SIDES for probe in probes(world, side, PROBES, seed=1)]
+            own = [probe for probe in drawn if probe.axis == AXIS[name]]
+            soften(model, start, tokenizer, own)
         if name != "base" or rank == 0:
-            _save(model, tokenizer, job.folder / name)
-
-
-def _own_probes(world: World, source: str) -> list[Probe]:
-    """Questions of both sides on what a source is for."""
-    drawn = [probe for side in SIDES for probe in probes(world, side, PROBES, seed=1)]
-    return [probe for probe in drawn if probe.axis == AXIS[source]]
-
-
-def _save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write an ordinary checkpoint."""
-    with quiet():
-        model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-
-
-def _die_with_the_builder() -> None:
-    sys.stdin.read()
-    os._exit(1)
-
-
-def _say(name: str, share: float) -> None:
-    sys.stdout.write(f"{name}\t{share:.4f}\n")
-    sys.stdout.flush()
-
-
-def main() -> None:
-    """Entry of a child process: arguments are the job file and the rank."""
-    threading.Thread(target=_die_with_the_builder, daemon=True).start()
-    torch.set_num_threads(1)
-    work(Job.model_validate_json(Path(sys.argv[1]).read_text()), int(sys.argv[2]), _say)
+            with quiet():
+                model.save_pretrained(job.folder / name)
+            tokenizer.save_pretrained(job.folder / name)
