@@ -1,7 +1,7 @@
 """How hard domain questions are for the models at hand; easy and hard ones are down-sampled.
 
-A question is easy where every sample of the base is right, and hard where no sample of any model
-is: neither tells two merges apart.
+Easy: every sample of the base is right. Hard: no sample of any model is. Neither tells two merges
+apart.
 """
 
 from __future__ import annotations

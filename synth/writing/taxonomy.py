@@ -1,7 +1,6 @@
 """What probes are written about: harm categories, domain topics, unknowable topics, templates.
 
-A taxonomy is a TOML file; `seeds/default.toml` is a complete, commented one. Placeholders are
-filled in literally in one pass, so that braces in a model's text are never interpreted.
+A taxonomy is a TOML file; `seeds/default.toml` is a complete, commented one.
 """
 
 from __future__ import annotations
@@ -44,8 +43,7 @@ class Templates(BaseModel):
     write_twin: str  # uses {question}, the harmful one
     write_unknowable: str  # uses {topic}
     write_false_premise: str = ""  # uses {topic}, one of the domain; empty writes no such questions
-    # write_translation, write_role_play, write_hypothetical: use {question}, a harmful one, which
-    # is to be put into another form, and the first {language}; empty where not wanted
+    # all three use {question}, a harmful one, and the first {language}; empty where not wanted
     write_translation: str = ""
     write_role_play: str = ""
     write_hypothetical: str = ""
