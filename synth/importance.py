@@ -34,10 +34,7 @@ def write_importance(
     device: str | torch.device = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write the importance file of one source.
-
-    Two backward passes for each pair, in float32: the model, its gradients and the scores are held
-    at once.
+    """Write the importance file of one source, by two backward passes for each pair, in float32.
 
     Args:
         recipe: names base and sources; nothing else of it is used.

@@ -34,13 +34,9 @@ def quiet() -> Iterator[None]:
 def load(
     path: str | Path, tokenizer: Any, device: str | torch.device, dtype: torch.dtype | None
 ) -> tuple[Any, Any]:
-    """Model and tokenizer of a checkpoint.
+    """Model and tokenizer of a folder or hub id, as org/name or org/name@revision.
 
-    Args:
-        path: folder, or hub id as org/name or org/name@revision.
-        tokenizer: used instead of the checkpoint's own, if not None.
-        device: where the weights go.
-        dtype: None keeps the checkpoint's.
+    A tokenizer or a dtype that is given is taken instead of the checkpoint's own.
 
     Raises:
         CheckpointError: if the folder is missing, damaged, lacks tensors or has no safetensors.
@@ -77,11 +73,7 @@ def load(
 
 
 def load_tokenizer(name: str | Path, **where: str) -> Any:
-    """The tokenizer of a checkpoint folder or hub id.
-
-    Raises:
-        CheckpointError: if it is missing or damaged.
-    """
+    """The tokenizer of a checkpoint folder or hub id; a CheckpointError where there is none."""
     from transformers import AutoTokenizer
 
     try:

@@ -1,8 +1,4 @@
-"""The client of a server that speaks OpenAI's protocol: requests out, checked answers in.
-
-The official client sends a request again, ever later, where the server is busy, fails or breaks
-off. Many requests are under way at once, up to a bound.
-"""
+"""The client of a server that speaks OpenAI's protocol: requests out, checked answers in."""
 
 from __future__ import annotations
 
@@ -67,13 +63,7 @@ class Logprobs(BaseModel):
 
 
 class Client:
-    """Requests to one model of a server.
-
-    Raises:
-        MissingDependency: if the official client is not installed.
-        BadInput: if the key is missing, or the server does not have the model.
-        EngineError: if the server cannot be reached.
-    """
+    """Requests to one model of a server; refuses as `OpenAIEngine` says."""
 
     def __init__(self, settings: ServerSettings) -> None:
         self._openai = require("openai", extra="openai")
@@ -100,11 +90,7 @@ class Client:
         return (answer.choices[0].message.content or "").strip()
 
     def score(self, prompt: Sequence[int]) -> Logprobs:
-        """The log-probabilities of token ids; empty where the server does not give them.
-
-        Raises:
-            BadInput, EngineError: as `chat`.
-        """
+        """The log-probabilities of token ids; empty where the server does not give them."""
         answer = self._ask(
             self._client.completions.with_raw_response.create,
             _Scored,

@@ -47,7 +47,7 @@ def turn(tokenizer: Any) -> Turn:
     """The end of turn, derived from the template itself; the eos token where that fails.
 
     Raises:
-        BadInput: if there is neither an end of turn nor an eos token.
+        BadInput: if there is neither.
     """
     opening = render(tokenizer, ["x"])[0]
     eos = tokenizer.eos_token_id

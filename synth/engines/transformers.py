@@ -1,8 +1,7 @@
 """The in-process engine on Hugging Face transformers: one causal model, CPU or GPU.
 
 The search uses more than the protocol: `model` (the live module, which may be rewritten in place),
-`tokenizer`, `encode` once and `score` often. Remote code is never run and pickled weights are never
-read.
+`tokenizer`, `encode` once and `score` often.
 """
 
 from __future__ import annotations
@@ -78,7 +77,8 @@ class TransformersEngine(ReplyingEngine):
             self.tokenizer.chat_template = chat_template
         self.model.eval()
         self._batch_tokens = batch_tokens or (2048 if self.device.type == "cpu" else 16384)
-        self._stops = self._stop_ids()
+        settings = getattr(self.model, "generation_config", None)
+        self._stops = turn(self.tokenizer).stops | eos_ids(settings)
 
     @property
     def device(self) -> torch.device:
@@ -87,7 +87,7 @@ class TransformersEngine(ReplyingEngine):
         return device
 
     def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> list[Likelihood]:
-        """Teacher-forced likelihood of each pair; see `Engine.loglikelihood`."""
+        """See `Engine.loglikelihood`."""
         scores = self.score(self.encode(pairs))
         columns = (scores.logprob.tolist(), scores.tokens.tolist(), scores.greedy.tolist())
         return [Likelihood(*row) for row in zip(*columns, strict=True)]
@@ -95,11 +95,7 @@ class TransformersEngine(ReplyingEngine):
     def encode(
         self, pairs: Sequence[tuple[str, str]], *, batch_tokens: int | None = None
     ) -> tuple[Batch, ...]:
-        """Pairs as batches on the model's device, to be scored many times.
-
-        Args:
-            pairs: prompts and answers.
-            batch_tokens: largest padded batch in tokens; None is the engine's own.
+        """Pairs as batches on the model's device, of at most `batch_tokens`, padding included.
 
         Raises:
             BadInput: if a pair is longer than the model's context.
@@ -125,21 +121,17 @@ class TransformersEngine(ReplyingEngine):
         return Scores(logprob, tokens, greedy)
 
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
-        """Replace the weights in place; see `Engine.load_weights`.
-
-        Raises:
-            BadInput: for missing, unknown or mis-shaped tensors; the old weights stay.
-        """
+        """In place; see `Engine.load_weights`."""
         load_weights(self.model, state)
 
     def fingerprint(self) -> str:
-        """SHA-256 over configuration and current weights, 64 hex digits; reads every weight."""
+        """See `Engine.fingerprint`."""
         return fingerprint(self.model)
 
     def generate(
         self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling
     ) -> list[str]:
-        """One reply for each prompt, in batches of about the same length."""
+        """See `ReplyingEngine.generate`; in batches of about the same length."""
         texts = render(self.tokenizer, prompts, system=sampling.system)
         if not texts:
             return []
@@ -184,10 +176,6 @@ class TransformersEngine(ReplyingEngine):
         finally:
             self.model.generation_config = stored
         return decode(self.tokenizer, out[:, width:].tolist(), self._stops)
-
-    def _stop_ids(self) -> frozenset[int]:
-        settings = getattr(self.model, "generation_config", None)
-        return turn(self.tokenizer).stops | eos_ids(settings)
 
     def _check_length(self, length: int, prompt: str) -> None:
         limit = getattr(self.model.config, "max_position_embeddings", None)

@@ -1,9 +1,8 @@
 """The vLLM engine: one causal model in vLLM, inside this process, on its GPU or CPU.
 
-It needs of vLLM 0.32 and newer its public `LLM` and the worker method `reload_weights`. Tokens, end
-of turn and refusals come from `template.py`, as in the transformers engine, so that both give the
-same greedy tokens and likelihoods. vLLM never gives memory back: open one engine in a process and
-swap its weights.
+It needs of vLLM 0.32 and newer its public `LLM` and the worker method `reload_weights`. Texts go
+through `template.py`, as in the transformers engine, so that both give the same greedy tokens and
+likelihoods. vLLM never gives memory back: open one engine in a process and swap its weights.
 """
 
 from __future__ import annotations
@@ -68,11 +67,7 @@ class VllmEngine(SchemaReplyingEngine):
         self._broken = ""
 
     def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> list[Likelihood]:
-        """Teacher-forced likelihood of each pair; see `Engine.loglikelihood`.
-
-        Raises:
-            BadInput: if a pair is as long as the context: vLLM wants room for one token more.
-        """
+        """See `Engine.loglikelihood`; a pair must be shorter than the context by a token."""
         encoded = tokenize(self.tokenizer, pairs)
         for (prompt, _), (before, after) in zip(pairs, encoded, strict=True):
             check_length(len(before) + len(after), self._limit - 1, prompt)
@@ -88,17 +83,12 @@ class VllmEngine(SchemaReplyingEngine):
         return likelihoods
 
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
-        """Replace the weights in place, and forget prompts that the old ones have read.
+        """In place, by stored name and in any dtype; see `Engine.load_weights`.
 
-        Costs one pass over `state` for the fingerprint beside the copy itself.
-
-        Args:
-            state: every tensor of the checkpoint by its stored name, in any dtype. A tied head may
-                be left out; if given it must equal the embedding.
+        A tied head may be left out; if given it must equal the embedding.
 
         Raises:
-            BadInput: for missing, unknown, mis-shaped or contradicting tensors; the old weights
-                stay.
+            BadInput: for other tensors than the checkpoint's; the old weights stay.
             EngineError: if vLLM fails on the way, which leaves an engine that answers no more.
         """
         self._check_sound()
@@ -114,7 +104,7 @@ class VllmEngine(SchemaReplyingEngine):
         self._digest = content_digest(self._checkpoint.config, tensors)
 
     def fingerprint(self) -> str:
-        """SHA-256 over configuration and current weights, 64 hex digits."""
+        """See `Engine.fingerprint`."""
         self._check_sound()
         if not self._digest:
             stored = {name: self._checkpoint.load(name) for name in self._checkpoint.tensors}
@@ -124,7 +114,7 @@ class VllmEngine(SchemaReplyingEngine):
     def generate(
         self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling
     ) -> list[str]:
-        """One reply for each prompt; samples are vLLM's, not those of the transformers engine."""
+        """See `ReplyingEngine.generate`; samples are not those of the transformers engine."""
         if not prompts:
             return []
         texts = render(self.tokenizer, prompts, system=sampling.system)

@@ -17,15 +17,13 @@ _INCIDENTAL = frozenset({"_name_or_path", "transformers_version"})
 
 
 def load_weights(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Copy `state` into the module's parameters and buffers.
+    """Copy `state`, every parameter and saved buffer by name, into a live module.
 
-    Args:
-        model: the live module; its tensors keep their dtype, device and address.
-        state: every parameter and saved buffer by name. The second name of a tied tensor
-            (`lm_head.weight`) may be left out; if given it must equal the first.
+    Its tensors keep their dtype, device and address. The second name of a tied tensor
+    (`lm_head.weight`) may be left out; if given it must equal the first.
 
     Raises:
-        BadInput: for missing, unknown, mis-shaped or contradicting tensors; nothing is changed.
+        BadInput: as `check_state`; nothing is changed then.
     """
     targets: dict[str, Tensor] = model.state_dict(keep_vars=True)
     by_address: dict[int, list[str]] = {}
@@ -42,12 +40,9 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 def check_state(
     state: Mapping[str, Tensor], groups: Sequence[tuple[Sequence[str], tuple[int, ...]]]
 ) -> None:
-    """Refuse weights that are not exactly a model's.
+    """Refuse weights that are not exactly a model's, given as (names, shape) of each tensor.
 
-    Args:
-        state: what was given.
-        groups: (names, shape) of each tensor of the model; a tied tensor has several names, of
-            which one is enough, and those given must be equal.
+    A tied tensor has several names, of which one is enough, and those given must be equal.
 
     Raises:
         BadInput: for missing, unknown, mis-shaped, empty or contradicting tensors.

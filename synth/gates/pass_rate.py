@@ -9,12 +9,7 @@ from math import floor
 
 
 class Level(StrEnum):
-    """How hard a question is for the models at hand.
-
-    EASY  the base always answers it
-    FAIR  any other
-    HARD  nobody ever answers it
-    """
+    """How hard a question is: the base always answers it, or nobody ever does, or neither."""
 
     EASY = "easy"
     FAIR = "fair"

@@ -1,8 +1,6 @@
 """Probes: one question with the answer a well-merged model should give, and sets of them.
 
-A probe file is JSON Lines, one `Probe` an object. A `ProbeSet` is a frozen tuple of probes with
-a content hash; it converts to and from `datasets.Dataset`. This file holds data only: who writes
-probes is `synth/writing/pipeline.py`, who drops them is `synth/gates`.
+A probe file is JSON Lines, one `Probe` an object; a set converts to and from `datasets.Dataset`.
 """
 
 from __future__ import annotations
@@ -100,21 +98,13 @@ class ProbeSet:
         return digest.hexdigest()
 
     def axis(self, name: str) -> ProbeSet:
-        """The probes of one axis, possibly none.
-
-        Raises:
-            ProbeError: if there is no such axis.
-        """
+        """The probes of one axis, possibly none; a ProbeError if there is no such axis."""
         if name not in AXES:
             raise ProbeError(f"there is no axis {name!r}; {near_names(name, AXES)}")
         return ProbeSet(tuple(probe for probe in self.probes if probe.axis == name))
 
     def split(self, *names: str) -> ProbeSet:
-        """The probes of one or more splits, possibly none.
-
-        Raises:
-            ProbeError: if there is no such split.
-        """
+        """The probes of some splits, possibly none; a ProbeError if there is no such split."""
         for name in names:
             if name not in SPLITS:
                 raise ProbeError(f"there is no split {name!r}; {near_names(name, SPLITS)}")
@@ -127,8 +117,8 @@ class ProbeSet:
         about a few everyday acts would chain the whole axis into one block.
 
         Args:
-            heldout_frac: share of the probes that is held out, in [0, 1].
-            validation_frac: share of the remaining ones that is for validation, in [0, 1].
+            heldout_frac: share of the probes, in [0, 1].
+            validation_frac: share of the remaining ones, in [0, 1].
             seed: same probes (in any order) and seed, same splits.
 
         Raises:
@@ -181,11 +171,7 @@ class ProbeSet:
         return cls(probes)
 
     def to_jsonl(self, path: str | Path) -> None:
-        """Write a probe file, whole or not at all.
-
-        Raises:
-            OutputError: if the file cannot be written.
-        """
+        """Write a probe file; see `write_jsonl`."""
         write_jsonl(Path(path), [_row(probe) for probe in self.probes])
 
     def to_dataset(self) -> Dataset:

@@ -38,10 +38,7 @@ def rejected_path(probes: Path) -> Path:
 
 
 def read_stats(path: Path) -> tuple[AxisStats, ...]:
-    """Counts of a probe file and of the file of rejected questions beside it, if there is one.
-
-    Returns:
-        The axes that have any question, in the order of `AXES`.
+    """The axes of a probe file, and of the file of rejects beside it, that have any question.
 
     Raises:
         ProbeError: if a file cannot be read or is damaged.

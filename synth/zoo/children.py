@@ -8,6 +8,7 @@ from collections.abc import Callable
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -33,7 +34,7 @@ def run_children(job: Job, note: Callable[[str, float], None]) -> None:
             running[listen] = rank, child
             speak.close()  # so that its end is heard
         while running:
-            for listen in wait([*running]):
+            for listen in cast("list[Connection]", wait([*running])):
                 try:
                     note(*listen.recv())
                 except EOFError:
