@@ -28,10 +28,14 @@ def check_length(length: int, limit: int | None, prompt: str) -> None:
 
 
 def chat_by_schema(
-    engine: ChatEngine, messages: Sequence[str], *, schema: Mapping[str, Any], max_tokens: int
+    engine: ChatEngine,
+    messages: Sequence[str],
+    *,
+    schema: Mapping[str, Any] | None,
+    max_tokens: int,
 ) -> list[str]:
-    """Greedy replies, held to a JSON schema by an engine that can do so."""
-    if isinstance(engine, SchemaEngine):
+    """Greedy replies, held to a JSON schema, if there is one, by an engine that can do so."""
+    if schema is not None and isinstance(engine, SchemaEngine):
         return engine.chat_json(messages, schema=schema, max_tokens=max_tokens)
     return engine.chat(messages, max_tokens=max_tokens)
 

@@ -62,7 +62,6 @@ class Engine(Protocol):
             BadInput: if a prompt and its reply could be longer than the context.
             EngineError: if the model cannot be asked any more, or its server fails.
         """
-        ...
 
     def choose(self, prompts: Sequence[str], choices: Sequence[Sequence[str]]) -> list[int]:
         """For each prompt the index of the choice with the best mean token log-likelihood.
@@ -70,11 +69,9 @@ class Engine(Protocol):
         Raises:
             BadInput: for a prompt without choices, or other numbers of prompts than of choices.
         """
-        ...
 
     def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> list[Likelihood]:
         """Teacher-forced likelihood of each (prompt, answer), end of turn included."""
-        ...
 
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
         """Replace the weights.
@@ -82,11 +79,9 @@ class Engine(Protocol):
         Raises:
             BadInput: for missing, unknown or mis-shaped tensors; the old weights stay.
         """
-        ...
 
     def fingerprint(self) -> str:
         """SHA-256 over configuration and current weights, 64 hex digits; reads every weight."""
-        ...
 
 
 @runtime_checkable
@@ -103,4 +98,3 @@ class SchemaEngine(Protocol):
         seed: int = 0,
     ) -> list[str]:
         """Replies in order, as of `chat`; each that ends within `max_tokens` fits the schema."""
-        ...

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasPath, BaseModel, ConfigDict, Field, ValidationError
 
 from safemerge.errors import BadInput, EngineError, near_names, require
 from synth.engines.asking import check_arguments, first_line
@@ -87,7 +87,7 @@ class Client:
         send = self._client.chat.completions.with_raw_response.create
         # A model that ends its turn at once says nothing, which some servers call null.
         answer = self._ask(send, _Chat, messages=messages, **fields)
-        return (answer.choices[0].message.content or "").strip()
+        return (answer.content or "").strip()
 
     def score(self, prompt: Sequence[int]) -> Logprobs:
         """The log-probabilities of token ids; empty where the server does not give them."""
@@ -179,16 +179,8 @@ class Client:
 
 
 # What is read of an answer; the rest of it is left alone.
-class _Message(BaseModel):
-    content: str | None
-
-
-class _ChatChoice(BaseModel):
-    message: _Message
-
-
 class _Chat(BaseModel):
-    choices: Annotated[tuple[_ChatChoice, ...], Field(min_length=1)]
+    content: str | None = Field(validation_alias=AliasPath("choices", 0, "message", "content"))
 
 
 class _ScoredChoice(BaseModel):

@@ -9,17 +9,13 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Prompted(Protocol):
-    """Anything that can be filtered: a `Probe`, or a question that has no answer yet."""
+    """A question, a `Probe` or without an answer yet, and the facts, acts or names it turns on."""
 
     @property
-    def prompt(self) -> str:
-        """The question."""
-        ...
+    def prompt(self) -> str: ...
 
     @property
-    def terms(self) -> tuple[str, ...]:
-        """The facts, acts or names on which it turns."""
-        ...
+    def terms(self) -> tuple[str, ...]: ...
 
 
 Item = TypeVar("Item", bound=Prompted)

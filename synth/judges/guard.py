@@ -59,12 +59,9 @@ class ModelJudge:
         guard, verdicts = self._guard, [Verdict.DEGENERATE] * len(answers)
         sound = [i for i, answer in enumerate(answers) if not is_degenerate(answer)]
         messages = [guard.message(prompts[i], answers[i]) for i in sound]
-        if guard.schema is None:
-            replies = self._engine.chat(messages, max_tokens=guard.tokens)
-        else:
-            replies = chat_by_schema(
-                self._engine, messages, schema=guard.schema, max_tokens=guard.tokens
-            )
+        replies = chat_by_schema(
+            self._engine, messages, schema=guard.schema, max_tokens=guard.tokens
+        )
         for i, reply in zip(sound, replies, strict=True):
             verdicts[i] = guard.read(answers[i], reply)
         self._asked += len(verdicts) - verdicts.count(Verdict.DEGENERATE)

@@ -33,13 +33,11 @@ def read_jsonl(
                     continue
                 where = f"{path}, line {number}"
                 try:
-                    row = _parse(line, where)
+                    yield where, _parse(line, where)
                 except ProbeError as error:
                     if damaged is None:
                         raise
                     damaged(str(error))
-                else:
-                    yield where, row
     except OSError as error:
         raise ProbeError(f"cannot read the file {path}: {error.strerror}") from error
 

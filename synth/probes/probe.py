@@ -172,7 +172,8 @@ class ProbeSet:
 
     def to_jsonl(self, path: str | Path) -> None:
         """Write a probe file; see `write_jsonl`."""
-        write_jsonl(Path(path), [_row(probe) for probe in self.probes])
+        rows = [{"schema": SCHEMA, "id": p.id, **p.model_dump(mode="json")} for p in self.probes]
+        write_jsonl(Path(path), rows)
 
     def to_dataset(self) -> Dataset:
         """The probes as a `datasets.Dataset`, one column a field, and the id."""
@@ -212,10 +213,6 @@ class ProbeSet:
 def _line(probe: Probe) -> str:
     unset = {name for name, default in _SINCE_2.items() if getattr(probe, name) == default}
     return json.dumps(probe.model_dump(mode="json", exclude=unset), sort_keys=True)
-
-
-def _row(probe: Probe) -> dict[str, Any]:
-    return {"schema": SCHEMA, "id": probe.id, **probe.model_dump(mode="json")}
 
 
 def _probe(row: dict[str, Any], where: str) -> Probe:

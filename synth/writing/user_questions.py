@@ -44,14 +44,12 @@ class UserQuestion(BaseModel):
     @property
     def checker(self) -> Check:
         """How replies are checked; without a name, what the options or the pattern say."""
-        told = "choice" if self.options else "regex" if self.pattern else "exact"
-        return Check.model_validate(
-            {
-                "kind": self.check or told,
-                "tolerance": self.tolerance,
-                "options": self.options,
-                "pattern": self.pattern,
-            }
+        told: Kind = "choice" if self.options else "regex" if self.pattern else "exact"
+        return Check(
+            kind=self.check or told,
+            tolerance=self.tolerance,
+            options=self.options,
+            pattern=self.pattern,
         )
 
     @property

@@ -36,7 +36,7 @@ def run_children(job: Job, note: Callable[[str, float], None]) -> None:
         while running:
             for listen in cast("list[Connection]", wait([*running])):
                 try:
-                    note(*listen.recv())
+                    said = listen.recv()
                 except EOFError:
                     rank, child = running.pop(listen)
                     child.join()
@@ -46,6 +46,8 @@ def run_children(job: Job, note: Callable[[str, float], None]) -> None:
                             f"training process {rank} of the small world ended with status "
                             f"{child.exitcode}: {log[-1] if log else 'no message'}"
                         ) from None
+                else:
+                    note(*said)
     finally:
         for _, child in running.values():
             child.kill()
