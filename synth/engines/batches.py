@@ -84,6 +84,12 @@ def encode(
     return tuple(batches)
 
 
+def left_padded(rows: Sequence[list[int]], fill: int) -> Tensor:
+    """Rows of whole numbers as a tensor (rows, longest), int64."""
+    width = max(map(len, rows))
+    return torch.tensor([[fill] * (width - len(row)) + row for row in rows])
+
+
 def answer_logprobs(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """Score the answers of a batch by the model's last logits (B, A + 1, V), of any float dtype.
 
@@ -103,15 +109,11 @@ def answer_logprobs(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tenso
 
 def _pack(encoded: Sequence[tuple[list[int], list[int]]], rows: Sequence[int], pad: int) -> Batch:
     chosen = [encoded[row] for row in rows]
-    width = max(len(p) + len(a) for p, a in chosen)
-    tail = max(len(a) for _, a in chosen)
-    ids = [[pad] * (width - len(p) - len(a)) + p + a for p, a in chosen]
-    mask = [[0] * (width - len(p) - len(a)) + [1] * (len(p) + len(a)) for p, a in chosen]
-    attention_mask = torch.tensor(mask)
+    attention_mask = left_padded([[1] * (len(p) + len(a)) for p, a in chosen], 0)
     return Batch(
-        input_ids=torch.tensor(ids),
+        input_ids=left_padded([p + a for p, a in chosen], pad),
         attention_mask=attention_mask,
         position_ids=(attention_mask.cumsum(dim=1) - 1).clamp_(min=0),
-        targets=torch.tensor([[IGNORED] * (tail - len(a)) + a for _, a in chosen]),
+        targets=left_padded([a for _, a in chosen], IGNORED),
         rows=torch.tensor(list(rows)),
     )

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from safemerge.errors import BadInput
 from synth.engines.asking import check_length
 from synth.engines.base import Likelihood
-from synth.engines.batches import Batch, answer_logprobs, encode
+from synth.engines.batches import Batch, answer_logprobs, encode, left_padded
 from synth.engines.loading import eos_ids, load, quiet
 from synth.engines.replying import ReplyingEngine, Sampling
 from synth.engines.sampling import RowNoise
@@ -92,15 +92,13 @@ class TransformersEngine(ReplyingEngine):
         columns = (scores.logprob.tolist(), scores.tokens.tolist(), scores.greedy.tolist())
         return [Likelihood(*row) for row in zip(*columns, strict=True)]
 
-    def encode(
-        self, pairs: Sequence[tuple[str, str]], *, batch_tokens: int | None = None
-    ) -> tuple[Batch, ...]:
-        """Pairs as batches on the model's device, of at most `batch_tokens`, padding included.
+    def encode(self, pairs: Sequence[tuple[str, str]]) -> tuple[Batch, ...]:
+        """Pairs as batches on the model's device, to be scored many times.
 
         Raises:
             BadInput: if a pair is longer than the model's context.
         """
-        batches = encode(self.tokenizer, pairs, batch_tokens=batch_tokens or self._batch_tokens)
+        batches = encode(self.tokenizer, pairs, batch_tokens=self._batch_tokens)
         if batches:  # sorted by length, so the last row of the last batch is the longest
             last = batches[-1]
             self._check_length(last.input_ids.shape[1], pairs[int(last.rows[-1])][0])
@@ -156,9 +154,8 @@ class TransformersEngine(ReplyingEngine):
         from transformers import GenerationConfig
 
         pad = min(self._stops)
-        width = max(map(len, prompts))
-        input_ids = torch.tensor([[pad] * (width - len(ids)) + ids for ids in prompts])
-        mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts])
+        input_ids = left_padded(prompts, pad)
+        mask = left_padded([[1] * len(ids) for ids in prompts], 0)
         config = GenerationConfig(
             max_new_tokens=max_tokens, pad_token_id=pad, eos_token_id=sorted(self._stops)
         )
@@ -175,7 +172,7 @@ class TransformersEngine(ReplyingEngine):
                 )
         finally:
             self.model.generation_config = stored
-        return decode(self.tokenizer, out[:, width:].tolist(), self._stops)
+        return decode(self.tokenizer, out[:, input_ids.shape[1] :].tolist(), self._stops)
 
     def _check_length(self, length: int, prompt: str) -> None:
         limit = getattr(self.model.config, "max_position_embeddings", None)

@@ -7,7 +7,8 @@ likelihoods. vLLM never gives memory back: open one engine in a process and swap
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,6 @@ class VllmEngine(SchemaReplyingEngine):
     Args:
         path: checkpoint folder, or hub id as org/name or org/name@revision; safetensors only.
         dtype: such as `torch.float32`; None lets vLLM choose, mostly the checkpoint's.
-        chat_template: set on the tokenizer in place of its own; guards have formats of their own.
         arguments: of `vllm.LLM`, such as `{"gpu_memory_utilization": 0.5, "max_model_len": 4096}`.
 
     Raises:
@@ -50,7 +50,6 @@ class VllmEngine(SchemaReplyingEngine):
         path: str | Path,
         *,
         dtype: torch.dtype | None = None,
-        chat_template: str | None = None,
         arguments: Mapping[str, Any] | None = None,
     ) -> None:
         arguments = arguments or {}
@@ -58,8 +57,6 @@ class VllmEngine(SchemaReplyingEngine):
         self._vllm = import_vllm()
         self._checkpoint = open_checkpoint(path)
         self.tokenizer = load_tokenizer(self._checkpoint.folder)
-        if chat_template is not None:
-            self.tokenizer.chat_template = chat_template
         self._stops = turn(self.tokenizer).stops | _own_stops(self._checkpoint.folder)
         self.llm = start(self._vllm, self._checkpoint, dtype, arguments)
         self._limit: int = self.llm.llm_engine.model_config.max_model_len
@@ -93,14 +90,9 @@ class VllmEngine(SchemaReplyingEngine):
         """
         self._check_sound()
         tensors = self._whole(state)
-        self._broken = "a swap of its weights was interrupted"
-        try:
+        with self._broken_by("a swap of its weights"):
             self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": tensors})
             self.llm.reset_prefix_cache()
-        except Exception as error:
-            self._broken = f"a swap of its weights failed ({first_line(error)})"
-            self._check_sound()
-        self._broken = ""
         self._digest = content_digest(self._checkpoint.config, tensors)
 
     def fingerprint(self) -> str:
@@ -147,16 +139,22 @@ class VllmEngine(SchemaReplyingEngine):
         self._check_sound()
         if not prompts:
             return []
-        self._broken = "an earlier request was interrupted"
-        try:
+        with self._broken_by("an earlier request"):
             outputs: list[Any] = self.llm.generate(
                 [{"prompt_token_ids": ids} for ids in prompts], params, use_tqdm=False
             )
+        return outputs
+
+    @contextmanager
+    def _broken_by(self, what: str) -> Iterator[None]:
+        """An engine in which `what` does not come to its end answers no more."""
+        self._broken = f"{what} was interrupted"
+        try:
+            yield
         except Exception as error:
-            self._broken = f"an earlier request failed ({first_line(error)})"
+            self._broken = f"{what} failed ({first_line(error)})"
             self._check_sound()
         self._broken = ""
-        return outputs
 
     def _whole(self, state: Mapping[str, Tensor]) -> list[tuple[str, Tensor]]:
         """Everything that vLLM must be given, in a fixed order, after a check of `state`.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from math import ceil
+
+from synth.gates.filtered import beyond
 
 
 def beyond_share(
@@ -15,9 +16,4 @@ def beyond_share(
     A category may hold `most` times its even share, `wanted` items / `of` categories.
     """
     room = ceil(most * wanted / of)
-    count: Counter[str] = Counter()
-    beyond = []
-    for category in categories:
-        count[category] += 1
-        beyond.append(count[category] > room)
-    return tuple(beyond)
+    return beyond(categories, lambda _: room)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -19,6 +19,7 @@ class Prompted(Protocol):
 
 
 Item = TypeVar("Item", bound=Prompted)
+Label = TypeVar("Label", bound=str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +50,13 @@ def part(items: Sequence[Item], reasons: Sequence[str | None]) -> Filtered[Item]
         kept=tuple(item for item, reason in pairs if reason is None),
         dropped=tuple(Dropped(item, reason) for item, reason in pairs if reason is not None),
     )
+
+
+def beyond(labels: Iterable[Label], room: Callable[[Label], int]) -> tuple[bool, ...]:
+    """Whether each item, by its label, comes after as many of its label as there is room for."""
+    count: Counter[Label] = Counter()
+    late = []
+    for label in labels:
+        count[label] += 1
+        late.append(count[label] > room(label))
+    return tuple(late)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from enum import StrEnum
 from math import floor
+
+from synth.gates.filtered import beyond
 
 
 class Level(StrEnum):
@@ -22,9 +23,4 @@ def too_many(levels: Sequence[Level], *, easy: float, hard: float, of: int) -> t
     `easy` and `hard` are the largest shares, in [0, 1], of a whole of size `of`.
     """
     room = {Level.EASY: floor(easy * of), Level.HARD: floor(hard * of), Level.FAIR: len(levels)}
-    count: Counter[Level] = Counter()
-    beyond = []
-    for level in levels:
-        count[level] += 1
-        beyond.append(count[level] > room[level])
-    return tuple(beyond)
+    return beyond(levels, room.__getitem__)

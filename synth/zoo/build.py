@@ -59,7 +59,6 @@ def build_zoo(
         processes: 1 (this process) or 2 (children of one thread each, for which a script needs its
             `if __name__ == "__main__"`); default 2 on the CPU.
 
-
     Raises:
         BadInput: a number is out of range.
         SafemergeError: a training process failed.

@@ -37,8 +37,7 @@ def soften(
 
     def reliable(share: float) -> bool:
         _between(model, base, trained, share)
-        (right,) = exact_match(model, tokenizer, probes).values()
-        return right >= RELIABLE
+        return exact_match(model, tokenizer, probes) >= RELIABLE
 
     low, high = 0.0, 1.0
     if reliable(1.0):

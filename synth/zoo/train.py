@@ -178,23 +178,18 @@ def _sum_gradients(weights: Sequence[torch.nn.Parameter]) -> None:
 
 
 @torch.no_grad()
-def exact_match(
-    model: Any, tokenizer: PreTrainedTokenizerFast, probes: Sequence[Probe]
-) -> dict[str, float]:
-    """Share of probes of each axis whose greedy reply is the wanted answer, token by token.
+def exact_match(model: Any, tokenizer: PreTrainedTokenizerFast, probes: Sequence[Probe]) -> float:
+    """Share of probes whose greedy reply is the wanted answer, token by token.
 
     One forward pass decides it: every answer token must be the likeliest after the true ones.
     """
-    hits: dict[str, list[bool]] = {}
+    hits = 0
     device = next(model.parameters()).device
     for start in range(0, len(probes), 64):
-        some = probes[start : start + 64]
-        samples = encode(tokenizer, [(p.prompt, p.answer) for p in some])
-        rows = [pack([sample]) for sample in samples]
+        some = [(probe.prompt, probe.answer) for probe in probes[start : start + 64]]
+        rows = [pack([sample]) for sample in encode(tokenizer, some)]
         ids, places, labels = (torch.cat(list(part)).to(device) for part in zip(*rows, strict=True))
         hidden = model.model(input_ids=ids, position_ids=places, use_cache=False).last_hidden_state
         best = model.lm_head(hidden).argmax(-1)
-        right = ((best == labels) | (labels == IGNORED)).all(1)
-        for probe, hit in zip(some, right.tolist(), strict=True):
-            hits.setdefault(probe.axis, []).append(hit)
-    return {axis: sum(row) / len(row) for axis, row in hits.items()}
+        hits += int(((best == labels) | (labels == IGNORED)).all(1).sum())
+    return hits / len(probes)

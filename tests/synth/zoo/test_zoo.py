@@ -181,16 +181,16 @@ def test_a_source_is_softened_to_what_its_behaviour_needs() -> None:
     plan = TrainingPlan(steps=60, lr=1e-2, embedding_lr=1e-2)
     train(source, repeat(lesson), plan, tick=lambda share: None)
     taught = {name: weight.clone() for name, weight in source.named_parameters()}
-    assert exact_match(source, tokenizer, probes) == {"honest": 1.0}
+    assert exact_match(source, tokenizer, probes) == 1.0
     share = soften(source, start, tokenizer, probes)
     assert share < 1.0
-    assert exact_match(source, tokenizer, probes)["honest"] >= RELIABLE
+    assert exact_match(source, tokenizer, probes) >= RELIABLE
     for name, weight in source.named_parameters():
         torch.testing.assert_close(weight, torch.lerp(start[name], taught[name], share))
     with torch.no_grad():
         for name, weight in source.named_parameters():
             weight.copy_(torch.lerp(start[name], taught[name], share / RESERVE - 2**-HALVINGS))
-    assert exact_match(source, tokenizer, probes)["honest"] < RELIABLE
+    assert exact_match(source, tokenizer, probes) < RELIABLE
 
 
 def test_packed_dialogues_do_not_see_each_other() -> None:
