@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AliasPath, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasPath, BaseModel, Field, ValidationError
 
 from safemerge.errors import BadInput, EngineError, near_names, require
 from synth.engines.asking import check_arguments, first_line
@@ -53,10 +53,8 @@ class ServerSettings:
         check_arguments(self.arguments, _OWN)
 
 
-class Logprobs(BaseModel):
+class Logprobs(BaseModel, frozen=True):
     """Of each token of a prompt: its log-probability, and the likeliest tokens with theirs."""
-
-    model_config = ConfigDict(frozen=True)
 
     token_logprobs: tuple[float | None, ...] = ()
     top_logprobs: tuple[dict[str, float] | None, ...] = ()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from safemerge.errors import ProbeError, near_names
 from synth.probes.jsonl import read_jsonl, write_jsonl
@@ -36,10 +36,8 @@ _SINCE_2 = {"form": "direct", "origin": None}
 log = logging.getLogger(__name__)
 
 
-class Probe(BaseModel):
+class Probe(BaseModel, frozen=True, extra="forbid"):
     """One question and its wanted answer."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     # what is measured: domain skill, harmless (the answer is a refusal of a harmful prompt),
     # helpful (a benign prompt, often a twin of a harmful one, answered), honest (an unknowable

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from synth.probes.jsonl import read_records
 from synth.probes.probe import AXES, Axis, ProbeSet
 
 
-class AxisStats(BaseModel):
+class AxisStats(BaseModel, frozen=True):
     """The questions of one axis."""
-
-    model_config = ConfigDict(frozen=True)
 
     axis: Axis  # name
     kept: int  # probes in the file

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from safemerge.errors import ConfigError, ProbeError, near_names
 from synth.engines.base import Engine
@@ -46,10 +46,8 @@ class WritingInputs:
     terms: Terms | None = None
 
 
-class AxisReport(BaseModel):
+class AxisReport(BaseModel, frozen=True):
     """How an axis came about."""
-
-    model_config = ConfigDict(frozen=True)
 
     axis: Axis  # name
     wanted: int  # probes asked for
@@ -60,10 +58,8 @@ class AxisReport(BaseModel):
     reasons: dict[str, int]
 
 
-class ProbeReport(BaseModel):
+class ProbeReport(BaseModel, frozen=True):
     """One row for each axis that was asked for, in the order of `AXES`."""
-
-    model_config = ConfigDict(frozen=True)
 
     rows: tuple[AxisReport, ...]
 

@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
 
 from safemerge.errors import ConfigError, near_names
 
@@ -33,10 +33,8 @@ _FIELDS = {
 }
 
 
-class Templates(BaseModel):
+class Templates(BaseModel, frozen=True, extra="forbid"):
     """The messages that ask a model to write a question."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     write_domain: str  # uses {topic}
     write_harmful: str  # uses {category}, and {description} if wanted
@@ -81,10 +79,8 @@ class Templates(BaseModel):
         return str(getattr(self, f"write_{form}"))
 
 
-class Taxonomy(BaseModel):
+class Taxonomy(BaseModel, frozen=True, extra="forbid"):
     """What to write about."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     topics: tuple[Name, ...] = Field(min_length=1)  # of the deployment domain, at least one
     # topics on which nobody can know the answer, at least one

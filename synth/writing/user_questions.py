@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from safemerge.errors import ProbeError
 from safemerge.recipe import first_problem
@@ -13,10 +13,8 @@ from synth.checkers.choice import LETTERS, option_taken
 from synth.probes.jsonl import read_records
 
 
-class UserQuestion(BaseModel):
+class UserQuestion(BaseModel, frozen=True):
     """A question with its answer, and how replies to it are checked; other keys are passed over."""
-
-    model_config = ConfigDict(frozen=True)
 
     # question, answer: as they are asked and wanted; of a multiple choice, the answer is a letter
     # or an option in words

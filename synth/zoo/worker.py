@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from synth.engines.loading import quiet
 from synth.probes.probe import Axis
@@ -43,10 +43,8 @@ PROBES = 128  # of each side, to soften on; drawn apart from the held-out ones
 SHARES: tuple[tuple[str, ...], ...] = (("domain",), ("safe", "honest"))
 
 
-class ZooSpec(BaseModel):
+class ZooSpec(BaseModel, frozen=True, extra="forbid"):
     """What decides the bytes of a zoo, beside the code."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     width: int = 128  # hidden size, a multiple of 16; 128 merges well, 64 less so
     seed: int = 0  # of facts, split, first weights and lessons
