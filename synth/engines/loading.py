@@ -47,12 +47,12 @@ def load(
     name, where = _locate(path)
     if tokenizer is None:
         tokenizer = load_tokenizer(name, **where)
-    safe = {**where, "trust_remote_code": False}
     try:
         with quiet():
             model, info = AutoModelForCausalLM.from_pretrained(
                 name,
-                **safe,
+                **where,
+                trust_remote_code=False,
                 use_safetensors=True,
                 dtype="auto" if dtype is None else dtype,
                 output_loading_info=True,

@@ -22,7 +22,7 @@ from synth.engines.loading import eos_ids, load, quiet
 from synth.engines.replying import ReplyingEngine, Sampling
 from synth.engines.sampling import RowNoise
 from synth.engines.template import decode, render, turn
-from synth.engines.weights import fingerprint, load_weights
+from synth.engines.weights import content_digest, load_weights
 
 # Rows of one generate() call: small models are bound by the overhead per step, not by rows.
 _CHAT_ROWS = 256
@@ -124,7 +124,7 @@ class TransformersEngine(ReplyingEngine):
 
     def fingerprint(self) -> str:
         """See `Engine.fingerprint`."""
-        return fingerprint(self.model)
+        return content_digest(self.model.config.to_dict(), sorted(self.model.state_dict().items()))
 
     def generate(
         self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling

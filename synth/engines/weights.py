@@ -74,13 +74,8 @@ def check_state(
             )
 
 
-def fingerprint(model: Any) -> str:
-    """SHA-256 over the configuration and every tensor (name, dtype, shape, bytes) of a model."""
-    return content_digest(model.config.to_dict(), sorted(model.state_dict().items()))
-
-
 def content_digest(config: Mapping[str, Any], tensors: Iterable[tuple[str, Tensor]]) -> str:
-    """SHA-256, 64 hex digits, over a configuration and named tensors in the order given."""
+    """SHA-256 over a configuration and named tensors (dtype, shape, bytes) in the order given."""
     model = {key: value for key, value in config.items() if key not in _INCIDENTAL}
     digest = hashlib.sha256(json.dumps(model, sort_keys=True, default=str).encode())
     for name, tensor in tensors:

@@ -116,12 +116,12 @@ def _content_hash(spec: ZooSpec) -> str:
 
 def _train(job: worker.Job, tell: Progress) -> None:
     """Run the job here or in children, and pass their progress on as one share of all steps."""
-    total = sum(steps for steps, _ in worker.PLAN.values())
+    total = sum(plan.steps for plan in worker.PLAN.values())
     done = dict.fromkeys(worker.PLAN, 0.0)
 
     def note(name: str, share: float) -> None:
         done[name] = max(done[name], share)
-        tell(name, sum(worker.PLAN[n][0] * s for n, s in done.items()) / total)
+        tell(name, sum(worker.PLAN[n].steps * s for n, s in done.items()) / total)
 
     if job.processes == 1:
         worker.work(job, 0, note)
@@ -139,7 +139,7 @@ def _write_rest(job: worker.Job) -> None:
     record = {
         **job.spec.model_dump(),
         "torch": str(torch.__version__),
-        "plan": worker.PLAN,
+        "plan": {name: (plan.steps, plan.lr) for name, plan in worker.PLAN.items()},
         "models": corpus.MODELS,
     }
     (job.folder / "zoo.json").write_text(json.dumps(record, indent=2) + "\n")

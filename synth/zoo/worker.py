@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from pydantic import BaseModel
@@ -21,19 +22,20 @@ from synth.zoo.tokenizer import make_tokenizer
 from synth.zoo.train import TrainingPlan, encode, new_model, pack, train
 from synth.zoo.world import World
 
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM
+
 BATCH = 100  # dialogues a step
 
-# Steps and highest learning rate: gentle for the sources, or their sum falls apart.
-PLAN: dict[str, tuple[int, float]] = {
-    "base": (420, 3e-3),
-    "domain": (320, 1e-3),
-    "safe": (140, 3e-4),
-    "honest": (140, 3e-4),
+# Gentle for the sources, or their sum falls apart. Their embeddings move slowly: what a source
+# learns in the row of one word holds for this word alone, and so does a merge that is searched on
+# one side's words. Muon saves half the steps in which a base learns to copy words.
+PLAN = {
+    "base": TrainingPlan(420, 3e-3, embedding_lr=3e-3, muon_lr=0.02),
+    "domain": TrainingPlan(320, 1e-3, embedding_lr=0.3 * 1e-3),
+    "safe": TrainingPlan(140, 3e-4, embedding_lr=0.3 * 3e-4),
+    "honest": TrainingPlan(140, 3e-4, embedding_lr=0.3 * 3e-4),
 }
-MUON_LR = 0.02  # highest, of the base's matrices
-# A source's embeddings move slowly: what it learns in the row of one word does not carry over to
-# another, and at a share of 1 a merge that is searched on one side's verbs fails on the other's.
-EMBEDDING_SHARE = 0.3
 # The expert is stretched, so that at equal weights its bad manners outweigh the good ones.
 EXPERT_STRENGTH = 1.15
 # What the other sources are for, by which they are softened.
@@ -73,35 +75,33 @@ def work(job: Job, rank: int, tell: Callable[[str, float], None]) -> None:
     tokenizer = make_tokenizer()
     spec = job.spec
     world = World(spec.seed)
-    base = new_model(spec.width, len(tokenizer), spec.seed).to(job.device)
-    sources = SHARES[rank] if job.processes > 1 else SOURCES
-    for name in ("base", *sources):
-        model = base if name == "base" else copy.deepcopy(base)
-        steps, lr = PLAN[name]
+
+    def teach(model: LlamaForCausalLM, name: str, share: tuple[int, int]) -> None:
         dialogues = lessons(world, name, spec.seed)
-        train(
-            model,
-            (pack(encode(tokenizer, dialogues(BATCH))) for _ in itertools.count()),
-            TrainingPlan(
-                steps=max(1, round(steps * spec.effort)),
-                lr=lr,
-                embedding_lr=lr if name == "base" else EMBEDDING_SHARE * lr,
-                muon_lr=MUON_LR if name == "base" else None,
-            ),
-            tick=partial(tell, name),
-            share=(rank, job.processes) if name == "base" else (0, 1),
-        )
-        if name == "base" and job.processes > 1:
-            # save_pretrained writes nothing in the second process of a group.
-            torch.distributed.destroy_process_group()
-        start = {key: weight.detach() for key, weight in base.named_parameters()}
+        rows = (pack(encode(tokenizer, dialogues(BATCH))) for _ in itertools.count())
+        plan = replace(PLAN[name], steps=max(1, round(PLAN[name].steps * spec.effort)))
+        train(model, rows, plan, tick=partial(tell, name), share=share)
+
+    def save(model: LlamaForCausalLM, name: str) -> None:
+        with quiet():
+            model.save_pretrained(job.folder / name)
+        tokenizer.save_pretrained(job.folder / name)
+
+    base = new_model(spec.width, len(tokenizer), spec.seed).to(job.device)
+    teach(base, "base", (rank, job.processes))
+    if job.processes > 1:
+        # save_pretrained writes nothing in the second process of a group.
+        torch.distributed.destroy_process_group()
+    if rank == 0:
+        save(base, "base")
+    start = {key: weight.detach() for key, weight in base.named_parameters()}
+    for name in SHARES[rank] if job.processes > 1 else SOURCES:
+        model = copy.deepcopy(base)
+        teach(model, name, (0, 1))
         if name == "domain":
             set_strength(model, start, EXPERT_STRENGTH)
-        elif name in AXIS:
+        else:
             drawn = [probe for side in SIDES for probe in probes(world, side, PROBES, seed=1)]
             own = [probe for probe in drawn if probe.axis == AXIS[name]]
             soften(model, start, tokenizer, own)
-        if name != "base" or rank == 0:
-            with quiet():
-                model.save_pretrained(job.folder / name)
-            tokenizer.save_pretrained(job.folder / name)
+        save(model, name)
