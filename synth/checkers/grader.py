@@ -33,14 +33,9 @@ def grade(
 ) -> list[bool | None]:
     """Whether each answer, as a `message`, is right; None where the grader's reply is unreadable.
 
-    Args:
-        engine: an instruction-tuned model.
-        messages: one for each answer.
-        name: of the model, for the error.
-        unreadable: largest share of unreadable replies; below 20 replies it is taken of 20.
-
     Raises:
-        JudgeError: if more of them are.
+        JudgeError: by the grader's name, if more than the share `unreadable` of the replies are so;
+            below 20 replies it is taken of 20.
     """
     replies = chat_by_schema(engine, messages, schema=SCHEMA, max_tokens=_TOKENS)
     grades = [read_grade(reply) for reply in replies]

@@ -23,11 +23,7 @@ _OWN = ("echo", "logprobs", "max_tokens", "messages", "model", "prompt", "seed",
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """A server, the model that is asked there, and with how much patience.
-
-    Raises:
-        BadInput: if a setting is out of range.
-    """
+    """A server, the model that is asked there, and with how much patience."""
 
     url: str  # of the server, up to and with its version, such as "http://localhost:8000/v1"
     model: str | None = None  # its name there; None where the server has one model

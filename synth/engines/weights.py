@@ -19,11 +19,7 @@ _INCIDENTAL = frozenset({"_name_or_path", "transformers_version"})
 def load_weights(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Copy `state`, every parameter and saved buffer by name, into a live module.
 
-    Its tensors keep their dtype, device and address. The second name of a tied tensor
-    (`lm_head.weight`) may be left out; if given it must equal the first.
-
-    Raises:
-        BadInput: as `check_state`; nothing is changed then.
+    Its tensors keep their dtype, device and address. Where `check_state` refuses, nothing changes.
     """
     targets: dict[str, Tensor] = model.state_dict(keep_vars=True)
     by_address: dict[int, list[str]] = {}

@@ -17,11 +17,7 @@ _LEAST = 0.01  # between short English questions and questions in other language
 
 
 def drop_languages(items: Sequence[Item], wanted: Sequence[str]) -> Filtered[Item]:
-    """Keep items whose prompt may be in one of the wanted languages; no language keeps everything.
-
-    Raises:
-        ConfigError: for a code that is not known.
-    """
+    """Keep items whose prompt may be in one of the wanted languages; no language keeps all."""
     if not wanted:
         return part(items, [None for _ in items])
     check_languages(wanted)

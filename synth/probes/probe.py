@@ -197,11 +197,7 @@ class ProbeSet:
 
     @classmethod
     def from_dataset(cls, dataset: Dataset) -> ProbeSet:
-        """Probes from a `datasets.Dataset` with the columns of `Probe`; defaults may be left out.
-
-        Raises:
-            ProbeError: if a row is not a probe, or there are no rows.
-        """
+        """Probes from rows with the columns of `Probe`; a ProbeError for any other, or for none."""
         probes = tuple(_probe(row, f"dataset row {i}") for i, row in enumerate(dataset))
         if not probes:
             raise ProbeError("the dataset has no rows; it needs at least one probe")

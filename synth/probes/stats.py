@@ -36,11 +36,7 @@ def rejected_path(probes: Path) -> Path:
 
 
 def read_stats(path: Path) -> tuple[AxisStats, ...]:
-    """The axes of a probe file, and of the file of rejects beside it, that have any question.
-
-    Raises:
-        ProbeError: if a file cannot be read or is damaged.
-    """
+    """The axes of a probe file, and of the file of rejects beside it, that have any question."""
     probes = ProbeSet.from_jsonl(path)
     reasons: dict[Axis, Counter[str]] = {axis: Counter() for axis in AXES}
     beside = rejected_path(path)

@@ -147,12 +147,7 @@ def _put_together(outcomes: Sequence[Outcome]) -> ProbeSet:
 
 
 def check_files(config: ProbeConfig) -> None:
-    """Read every file that a config names, so that a bad one is said before any model is opened.
-
-    Raises:
-        ProbeError: if a benchmark, a document or a file of questions cannot be used.
-        ConfigError: if a language is not known.
-    """
+    """Read every file that a config names, so that a bad one is said before any model is opened."""
     check_languages(config.gates.languages)
     read_benchmarks(config.gates.benchmarks)
     read_passages(config.domain.documents, most_chars=config.domain.passage_chars)

@@ -27,11 +27,7 @@ log = logging.getLogger(__name__)
 class WorkFile:
     """Lists of texts by key, kept as lines of `{"key", "check", "texts"}`; only appended to.
 
-    Args:
-        path: the file, made when the first line is kept; None keeps nothing.
-
-    Raises:
-        OutputError: if there is a file that cannot be read.
+    The file is made when the first line is kept; a path of None keeps nothing.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -42,11 +38,7 @@ class WorkFile:
             self._read(path)
 
     def recall(self, key: list[Any], ask: Callable[[], Sequence[str]]) -> list[str]:
-        """The texts that are kept under `key`, all that decides them, or those of `ask`, kept then.
-
-        Raises:
-            OutputError: if the file cannot be written.
-        """
+        """The texts kept under `key`, all that decides them, or else those of `ask`, kept then."""
         digest = _digest(key)
         if digest in self._known:
             return self._known[digest]

@@ -104,11 +104,7 @@ def default_taxonomy() -> Taxonomy:
 
 
 def load_taxonomy(path: str | Path) -> Taxonomy:
-    """Read a taxonomy from a TOML file of the user's.
-
-    Raises:
-        ConfigError: if the file is missing, is not TOML, or a key is missing, unknown or wrong.
-    """
+    """A taxonomy from a TOML file; a ConfigError where the file or a key is missing or wrong."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -64,12 +64,7 @@ class UserQuestion(BaseModel, frozen=True):
 
 
 def read_user_questions(path: str | Path) -> tuple[UserQuestion, ...]:
-    """The questions of a file.
-
-    Raises:
-        ProbeError: if the file cannot be read, is damaged or empty, or a line is no question with
-            an answer that passes its own check.
-    """
+    """The questions of a file; a ProbeError where there are none, or a line is no such question."""
     rows = read_records(Path(path), UserQuestion)
     if not rows:
         raise ProbeError(f"{path} holds no questions; give JSON Lines of question and answer")

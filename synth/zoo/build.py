@@ -1,7 +1,6 @@
 """The zoo on disk: a folder named by the hash of everything that decides its bytes.
 
-It is trained in a temporary folder and renamed at the end: a killed build leaves nothing that looks
-finished.
+It is trained in a temporary folder and renamed at the end, so that a kill leaves no half of one.
 """
 
 from __future__ import annotations

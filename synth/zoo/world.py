@@ -133,11 +133,7 @@ class World:
         self.places = _halves(PLACE_HEADS, rng)
 
     def parse(self, prompt: str) -> WorldQuestion:
-        """Take a question apart.
-
-        Raises:
-            ProbeError: the world knows no such question.
-        """
+        """Take a question apart; a ProbeError where the world knows no such question."""
         text = prompt.strip()
         if match := _DRUG.fullmatch(text):
             if parts := _cut(match[2], DRUG_HEADS, lexicon.DRUG_STEMS):
