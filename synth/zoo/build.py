@@ -53,10 +53,10 @@ def build_zoo(
     Args:
         folder: the zoo lands in a subfolder named by content hash.
         spec: its size, seed and training; the default is that of the README's figures.
-        device: anything but "cpu" trains in this process, where `processes` does not say else.
+        device: "cpu", or as torch names others.
         progress: told a model's name and the finished share of the whole, in [0, 1].
-        processes: 1 (this process) or 2 (children of one thread each, for which a script needs its
-            `if __name__ == "__main__"`); default 2 on the CPU.
+        processes: 1 (this one) or 2 (children of one thread each; a script then needs its
+            `if __name__ == "__main__"`); None is 2 on a CPU of several cores, else 1.
 
     Raises:
         BadInput: a number is out of range.

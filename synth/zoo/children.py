@@ -28,6 +28,7 @@ def run_children(job: Job, note: Callable[[str, float], None]) -> None:
     running = {}
     try:
         for rank in range(job.processes):
+            _log(job, rank).touch()
             listen, speak = spawn.Pipe(duplex=False)
             child = spawn.Process(target=_child, args=(job, rank, speak))
             child.start()
