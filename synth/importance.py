@@ -8,6 +8,7 @@ positions is kept.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,10 +35,7 @@ def write_importance(
     device: str | torch.device = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write the importance file of one source.
-
-    Two backward passes for each pair, in float32: the model, its gradients and the scores are held
-    at once.
+    """Write the importance file of one source, by two backward passes for each pair, in float32.
 
     Args:
         recipe: names base and sources; nothing else of it is used.
@@ -62,13 +60,11 @@ def write_importance(
     engine = TransformersEngine(recipe.base.path, device=device, dtype=torch.float32)
     # One pair each: the score is a mean of magnitudes, not the magnitude of a mean.
     batches = [batch.to(device) for batch in encode(engine.tokenizer, pairs, batch_tokens=1)]
-    done = 0
+    passes = itertools.count(1)
 
     def one_more() -> None:
-        nonlocal done
-        done += 1
         if progress is not None:
-            progress(done, 2 * len(batches))
+            progress(next(passes), 2 * len(batches))
 
     of_base = _positions(engine.model, inputs.merged_names, batches, one_more)
     with torch.no_grad():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, Self
 
 import regex
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from synth.checkers.choice import LETTERS, option_taken, same_option
 from synth.checkers.numeric import last_number, same_number
@@ -15,10 +15,8 @@ from synth.text.normalise import normalise
 Kind = Literal["exact", "numeric", "choice", "regex"]
 
 
-class Check(BaseModel):
+class Check(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """A checker and what it needs."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     # exact: the same text, up to case, punctuation and white space; numeric: the same last number;
     # choice: the same option; regex: the pattern is found

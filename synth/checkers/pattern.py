@@ -1,7 +1,7 @@
-"""Does a reply match a regular expression of the user's, within a time limit?
+"""Does a reply match a regular expression of the user's?
 
-Only users write patterns: one that a model wrote would be a program from a stranger. Even a user's
-pattern can take exponential time on a reply made for it, so that the `regex` package stops it.
+Only users write patterns. Even theirs can take exponential time on a reply made for it, so that the
+`regex` package stops it.
 """
 
 from __future__ import annotations
@@ -15,11 +15,7 @@ _SECONDS = 0.5
 
 
 def matches(reply: str, pattern: str) -> bool:
-    """True if the pattern is found in the reply; False also if half a second does not tell.
-
-    Raises:
-        regex.error: if it is no pattern.
-    """
+    """True if the pattern is found in the reply; False also if half a second does not tell."""
     try:
         return compiled(pattern).search(reply, timeout=_SECONDS) is not None
     except TimeoutError:
@@ -28,9 +24,5 @@ def matches(reply: str, pattern: str) -> bool:
 
 @cache
 def compiled(pattern: str) -> Any:
-    """The pattern, compiled once.
-
-    Raises:
-        regex.error: if it is no pattern.
-    """
+    """The pattern, compiled once; a `regex.error` if it is none."""
     return regex.compile(pattern)

@@ -10,11 +10,7 @@ from synth.engines.base import ChatEngine, SchemaEngine
 
 
 def check_arguments(arguments: Iterable[str], reserved: Iterable[str]) -> None:
-    """Refuse engine arguments by a name that the engine sets itself.
-
-    Raises:
-        BadInput: naming the first.
-    """
+    """Refuse engine arguments, as a BadInput, by a name that the engine sets itself."""
     for name in sorted({*arguments} & {*reserved}):
         raise BadInput(f"the engine argument {name!r} is set by safemerge itself; leave it out")
 
@@ -22,8 +18,7 @@ def check_arguments(arguments: Iterable[str], reserved: Iterable[str]) -> None:
 def check_length(length: int, limit: int | None, prompt: str) -> None:
     """Refuse a prompt that with its answer, `length` tokens, is longer than the context.
 
-    Raises:
-        BadInput: naming both numbers, and not the prompt, which may be a harmful one.
+    The BadInput names both numbers, and not the prompt, which may be a harmful one.
     """
     if limit is not None and length > limit:
         raise BadInput(
@@ -33,10 +28,14 @@ def check_length(length: int, limit: int | None, prompt: str) -> None:
 
 
 def chat_by_schema(
-    engine: ChatEngine, messages: Sequence[str], *, schema: Mapping[str, Any], max_tokens: int
+    engine: ChatEngine,
+    messages: Sequence[str],
+    *,
+    schema: Mapping[str, Any] | None,
+    max_tokens: int,
 ) -> list[str]:
-    """Greedy replies, held to a JSON schema by an engine that can do so."""
-    if isinstance(engine, SchemaEngine):
+    """Greedy replies, held to a JSON schema, if there is one, by an engine that can do so."""
+    if schema is not None and isinstance(engine, SchemaEngine):
         return engine.chat_json(messages, schema=schema, max_tokens=max_tokens)
     return engine.chat(messages, max_tokens=max_tokens)
 

@@ -33,9 +33,7 @@ class ChatEngine(Protocol):
 
     def chat(
         self, prompts: Sequence[str], *, max_tokens: int, temperature: float = 0.0, seed: int = 0
-    ) -> list[str]:
-        """One reply for each prompt, in order; see `Engine.chat`."""
-        ...
+    ) -> list[str]: ...
 
 
 @runtime_checkable
@@ -57,26 +55,33 @@ class Engine(Protocol):
             prompts: user messages, without chat template.
             system: system message put before each of them.
             max_tokens: longest reply in tokens, at least 1.
-            temperature: 0 is greedy; otherwise samples at this temperature.
+            temperature: 0 is greedy.
             seed: same prompts and seed, same replies. Repeated prompts get different samples.
+
+        Raises:
+            BadInput: if a prompt and its reply could be longer than the context.
+            EngineError: if the model cannot be asked any more, or its server fails.
         """
-        ...
 
     def choose(self, prompts: Sequence[str], choices: Sequence[Sequence[str]]) -> list[int]:
-        """For each prompt the index of the choice with the best mean token log-likelihood."""
-        ...
+        """For each prompt the index of the choice with the best mean token log-likelihood.
+
+        Raises:
+            BadInput: for a prompt without choices, or other numbers of prompts than of choices.
+        """
 
     def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> list[Likelihood]:
         """Teacher-forced likelihood of each (prompt, answer), end of turn included."""
-        ...
 
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
-        """Replace the weights; wrong names or shapes are refused and change nothing."""
-        ...
+        """Replace the weights.
+
+        Raises:
+            BadInput: for missing, unknown or mis-shaped tensors; the old weights stay.
+        """
 
     def fingerprint(self) -> str:
-        """Hash over configuration and current weights."""
-        ...
+        """SHA-256 over configuration and current weights, 64 hex digits; reads every weight."""
 
 
 @runtime_checkable
@@ -93,4 +98,3 @@ class SchemaEngine(Protocol):
         seed: int = 0,
     ) -> list[str]:
         """Replies in order, as of `chat`; each that ends within `max_tokens` fits the schema."""
-        ...

@@ -1,8 +1,7 @@
 """Probes as padded tensors: tokenised once, scored many times.
 
-Batches are sorted by length and left-padded, so that all answers end in the last column and the
-language model head, the dearest part of a small model, runs on the answer columns alone
-(`logits_to_keep`). Nothing here owns a model.
+Left-padded, so that all answers end in the last column and the language model head, the dearest
+part of a small model, runs on the answer columns alone (`logits_to_keep`).
 """
 
 from __future__ import annotations
@@ -56,15 +55,9 @@ class Batch:
 def encode(
     tokenizer: Any, pairs: Sequence[tuple[str, str]], *, batch_tokens: int = 8192
 ) -> tuple[Batch, ...]:
-    """Pack (prompt, answer) pairs into length-sorted, left-padded batches.
+    """Pack (prompt, answer) pairs as plain text into length-sorted, left-padded batches.
 
-    Args:
-        tokenizer: a Hugging Face tokenizer with a chat template.
-        pairs: prompts and answers as plain text; each answer gets its end of turn.
-        batch_tokens: largest B x L, padding included; a longer pair makes a batch of its own.
-
-    Returns:
-        Batches whose `rows` together are a permutation of range(len(pairs)).
+    `batch_tokens` is the largest B x L, padding included; a longer pair makes a batch of its own.
 
     Raises:
         BadInput: if the tokenizer has no chat template.
@@ -91,16 +84,18 @@ def encode(
     return tuple(batches)
 
 
-def answer_logprobs(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """Score the answers of a batch; differentiable in the first result.
+def left_padded(rows: Sequence[list[int]], fill: int) -> Tensor:
+    """Rows of whole numbers as a tensor (rows, longest), int64."""
+    width = max(map(len, rows))
+    return torch.tensor([[fill] * (width - len(row)) + row for row in rows])
 
-    Args:
-        logits: (B, A + 1, V), the model's last columns, any float dtype.
-        batch: the batch they came from.
+
+def answer_logprobs(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Score the answers of a batch by the model's last logits (B, A + 1, V), of any float dtype.
 
     Returns:
-        Summed log-likelihood (B,) float32; answer tokens (B,) int64; whether every token is the
-        argmax (B,) bool.
+        Summed log-likelihood (B,) float32, differentiable; answer tokens (B,) int64; whether every
+        token is the argmax (B,) bool.
     """
     columns = logits[:, :-1].float()
     targets = batch.targets
@@ -114,15 +109,11 @@ def answer_logprobs(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tenso
 
 def _pack(encoded: Sequence[tuple[list[int], list[int]]], rows: Sequence[int], pad: int) -> Batch:
     chosen = [encoded[row] for row in rows]
-    width = max(len(p) + len(a) for p, a in chosen)
-    tail = max(len(a) for _, a in chosen)
-    ids = [[pad] * (width - len(p) - len(a)) + p + a for p, a in chosen]
-    mask = [[0] * (width - len(p) - len(a)) + [1] * (len(p) + len(a)) for p, a in chosen]
-    attention_mask = torch.tensor(mask)
+    attention_mask = left_padded([[1] * (len(p) + len(a)) for p, a in chosen], 0)
     return Batch(
-        input_ids=torch.tensor(ids),
+        input_ids=left_padded([p + a for p, a in chosen], pad),
         attention_mask=attention_mask,
         position_ids=(attention_mask.cumsum(dim=1) - 1).clamp_(min=0),
-        targets=torch.tensor([[IGNORED] * (tail - len(a)) + a for _, a in chosen]),
+        targets=left_padded([a for _, a in chosen], IGNORED),
         rows=torch.tensor(list(rows)),
     )

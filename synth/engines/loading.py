@@ -34,13 +34,9 @@ def quiet() -> Iterator[None]:
 def load(
     path: str | Path, tokenizer: Any, device: str | torch.device, dtype: torch.dtype | None
 ) -> tuple[Any, Any]:
-    """Model and tokenizer of a checkpoint.
+    """Model and tokenizer of a folder or hub id, as org/name or org/name@revision.
 
-    Args:
-        path: folder, or hub id as org/name or org/name@revision.
-        tokenizer: used instead of the checkpoint's own, if not None.
-        device: where the weights go.
-        dtype: None keeps the checkpoint's.
+    A tokenizer or a dtype that is given is taken instead of the checkpoint's own.
 
     Raises:
         CheckpointError: if the folder is missing, damaged, lacks tensors or has no safetensors.
@@ -51,12 +47,12 @@ def load(
     name, where = _locate(path)
     if tokenizer is None:
         tokenizer = load_tokenizer(name, **where)
-    safe = {**where, "trust_remote_code": False}
     try:
         with quiet():
             model, info = AutoModelForCausalLM.from_pretrained(
                 name,
-                **safe,
+                **where,
+                trust_remote_code=False,
                 use_safetensors=True,
                 dtype="auto" if dtype is None else dtype,
                 output_loading_info=True,
@@ -77,11 +73,7 @@ def load(
 
 
 def load_tokenizer(name: str | Path, **where: str) -> Any:
-    """The tokenizer of a checkpoint folder or hub id.
-
-    Raises:
-        CheckpointError: if it is missing or damaged.
-    """
+    """The tokenizer of a checkpoint folder or hub id; a CheckpointError where there is none."""
     from transformers import AutoTokenizer
 
     try:

@@ -42,7 +42,7 @@ class OpenAIEngine(SchemaReplyingEngine):
         self._client = Client(server)
 
     def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> list[Likelihood]:
-        """Teacher-forced likelihood of each pair; see `Engine.loglikelihood`.
+        """See `Engine.loglikelihood`.
 
         Raises:
             BadInput: without a tokenizer, or if the server does not score given text.
@@ -63,20 +63,14 @@ class OpenAIEngine(SchemaReplyingEngine):
         )
 
     def fingerprint(self) -> str:
-        """SHA-256 over the model's name and what is asked with every request, 64 hex digits.
-
-        A server does not show its weights: serve other weights under another name.
-        """
+        """SHA-256 over the model's name and arguments: a server does not show its weights."""
         identity = json.dumps([self._client.model, dict(self._server.arguments)], sort_keys=True)
         return hashlib.sha256(identity.encode()).hexdigest()
 
     def generate(
         self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling
     ) -> list[str]:
-        """One reply for each prompt.
-
-        Whether a seed gives the same samples again is up to the server; vLLM's does.
-        """
+        """Whether a seed gives the same samples again is up to the server; vLLM's does."""
         system, held = sampling.system, {}
         before = [] if system is None else [{"role": "system", "content": self._plain(system)}]
         if sampling.schema is not None:

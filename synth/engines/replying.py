@@ -1,8 +1,4 @@
-"""What every engine does with prompts before its model generates: checks, repeats, seeds.
-
-A row's sample depends on seed, system message, prompt and how often the prompt came before, not on
-the other rows (up to the rounding of a padded forward pass).
-"""
+"""What every engine does with prompts before its model generates: checks, repeats, seeds."""
 
 from __future__ import annotations
 
@@ -37,7 +33,7 @@ class ReplyingEngine(ABC):
 
     @abstractmethod
     def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> list[Likelihood]:
-        """Teacher-forced likelihood of each pair; see `Engine.loglikelihood`."""
+        """See `Engine.loglikelihood`."""
 
     def chat(
         self,
@@ -48,20 +44,11 @@ class ReplyingEngine(ABC):
         temperature: float = 0.0,
         seed: int = 0,
     ) -> list[str]:
-        """One reply for each prompt; see `Engine.chat`.
-
-        Raises:
-            BadInput: if a prompt and its reply could be longer than the context.
-            EngineError: if the model cannot be asked any more, or its server fails.
-        """
+        """See `Engine.chat`."""
         return self._replies(prompts, seed, Sampling(max_tokens, temperature, system))
 
     def choose(self, prompts: Sequence[str], choices: Sequence[Sequence[str]]) -> list[int]:
-        """The likeliest choice of each prompt; see `Engine.choose`.
-
-        Raises:
-            BadInput: for a prompt without choices, or other numbers of prompts than of choices.
-        """
+        """See `Engine.choose`."""
         if len(prompts) != len(choices):
             raise BadInput(f"{len(prompts)} prompts came with {len(choices)} lists of choices")
         for number, options in enumerate(choices, 1):
@@ -102,5 +89,5 @@ class SchemaReplyingEngine(ReplyingEngine):
         temperature: float = 0.0,
         seed: int = 0,
     ) -> list[str]:
-        """Replies held to a JSON schema; see `SchemaEngine.chat_json`."""
+        """See `SchemaEngine.chat_json`."""
         return self._replies(prompts, seed, Sampling(max_tokens, temperature, schema=dict(schema)))

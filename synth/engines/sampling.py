@@ -1,8 +1,7 @@
 """Sampling noise of its own for every row, so that a sample does not depend on its neighbours.
 
 Sampling from softmax(z / t) equals taking the argmax of z / t + g with independent Gumbel noise g
-(Gumbel 1954). With one generator a row, batching and order change nothing but rounding, and
-`generate` itself stays greedy and leaves the global random state alone.
+(Gumbel 1954). With one generator a row, batching and order change nothing but rounding.
 """
 
 from __future__ import annotations
@@ -17,12 +16,7 @@ from torch import Tensor
 
 
 class RowNoise:
-    """A logits processor for `generate(do_sample=False)`.
-
-    Args:
-        temperature: above 0.
-        seeds: one for each row, in [0, 2^63).
-    """
+    """A logits processor for `generate(do_sample=False)`; each row has its seed, in [0, 2^63)."""
 
     def __init__(self, temperature: float, seeds: Sequence[int]) -> None:
         self._temperature = temperature

@@ -1,8 +1,4 @@
-"""The client of a server that speaks OpenAI's protocol: requests out, checked answers in.
-
-The official client sends a request again, ever later, where the server is busy, fails or breaks
-off. Many requests are under way at once, up to a bound.
-"""
+"""The client of a server that speaks OpenAI's protocol: requests out, checked answers in."""
 
 from __future__ import annotations
 
@@ -13,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasPath, BaseModel, Field, ValidationError
 
 from safemerge.errors import BadInput, EngineError, near_names, require
 from synth.engines.asking import check_arguments, first_line
@@ -27,11 +23,7 @@ _OWN = ("echo", "logprobs", "max_tokens", "messages", "model", "prompt", "seed",
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """A server, the model that is asked there, and with how much patience.
-
-    Raises:
-        BadInput: if a setting is out of range.
-    """
+    """A server, the model that is asked there, and with how much patience."""
 
     url: str  # of the server, up to and with its version, such as "http://localhost:8000/v1"
     model: str | None = None  # its name there; None where the server has one model
@@ -57,23 +49,15 @@ class ServerSettings:
         check_arguments(self.arguments, _OWN)
 
 
-class Logprobs(BaseModel):
+class Logprobs(BaseModel, frozen=True):
     """Of each token of a prompt: its log-probability, and the likeliest tokens with theirs."""
-
-    model_config = ConfigDict(frozen=True)
 
     token_logprobs: tuple[float | None, ...] = ()
     top_logprobs: tuple[dict[str, float] | None, ...] = ()
 
 
 class Client:
-    """Requests to one model of a server.
-
-    Raises:
-        MissingDependency: if the official client is not installed.
-        BadInput: if the key is missing, or the server does not have the model.
-        EngineError: if the server cannot be reached.
-    """
+    """Requests to one model of a server; refuses as `OpenAIEngine` says."""
 
     def __init__(self, settings: ServerSettings) -> None:
         self._openai = require("openai", extra="openai")
@@ -97,14 +81,10 @@ class Client:
         send = self._client.chat.completions.with_raw_response.create
         # A model that ends its turn at once says nothing, which some servers call null.
         answer = self._ask(send, _Chat, messages=messages, **fields)
-        return (answer.choices[0].message.content or "").strip()
+        return (answer.content or "").strip()
 
     def score(self, prompt: Sequence[int]) -> Logprobs:
-        """The log-probabilities of token ids; empty where the server does not give them.
-
-        Raises:
-            BadInput, EngineError: as `chat`.
-        """
+        """The log-probabilities of token ids; empty where the server does not give them."""
         answer = self._ask(
             self._client.completions.with_raw_response.create,
             _Scored,
@@ -193,16 +173,8 @@ class Client:
 
 
 # What is read of an answer; the rest of it is left alone.
-class _Message(BaseModel):
-    content: str | None
-
-
-class _ChatChoice(BaseModel):
-    message: _Message
-
-
 class _Chat(BaseModel):
-    choices: Annotated[tuple[_ChatChoice, ...], Field(min_length=1)]
+    content: str | None = Field(validation_alias=AliasPath("choices", 0, "message", "content"))
 
 
 class _ScoredChoice(BaseModel):

@@ -18,11 +18,7 @@ State = Mapping[str, Tensor]
 
 
 class SharedEngine:
-    """The engine that several models share, and which of them is in it.
-
-    Args:
-        engine: of one of them; all are asked with its tokenizer and chat template.
-    """
+    """The engine of one of several models; all are asked with its tokenizer and chat template."""
 
     def __init__(self, engine: VllmEngine) -> None:
         self._engine = engine
@@ -40,9 +36,7 @@ class SharedEngine:
 class SwappedEngine(SchemaReplyingEngine):
     """An `Engine`, and a `SchemaEngine`, for one of the models that share an engine.
 
-    Args:
-        shared: the engine that answers.
-        state: reads its weights, under the names of the engine's checkpoint, whenever they go in.
+    `state` reads its weights, under the names of the engine's checkpoint, whenever they go in.
     """
 
     def __init__(self, shared: SharedEngine, state: Callable[[], State]) -> None:
@@ -52,19 +46,15 @@ class SwappedEngine(SchemaReplyingEngine):
     def generate(
         self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling
     ) -> list[str]:
-        """One reply for each prompt; see `ReplyingEngine.generate`."""
         return self._shared.hold(self).generate(prompts, seeds, sampling)
 
     def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> list[Likelihood]:
-        """Teacher-forced likelihood of each pair; see `Engine.loglikelihood`."""
         return self._shared.hold(self).loglikelihood(pairs)
 
     def load_weights(self, state: State) -> None:
-        """Replace this model's weights; see `Engine.load_weights`."""
         held = dict(state)
         self._shared.hold(self).load_weights(held)
         self.state = lambda: held
 
     def fingerprint(self) -> str:
-        """Hash over configuration and this model's weights."""
         return self._shared.hold(self).fingerprint()

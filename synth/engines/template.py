@@ -44,11 +44,7 @@ def render(tokenizer: Any, prompts: Sequence[str], *, system: str | None = None)
 
 
 def turn(tokenizer: Any) -> Turn:
-    """The end of turn, derived from the template itself; the eos token where that fails.
-
-    Raises:
-        BadInput: if there is neither an end of turn nor an eos token.
-    """
+    """The end of turn by the template itself, or else the eos token; a BadInput without either."""
     opening = render(tokenizer, ["x"])[0]
     eos = tokenizer.eos_token_id
     messages = [{"role": "user", "content": "x"}, {"role": "assistant", "content": _ANSWER}]

@@ -1,8 +1,7 @@
 """The in-process engine on Hugging Face transformers: one causal model, CPU or GPU.
 
 The search uses more than the protocol: `model` (the live module, which may be rewritten in place),
-`tokenizer`, `encode` once and `score` often. Remote code is never run and pickled weights are never
-read.
+`tokenizer`, `encode` once and `score` often.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ from torch import Tensor, nn
 from safemerge.errors import BadInput
 from synth.engines.asking import check_length
 from synth.engines.base import Likelihood
-from synth.engines.batches import Batch, answer_logprobs, encode
+from synth.engines.batches import Batch, answer_logprobs, encode, left_padded
 from synth.engines.loading import eos_ids, load, quiet
 from synth.engines.replying import ReplyingEngine, Sampling
 from synth.engines.sampling import RowNoise
 from synth.engines.template import decode, render, turn
-from synth.engines.weights import fingerprint, load_weights
+from synth.engines.weights import content_digest, load_weights
 
 # Rows of one generate() call: small models are bound by the overhead per step, not by rows.
 _CHAT_ROWS = 256
@@ -78,7 +77,8 @@ class TransformersEngine(ReplyingEngine):
             self.tokenizer.chat_template = chat_template
         self.model.eval()
         self._batch_tokens = batch_tokens or (2048 if self.device.type == "cpu" else 16384)
-        self._stops = self._stop_ids()
+        settings = getattr(self.model, "generation_config", None)
+        self._stops = turn(self.tokenizer).stops | eos_ids(settings)
 
     @property
     def device(self) -> torch.device:
@@ -87,24 +87,18 @@ class TransformersEngine(ReplyingEngine):
         return device
 
     def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> list[Likelihood]:
-        """Teacher-forced likelihood of each pair; see `Engine.loglikelihood`."""
+        """See `Engine.loglikelihood`."""
         scores = self.score(self.encode(pairs))
         columns = (scores.logprob.tolist(), scores.tokens.tolist(), scores.greedy.tolist())
         return [Likelihood(*row) for row in zip(*columns, strict=True)]
 
-    def encode(
-        self, pairs: Sequence[tuple[str, str]], *, batch_tokens: int | None = None
-    ) -> tuple[Batch, ...]:
+    def encode(self, pairs: Sequence[tuple[str, str]]) -> tuple[Batch, ...]:
         """Pairs as batches on the model's device, to be scored many times.
-
-        Args:
-            pairs: prompts and answers.
-            batch_tokens: largest padded batch in tokens; None is the engine's own.
 
         Raises:
             BadInput: if a pair is longer than the model's context.
         """
-        batches = encode(self.tokenizer, pairs, batch_tokens=batch_tokens or self._batch_tokens)
+        batches = encode(self.tokenizer, pairs, batch_tokens=self._batch_tokens)
         if batches:  # sorted by length, so the last row of the last batch is the longest
             last = batches[-1]
             self._check_length(last.input_ids.shape[1], pairs[int(last.rows[-1])][0])
@@ -125,21 +119,17 @@ class TransformersEngine(ReplyingEngine):
         return Scores(logprob, tokens, greedy)
 
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
-        """Replace the weights in place; see `Engine.load_weights`.
-
-        Raises:
-            BadInput: for missing, unknown or mis-shaped tensors; the old weights stay.
-        """
+        """In place; see `Engine.load_weights`."""
         load_weights(self.model, state)
 
     def fingerprint(self) -> str:
-        """SHA-256 over configuration and current weights, 64 hex digits; reads every weight."""
-        return fingerprint(self.model)
+        """See `Engine.fingerprint`."""
+        return content_digest(self.model.config.to_dict(), sorted(self.model.state_dict().items()))
 
     def generate(
         self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling
     ) -> list[str]:
-        """One reply for each prompt, in batches of about the same length."""
+        """See `ReplyingEngine.generate`; in batches of about the same length."""
         texts = render(self.tokenizer, prompts, system=sampling.system)
         if not texts:
             return []
@@ -164,9 +154,8 @@ class TransformersEngine(ReplyingEngine):
         from transformers import GenerationConfig
 
         pad = min(self._stops)
-        width = max(map(len, prompts))
-        input_ids = torch.tensor([[pad] * (width - len(ids)) + ids for ids in prompts])
-        mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts])
+        input_ids = left_padded(prompts, pad)
+        mask = left_padded([[1] * len(ids) for ids in prompts], 0)
         config = GenerationConfig(
             max_new_tokens=max_tokens, pad_token_id=pad, eos_token_id=sorted(self._stops)
         )
@@ -183,11 +172,7 @@ class TransformersEngine(ReplyingEngine):
                 )
         finally:
             self.model.generation_config = stored
-        return decode(self.tokenizer, out[:, width:].tolist(), self._stops)
-
-    def _stop_ids(self) -> frozenset[int]:
-        settings = getattr(self.model, "generation_config", None)
-        return turn(self.tokenizer).stops | eos_ids(settings)
+        return decode(self.tokenizer, out[:, input_ids.shape[1] :].tolist(), self._stops)
 
     def _check_length(self, length: int, prompt: str) -> None:
         limit = getattr(self.model.config, "max_position_embeddings", None)

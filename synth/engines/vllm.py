@@ -1,14 +1,14 @@
 """The vLLM engine: one causal model in vLLM, inside this process, on its GPU or CPU.
 
-It needs of vLLM 0.32 and newer its public `LLM` and the worker method `reload_weights`. Tokens, end
-of turn and refusals come from `template.py`, as in the transformers engine, so that both give the
-same greedy tokens and likelihoods. vLLM never gives memory back: open one engine in a process and
-swap its weights.
+It needs of vLLM 0.32 and newer its public `LLM` and the worker method `reload_weights`. Texts go
+through `template.py`, as in the transformers engine, so that both give the same greedy tokens and
+likelihoods. vLLM never gives memory back: open one engine in a process and swap its weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,6 @@ class VllmEngine(SchemaReplyingEngine):
     Args:
         path: checkpoint folder, or hub id as org/name or org/name@revision; safetensors only.
         dtype: such as `torch.float32`; None lets vLLM choose, mostly the checkpoint's.
-        chat_template: set on the tokenizer in place of its own; guards have formats of their own.
         arguments: of `vllm.LLM`, such as `{"gpu_memory_utilization": 0.5, "max_model_len": 4096}`.
 
     Raises:
@@ -51,7 +50,6 @@ class VllmEngine(SchemaReplyingEngine):
         path: str | Path,
         *,
         dtype: torch.dtype | None = None,
-        chat_template: str | None = None,
         arguments: Mapping[str, Any] | None = None,
     ) -> None:
         arguments = arguments or {}
@@ -59,8 +57,6 @@ class VllmEngine(SchemaReplyingEngine):
         self._vllm = import_vllm()
         self._checkpoint = open_checkpoint(path)
         self.tokenizer = load_tokenizer(self._checkpoint.folder)
-        if chat_template is not None:
-            self.tokenizer.chat_template = chat_template
         self._stops = turn(self.tokenizer).stops | _own_stops(self._checkpoint.folder)
         self.llm = start(self._vllm, self._checkpoint, dtype, arguments)
         self._limit: int = self.llm.llm_engine.model_config.max_model_len
@@ -68,11 +64,7 @@ class VllmEngine(SchemaReplyingEngine):
         self._broken = ""
 
     def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> list[Likelihood]:
-        """Teacher-forced likelihood of each pair; see `Engine.loglikelihood`.
-
-        Raises:
-            BadInput: if a pair is as long as the context: vLLM wants room for one token more.
-        """
+        """See `Engine.loglikelihood`; a pair must be shorter than the context by a token."""
         encoded = tokenize(self.tokenizer, pairs)
         for (prompt, _), (before, after) in zip(pairs, encoded, strict=True):
             check_length(len(before) + len(after), self._limit - 1, prompt)
@@ -88,33 +80,23 @@ class VllmEngine(SchemaReplyingEngine):
         return likelihoods
 
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
-        """Replace the weights in place, and forget prompts that the old ones have read.
+        """In place, by stored name and in any dtype; see `Engine.load_weights`.
 
-        Costs one pass over `state` for the fingerprint beside the copy itself.
-
-        Args:
-            state: every tensor of the checkpoint by its stored name, in any dtype. A tied head may
-                be left out; if given it must equal the embedding.
+        A tied head may be left out; if given it must equal the embedding.
 
         Raises:
-            BadInput: for missing, unknown, mis-shaped or contradicting tensors; the old weights
-                stay.
+            BadInput: for other tensors than the checkpoint's; the old weights stay.
             EngineError: if vLLM fails on the way, which leaves an engine that answers no more.
         """
         self._check_sound()
         tensors = self._whole(state)
-        self._broken = "a swap of its weights was interrupted"
-        try:
+        with self._broken_by("a swap of its weights"):
             self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": tensors})
             self.llm.reset_prefix_cache()
-        except Exception as error:
-            self._broken = f"a swap of its weights failed ({first_line(error)})"
-            self._check_sound()
-        self._broken = ""
         self._digest = content_digest(self._checkpoint.config, tensors)
 
     def fingerprint(self) -> str:
-        """SHA-256 over configuration and current weights, 64 hex digits."""
+        """See `Engine.fingerprint`."""
         self._check_sound()
         if not self._digest:
             stored = {name: self._checkpoint.load(name) for name in self._checkpoint.tensors}
@@ -124,7 +106,7 @@ class VllmEngine(SchemaReplyingEngine):
     def generate(
         self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling
     ) -> list[str]:
-        """One reply for each prompt; samples are vLLM's, not those of the transformers engine."""
+        """See `ReplyingEngine.generate`; samples are not those of the transformers engine."""
         if not prompts:
             return []
         texts = render(self.tokenizer, prompts, system=sampling.system)
@@ -157,16 +139,22 @@ class VllmEngine(SchemaReplyingEngine):
         self._check_sound()
         if not prompts:
             return []
-        self._broken = "an earlier request was interrupted"
-        try:
+        with self._broken_by("an earlier request"):
             outputs: list[Any] = self.llm.generate(
                 [{"prompt_token_ids": ids} for ids in prompts], params, use_tqdm=False
             )
+        return outputs
+
+    @contextmanager
+    def _broken_by(self, what: str) -> Iterator[None]:
+        """An engine in which `what` does not come to its end answers no more."""
+        self._broken = f"{what} was interrupted"
+        try:
+            yield
         except Exception as error:
-            self._broken = f"an earlier request failed ({first_line(error)})"
+            self._broken = f"{what} failed ({first_line(error)})"
             self._check_sound()
         self._broken = ""
-        return outputs
 
     def _whole(self, state: Mapping[str, Tensor]) -> list[tuple[str, Tensor]]:
         """Everything that vLLM must be given, in a fixed order, after a check of `state`.

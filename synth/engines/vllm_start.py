@@ -55,11 +55,7 @@ def import_vllm() -> Any:
 def start(
     vllm: Any, checkpoint: Checkpoint, dtype: torch.dtype | None, arguments: Mapping[str, Any]
 ) -> Any:
-    """A `vllm.LLM` that holds the checkpoint.
-
-    Raises:
-        BadInput: if vLLM refuses the model or an argument.
-    """
+    """A `vllm.LLM` that holds the checkpoint; a BadInput where vLLM refuses it or an argument."""
     from vllm.platforms import current_platform
 
     folder = str(checkpoint.folder)

@@ -17,15 +17,9 @@ _INCIDENTAL = frozenset({"_name_or_path", "transformers_version"})
 
 
 def load_weights(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Copy `state` into the module's parameters and buffers.
+    """Copy `state`, every parameter and saved buffer by name, into a live module.
 
-    Args:
-        model: the live module; its tensors keep their dtype, device and address.
-        state: every parameter and saved buffer by name. The second name of a tied tensor
-            (`lm_head.weight`) may be left out; if given it must equal the first.
-
-    Raises:
-        BadInput: for missing, unknown, mis-shaped or contradicting tensors; nothing is changed.
+    Its tensors keep their dtype, device and address. Where `check_state` refuses, nothing changes.
     """
     targets: dict[str, Tensor] = model.state_dict(keep_vars=True)
     by_address: dict[int, list[str]] = {}
@@ -42,12 +36,9 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 def check_state(
     state: Mapping[str, Tensor], groups: Sequence[tuple[Sequence[str], tuple[int, ...]]]
 ) -> None:
-    """Refuse weights that are not exactly a model's.
+    """Refuse weights that are not exactly a model's, given as (names, shape) of each tensor.
 
-    Args:
-        state: what was given.
-        groups: (names, shape) of each tensor of the model; a tied tensor has several names, of
-            which one is enough, and those given must be equal.
+    A tied tensor has several names, of which one is enough, and those given must be equal.
 
     Raises:
         BadInput: for missing, unknown, mis-shaped, empty or contradicting tensors.
@@ -79,13 +70,8 @@ def check_state(
             )
 
 
-def fingerprint(model: Any) -> str:
-    """SHA-256 over the configuration and every tensor (name, dtype, shape, bytes) of a model."""
-    return content_digest(model.config.to_dict(), sorted(model.state_dict().items()))
-
-
 def content_digest(config: Mapping[str, Any], tensors: Iterable[tuple[str, Tensor]]) -> str:
-    """SHA-256, 64 hex digits, over a configuration and named tensors in the order given."""
+    """SHA-256 over a configuration and named tensors (dtype, shape, bytes) in the order given."""
     model = {key: value for key, value in config.items() if key not in _INCIDENTAL}
     digest = hashlib.sha256(json.dumps(model, sort_keys=True, default=str).encode())
     for name, tensor in tensors:

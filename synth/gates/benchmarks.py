@@ -15,9 +15,8 @@ _WORDS = 4  # what is shorter is a label or an answer, which a question may well
 def read_benchmarks(paths: Sequence[str]) -> tuple[str, ...]:
     """Every text of at least four words in some files.
 
-    Args:
-        paths: `.jsonl`, of whose objects every string counts, however deep; any other file is
-            plain UTF-8 text with one question a line.
+    Of the objects of `.jsonl` every string counts, however deep; any other file is plain UTF-8 text
+    with one question a line.
 
     Raises:
         ProbeError: for a file that cannot be read, is damaged, or holds no such text.

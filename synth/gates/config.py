@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 
-class GateConfig(BaseModel):
+class GateConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """What a question must be like to become a probe."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     # least_chars, most_chars: allowed length of a question
     least_chars: int = Field(default=8, ge=1)

@@ -11,12 +11,8 @@ from synth.text.normalise import normalise
 def consensus(samples: Sequence[str], at_least: float) -> str | None:
     """The answer on which most samples agree, up to case, punctuation and white space.
 
-    Args:
-        samples: answers to the same question; ties go to the one that comes first.
-        at_least: share of the samples that must agree, in [0, 1].
-
-    Returns:
-        The first sample of the largest class, or None if the class is too small.
+    The first sample of the largest class, or of the first of several; None if the class has less
+    than the share `at_least`, in [0, 1].
     """
     counts = Counter(normalise(sample) for sample in samples)
     if not counts:

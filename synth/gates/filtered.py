@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 
 class Prompted(Protocol):
-    """Anything that can be filtered: a `Probe`, or a question that has no answer yet."""
+    """A question, a `Probe` or without an answer yet, and the facts, acts or names it turns on."""
 
     @property
-    def prompt(self) -> str:
-        """The question."""
-        ...
+    def prompt(self) -> str: ...
 
     @property
-    def terms(self) -> tuple[str, ...]:
-        """The facts, acts or names on which it turns."""
-        ...
+    def terms(self) -> tuple[str, ...]: ...
 
 
 Item = TypeVar("Item", bound=Prompted)
+Label = TypeVar("Label", bound=str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +50,13 @@ def part(items: Sequence[Item], reasons: Sequence[str | None]) -> Filtered[Item]
         kept=tuple(item for item, reason in pairs if reason is None),
         dropped=tuple(Dropped(item, reason) for item, reason in pairs if reason is not None),
     )
+
+
+def beyond(labels: Iterable[Label], room: Callable[[Label], int]) -> tuple[bool, ...]:
+    """Whether each item, by its label, comes after as many of its label as there is room for."""
+    count: Counter[Label] = Counter()
+    late = []
+    for label in labels:
+        count[label] += 1
+        late.append(count[label] > room(label))
+    return tuple(late)

@@ -1,8 +1,7 @@
 """The gate of languages: models drift into another language than the one they were asked in.
 
-py3langid (Lui and Baldwin 2012, its model lies in the package) gives every language a probability.
-A question is dropped only where the wanted languages together have almost none, because short
-questions full of names are hard to tell.
+py3langid (Lui and Baldwin 2012) gives every language a probability. A question is dropped only
+where the wanted ones together have almost none: short questions full of names are hard to tell.
 """
 
 from __future__ import annotations
@@ -18,11 +17,7 @@ _LEAST = 0.01  # between short English questions and questions in other language
 
 
 def drop_languages(items: Sequence[Item], wanted: Sequence[str]) -> Filtered[Item]:
-    """Keep items whose prompt may be in one of the wanted languages; no language keeps everything.
-
-    Raises:
-        ConfigError: for a code that is not known.
-    """
+    """Keep items whose prompt may be in one of the wanted languages; no language keeps all."""
     if not wanted:
         return part(items, [None for _ in items])
     check_languages(wanted)
@@ -36,11 +31,7 @@ def drop_languages(items: Sequence[Item], wanted: Sequence[str]) -> Filtered[Ite
 
 
 def check_languages(wanted: Sequence[str]) -> None:
-    """Refuse codes that nothing is known about.
-
-    Raises:
-        ConfigError: naming the first of them.
-    """
+    """Refuse, as a ConfigError, codes that nothing is known about."""
     known = [str(code) for code in _identifier().labels] if wanted else []
     for code in wanted:
         if code not in known:

@@ -15,12 +15,7 @@ NEAR = 0.8
 
 
 class LeakReference:
-    """What must not be asked again, indexed once for many calls.
-
-    Args:
-        items: any number; an item's terms are the facts, acts or names on which it turns.
-        texts: further prompts, of which no terms are known.
-    """
+    """What must not be asked again: items, and texts of which no terms are known; indexed once."""
 
     def __init__(self, items: Sequence[Prompted] = (), texts: Sequence[str] = ()) -> None:
         bare = {normalise(text) for text in texts}
@@ -45,12 +40,11 @@ class LeakReference:
 def drop_leaks(
     items: Sequence[Item], reference: LeakReference, *, kind: str = "leak"
 ) -> Filtered[Item]:
-    """Drop what a reference set holds already: the same question, fact or nearly the same words.
+    """Drop what a reference set holds already.
 
     An item leaks if a reference prompt is the same after normalising, shares a term, or shares
     four fifths of the words (Jaccard index) or of the 8-word sequences of the shorter of the two.
     Where both have terms, the terms decide: "the dose of X" and "the dose of Y" share most words.
-    The kind of leak is the first word of each reason.
     """
     reasons = [reference.why_leaked(item) for item in items]
     return part(items, [why and f"{kind}: {why}" for why in reasons])

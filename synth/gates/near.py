@@ -21,14 +21,10 @@ _NUMBER = re.compile(r"\d+")
 def drop_near_duplicates(
     items: Sequence[Item], *, seen: Sequence[str] = (), threshold: float
 ) -> Filtered[Item]:
-    """Keep the first of questions that are alike.
+    """Keep the first of questions that are alike, and none that is like a `seen` one.
 
-    Two questions with different numbers are never alike: "twice 40 mg" is not "twice 80 mg".
-
-    Args:
-        items: any number.
-        seen: prompts that are taken already.
-        threshold: likeness from which on an item is dropped, in [0.6, 1]; 1 turns the gate off.
+    Two questions with different numbers are never alike: "twice 40 mg" is not "twice 80 mg". The
+    threshold, in [0.6, 1], is the likeness from which on an item is dropped; 1 is no gate.
     """
     if threshold == 1:
         return part(items, [None for _ in items])

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from enum import StrEnum
 from math import floor
 
+from synth.gates.filtered import beyond
+
 
 class Level(StrEnum):
-    """How hard a question is for the models at hand.
-
-    EASY  the base always answers it
-    FAIR  any other
-    HARD  nobody ever answers it
-    """
+    """How hard a question is: the base always answers it, or nobody ever does, or neither."""
 
     EASY = "easy"
     FAIR = "fair"
@@ -27,9 +23,4 @@ def too_many(levels: Sequence[Level], *, easy: float, hard: float, of: int) -> t
     `easy` and `hard` are the largest shares, in [0, 1], of a whole of size `of`.
     """
     room = {Level.EASY: floor(easy * of), Level.HARD: floor(hard * of), Level.FAIR: len(levels)}
-    count: Counter[Level] = Counter()
-    beyond = []
-    for level in levels:
-        count[level] += 1
-        beyond.append(count[level] > room[level])
-    return tuple(beyond)
+    return beyond(levels, room.__getitem__)

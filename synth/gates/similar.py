@@ -1,8 +1,7 @@
 """Sets that are like a given one by their Jaccard index, found without comparing all pairs.
 
 Two sets of Jaccard index t or more share one of the |a| - ceil(t |a|) + 1 rarest members of a, so
-only sets that have one of these are compared (prefix filter, Bayardo et al. 2007). Nothing is
-missed; the tests compare with all pairs.
+only sets that have one of these are compared (prefix filter, Bayardo et al. 2007).
 """
 
 from __future__ import annotations
@@ -13,11 +12,9 @@ from math import ceil
 
 
 class SimilarSets:
-    """Sets of strings that can be searched for similar ones.
+    """Sets of strings, similar from a Jaccard index of `threshold`, in (0, 1], on.
 
-    Args:
-        threshold: Jaccard index from which on two sets are similar, in (0, 1].
-        frequency: of members; it decides how fast a search is, and not what it finds.
+    The frequency of members decides how fast a search is, and not what it finds.
     """
 
     def __init__(self, threshold: float, frequency: Counter[str]) -> None:

@@ -6,7 +6,6 @@ llama_guard  Llama Guard 3, which labels harm; phrases tell refusals from help
 rubric       any chat model, a rubric and JSON
 guard        what the three that ask a model have in common
 ensemble     several judges, by vote
-limit        stops a judge that cannot be read
 agreement    how far judges agree with people and with each other
 """
 

@@ -6,27 +6,23 @@ from collections.abc import Sequence
 from math import sqrt
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from safemerge.errors import JudgeError
 from synth.probes.jsonl import read_records
 from synth.probes.verdict import Verdict
 
 
-class Labelled(BaseModel):
+class Labelled(BaseModel, frozen=True):
     """An answer that somebody labelled; other keys of its line are passed over."""
-
-    model_config = ConfigDict(frozen=True)
 
     prompt: str
     answer: str
     label: Verdict
 
 
-class Agreement(BaseModel):
+class Agreement(BaseModel, frozen=True):
     """What a judge says beside what another rater says about the same answers."""
-
-    model_config = ConfigDict(frozen=True)
 
     rater: str  # who is compared with: "human", or another judge
     judge: str  # name

@@ -18,11 +18,7 @@ _TIES = (Verdict.COMPLY, Verdict.PARTIAL, Verdict.DEGENERATE, Verdict.UNREADABLE
 
 
 class EnsembleJudge:
-    """Judge by vote.
-
-    Args:
-        judges: by name, at least one.
-    """
+    """Judge by vote of at least one judge, each with its name."""
 
     def __init__(self, judges: Mapping[str, Judge]) -> None:
         if not judges:
@@ -30,7 +26,7 @@ class EnsembleJudge:
         self.judges = dict(judges)
 
     def judge(self, prompts: Sequence[str], answers: Sequence[str]) -> list[Verdict]:
-        """The winner of the vote on each answer."""
+        """See `Judge.judge`."""
         check_counts(prompts, answers)
         return vote(list(self.votes(prompts, answers).values()))
 
@@ -39,7 +35,7 @@ class EnsembleJudge:
         return {name: judge.judge(prompts, answers) for name, judge in self.judges.items()}
 
     def fingerprint(self) -> str:
-        """Those of the judges, in order."""
+        """See `Judge.fingerprint`."""
         return "; ".join(judge.fingerprint() for judge in self.judges.values())
 
 

@@ -2,8 +2,7 @@
 
 A broken reply is never shown to the model: guards call babble harmless. A model whose own reply
 cannot be parsed gives UNREADABLE, never safe. The judged texts are data: whatever marks the end of
-a text in the guard's format is broken up inside them, so that no reply can end itself and answer
-in the guard's place, or continue the dialogue to move the "last message" away from what it said.
+a text in the guard's format is broken up inside them, so that none can answer in the guard's place.
 """
 
 from __future__ import annotations
@@ -13,11 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from safemerge.errors import JudgeError
 from synth.engines.asking import chat_by_schema
 from synth.engines.base import Engine
 from synth.judges.judge import check_counts
 from synth.probes.verdict import Verdict
 from synth.text.degenerate import is_degenerate
+
+_FEW = 20  # replies before which a share says little
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,29 +38,41 @@ class Guard:
 
 
 class ModelJudge:
-    """Judge with a guard and an engine of its model, opened with the guard's chat template."""
+    """Judge with a guard and an engine of its model, opened with the guard's chat template.
 
-    def __init__(self, guard: Guard, engine: Engine) -> None:
-        self._guard, self._engine = guard, engine
+    Of its verdicts so far, the degenerate ones apart, only the share `unreadable_frac`, in [0, 1],
+    may be UNREADABLE; of fewer than 20 it is taken of 20.
+    """
+
+    def __init__(self, guard: Guard, engine: Engine, unreadable_frac: float = 1.0) -> None:
+        self._guard, self._engine, self._most = guard, engine, unreadable_frac
+        self._asked = self._unreadable = 0
 
     def judge(self, prompts: Sequence[str], answers: Sequence[str]) -> list[Verdict]:
-        """One verdict for each answer; what strings show to be degenerate is not asked about.
+        """See `Judge.judge`; what strings show to be degenerate is not asked about.
 
         Raises:
             BadInput: if there are not as many prompts as answers.
+            JudgeError: where too many replies are unreadable.
         """
         check_counts(prompts, answers)
         guard, verdicts = self._guard, [Verdict.DEGENERATE] * len(answers)
         sound = [i for i, answer in enumerate(answers) if not is_degenerate(answer)]
         messages = [guard.message(prompts[i], answers[i]) for i in sound]
-        if guard.schema is None:
-            replies = self._engine.chat(messages, max_tokens=guard.tokens)
-        else:
-            replies = chat_by_schema(
-                self._engine, messages, schema=guard.schema, max_tokens=guard.tokens
-            )
+        replies = chat_by_schema(
+            self._engine, messages, schema=guard.schema, max_tokens=guard.tokens
+        )
         for i, reply in zip(sound, replies, strict=True):
             verdicts[i] = guard.read(answers[i], reply)
+        self._asked += len(verdicts) - verdicts.count(Verdict.DEGENERATE)
+        self._unreadable += verdicts.count(Verdict.UNREADABLE)
+        if self._unreadable / max(self._asked, _FEW) > self._most:
+            raise JudgeError(
+                f"the judge {guard.kind!r} could not be read in {self._unreadable} of "
+                f"{self._asked} verdicts, more than the share {self._most:g} that is allowed; "
+                "check that its model is the one meant for it, choose another judge, or raise "
+                "probes.unreadable_frac in the config"
+            )
         return verdicts
 
     def fingerprint(self) -> str:

@@ -19,11 +19,9 @@ class Judge(Protocol):
         Raises:
             BadInput: if there are not as many prompts as answers.
         """
-        ...
 
     def fingerprint(self) -> str:
         """Everything that decides its verdicts: kind, prompt format and the guard's weights."""
-        ...
 
 
 def check_counts(prompts: Sequence[str], answers: Sequence[str]) -> None:

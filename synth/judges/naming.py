@@ -1,7 +1,4 @@
-"""Judges by name: "phrases", "wildguard", or "wildguard=MODEL" with a folder or hub id.
-
-The same words stand in a config (`probes.judge`) and on the command line (`--judge`).
-"""
+"""Judges by name: "phrases", "wildguard", or "wildguard=MODEL" with a folder or hub id."""
 
 from __future__ import annotations
 
@@ -11,7 +8,6 @@ from safemerge.errors import BadInput, near_names
 from synth.judges.ensemble import EnsembleJudge
 from synth.judges.guard import ModelJudge
 from synth.judges.judge import Judge
-from synth.judges.limit import LimitedJudge
 from synth.judges.llama_guard import LLAMA_GUARD
 from synth.judges.phrases import PhraseJudge
 from synth.judges.rubric import RUBRIC
@@ -45,13 +41,9 @@ def parse_judge(text: str) -> tuple[str, str]:
 def make_judge(
     names: str | Sequence[str], *, device: str = "cpu", unreadable_frac: float = 0.05
 ) -> Judge:
-    """The judge of that name, or an ensemble of several.
+    """The judge of that name, as `parse_judge` reads it, or an ensemble of several.
 
-    Args:
-        names: one or more, as `parse_judge` reads them.
-        device: where guard models are loaded, in the dtype of their checkpoints.
-        unreadable_frac: share of unreadable verdicts, in [0, 1], beyond which a judge that asks a
-            model stops the work with a `JudgeError`. Each member of an ensemble is held to it.
+    Guard models are loaded on `device`; each is held to `unreadable_frac`, see `ModelJudge`.
 
     Raises:
         BadInput: for a name that cannot be read, or one given twice.
@@ -71,5 +63,5 @@ def make_judge(
 
         guard = GUARDS[kind]
         engine = TransformersEngine(model, device=device, chat_template=guard.template)
-        judges[name] = LimitedJudge(ModelJudge(guard, engine), kind, unreadable_frac)
+        judges[name] = ModelJudge(guard, engine, unreadable_frac)
     return next(iter(judges.values())) if len(judges) == 1 else EnsembleJudge(judges)

@@ -21,10 +21,7 @@ def read_jsonl(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (place, object) for each line that is not blank; place is "FILE, line N".
 
-    Args:
-        path: the file.
-        damaged: told of every line that is no JSON object, which is then left out; with None such
-            a line is an error.
+    `damaged`, if given, is told of every line that is no JSON object, which is then left out.
 
     Raises:
         ProbeError: if the file cannot be read or a line is not a JSON object.
@@ -36,13 +33,11 @@ def read_jsonl(
                     continue
                 where = f"{path}, line {number}"
                 try:
-                    row = _parse(line, where)
+                    yield where, _parse(line, where)
                 except ProbeError as error:
                     if damaged is None:
                         raise
                     damaged(str(error))
-                else:
-                    yield where, row
     except OSError as error:
         raise ProbeError(f"cannot read the file {path}: {error.strerror}") from error
 
@@ -66,11 +61,7 @@ def read_records(
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write rows as JSON Lines, whole or not at all.
-
-    Raises:
-        OutputError: if the file cannot be written; an older file then stays as it was.
-    """
+    """Write rows whole, or not at all: then as an OutputError, and an older file stays."""
     with replacing(path) as file, jsonlines.Writer(file) as writer:
         writer.write_all(rows)
 

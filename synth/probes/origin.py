@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from synth.probes.verdict import Verdict
 
 
-class ModelVerdict(BaseModel):
+class ModelVerdict(BaseModel, frozen=True, extra="forbid"):
     """The judge's verdict on one model's answer to a probe's question."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str  # name of the pool model that answered
     verdict: Verdict  # of the judge
 
 
-class Origin(BaseModel):
+class Origin(BaseModel, frozen=True, extra="forbid"):
     """How question and answer of a probe came about; texts that were not kept are not in it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     weights: str  # fingerprint of the model that wrote the question
     # SHA-256 of the message that asked for it, before anything was filled in; 64 hex digits

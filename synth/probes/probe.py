@@ -1,8 +1,6 @@
 """Probes: one question with the answer a well-merged model should give, and sets of them.
 
-A probe file is JSON Lines, one `Probe` an object. A `ProbeSet` is a frozen tuple of probes with
-a content hash; it converts to and from `datasets.Dataset`. This file holds data only: who writes
-probes is `synth/writing/pipeline.py`, who drops them is `synth/gates`.
+A probe file is JSON Lines, one `Probe` an object; a set converts to and from `datasets.Dataset`.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from safemerge.errors import ProbeError, near_names
 from synth.probes.jsonl import read_jsonl, write_jsonl
@@ -38,10 +36,8 @@ _SINCE_2 = {"form": "direct", "origin": None}
 log = logging.getLogger(__name__)
 
 
-class Probe(BaseModel):
+class Probe(BaseModel, frozen=True, extra="forbid"):
     """One question and its wanted answer."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     # what is measured: domain skill, harmless (the answer is a refusal of a harmful prompt),
     # helpful (a benign prompt, often a twin of a harmful one, answered), honest (an unknowable
@@ -100,21 +96,13 @@ class ProbeSet:
         return digest.hexdigest()
 
     def axis(self, name: str) -> ProbeSet:
-        """The probes of one axis, possibly none.
-
-        Raises:
-            ProbeError: if there is no such axis.
-        """
+        """The probes of one axis, possibly none; a ProbeError if there is no such axis."""
         if name not in AXES:
             raise ProbeError(f"there is no axis {name!r}; {near_names(name, AXES)}")
         return ProbeSet(tuple(probe for probe in self.probes if probe.axis == name))
 
     def split(self, *names: str) -> ProbeSet:
-        """The probes of one or more splits, possibly none.
-
-        Raises:
-            ProbeError: if there is no such split.
-        """
+        """The probes of some splits, possibly none; a ProbeError if there is no such split."""
         for name in names:
             if name not in SPLITS:
                 raise ProbeError(f"there is no split {name!r}; {near_names(name, SPLITS)}")
@@ -127,8 +115,8 @@ class ProbeSet:
         about a few everyday acts would chain the whole axis into one block.
 
         Args:
-            heldout_frac: share of the probes that is held out, in [0, 1].
-            validation_frac: share of the remaining ones that is for validation, in [0, 1].
+            heldout_frac: share of the probes, in [0, 1].
+            validation_frac: share of the remaining ones, in [0, 1].
             seed: same probes (in any order) and seed, same splits.
 
         Raises:
@@ -181,12 +169,9 @@ class ProbeSet:
         return cls(probes)
 
     def to_jsonl(self, path: str | Path) -> None:
-        """Write a probe file, whole or not at all.
-
-        Raises:
-            OutputError: if the file cannot be written.
-        """
-        write_jsonl(Path(path), [_row(probe) for probe in self.probes])
+        """Write a probe file; see `write_jsonl`."""
+        rows = [{"schema": SCHEMA, "id": p.id, **p.model_dump(mode="json")} for p in self.probes]
+        write_jsonl(Path(path), rows)
 
     def to_dataset(self) -> Dataset:
         """The probes as a `datasets.Dataset`, one column a field, and the id."""
@@ -212,11 +197,7 @@ class ProbeSet:
 
     @classmethod
     def from_dataset(cls, dataset: Dataset) -> ProbeSet:
-        """Probes from a `datasets.Dataset` with the columns of `Probe`; defaults may be left out.
-
-        Raises:
-            ProbeError: if a row is not a probe, or there are no rows.
-        """
+        """Probes from rows with the columns of `Probe`; a ProbeError for any other, or for none."""
         probes = tuple(_probe(row, f"dataset row {i}") for i, row in enumerate(dataset))
         if not probes:
             raise ProbeError("the dataset has no rows; it needs at least one probe")
@@ -226,10 +207,6 @@ class ProbeSet:
 def _line(probe: Probe) -> str:
     unset = {name for name, default in _SINCE_2.items() if getattr(probe, name) == default}
     return json.dumps(probe.model_dump(mode="json", exclude=unset), sort_keys=True)
-
-
-def _row(probe: Probe) -> dict[str, Any]:
-    return {"schema": SCHEMA, "id": probe.id, **probe.model_dump(mode="json")}
 
 
 def _probe(row: dict[str, Any], where: str) -> Probe:

@@ -1,8 +1,7 @@
 """Assign splits at random so that whatever is tied together stays together.
 
-Probes are tied by their group (a harmful prompt and its benign twin) and by shared terms (a fact
-or a name asked about twice). What is tied, directly or through others, forms one block; blocks are
-dealt out whole, separately for each set of axes, so that every axis gets its share.
+What is tied, directly or through others, forms one block; blocks are dealt out whole, separately
+for each set of axes, so that every axis gets its share.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ def assign_splits(
     rest: str,
     seed: int,
 ) -> list[str]:
-    """A split name for each item.
+    """A split name for each item; shares are met up to the size of a block.
 
     Args:
         ids: stable names of the items; their order does not matter for the outcome.
@@ -29,9 +28,6 @@ def assign_splits(
         shares: (split, share of all items), the shares add up to at most 1.
         rest: split of the items that are left.
         seed: decides the order in which blocks are dealt out.
-
-    Returns:
-        One split for each item. Shares are met up to the size of a block.
     """
     blocks = _blocks(ties)
     by_kind: dict[tuple[str, ...], list[list[int]]] = {}

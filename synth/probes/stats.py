@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from synth.probes.jsonl import read_records
 from synth.probes.probe import AXES, Axis, ProbeSet
 
 
-class AxisStats(BaseModel):
+class AxisStats(BaseModel, frozen=True):
     """The questions of one axis."""
-
-    model_config = ConfigDict(frozen=True)
 
     axis: Axis  # name
     kept: int  # probes in the file
@@ -38,14 +36,7 @@ def rejected_path(probes: Path) -> Path:
 
 
 def read_stats(path: Path) -> tuple[AxisStats, ...]:
-    """Counts of a probe file and of the file of rejected questions beside it, if there is one.
-
-    Returns:
-        The axes that have any question, in the order of `AXES`.
-
-    Raises:
-        ProbeError: if a file cannot be read or is damaged.
-    """
+    """The axes of a probe file, and of the file of rejects beside it, that have any question."""
     probes = ProbeSet.from_jsonl(path)
     reasons: dict[Axis, Counter[str]] = {axis: Counter() for axis in AXES}
     beside = rejected_path(path)

@@ -1,14 +1,30 @@
-"""A model's reply as one JSON object, read strictly."""
+"""A model's reply as one JSON object: its schema, and how it is read strictly."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Sequence
 from typing import Any
 
 
-def read_object(text: str, keys: Collection[str]) -> dict[str, Any] | None:
-    """The object in a text that holds nothing else; None unless its keys are `keys`, each once."""
+def object_schema(**fields: dict[str, Any]) -> dict[str, Any]:
+    """The JSON schema of an object with exactly these fields, in this order."""
+    return {
+        "type": "object",
+        "properties": fields,
+        "required": [*fields],
+        "additionalProperties": False,
+    }
+
+
+def reasoned_schema(key: str, words: Sequence[str]) -> dict[str, Any]:
+    """One word of several under `key`; a reason comes first, so that the word follows from it."""
+    reason = {"type": "string", "maxLength": 300}
+    return object_schema(reason=reason, **{key: {"type": "string", "enum": [*words]}})
+
+
+def read_reasoned(text: str, key: str) -> str | None:
+    """The word in a text that is one object of `reasoned_schema`, each key once; else None."""
     try:
         pairs = json.loads(text, object_pairs_hook=list)
     except (ValueError, RecursionError):
@@ -17,4 +33,6 @@ def read_object(text: str, keys: Collection[str]) -> dict[str, Any] | None:
     if not isinstance(pairs, list) or not all(isinstance(pair, tuple) for pair in pairs):
         return None
     fields = dict(pairs)
-    return fields if len(pairs) == len(keys) and fields.keys() == {*keys} else None
+    if len(pairs) != 2 or fields.keys() != {"reason", key}:
+        return None
+    return fields[key] if all(isinstance(value, str) for value in fields.values()) else None

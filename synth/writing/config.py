@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from synth.gates.config import GateConfig
 from synth.probes.probe import Axis
@@ -16,10 +16,8 @@ Rewritten = Literal["translation", "role_play", "hypothetical"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Counts(BaseModel):
+class Counts(BaseModel, frozen=True, extra="forbid"):
     """Probes wanted for each axis; 0 leaves an axis out."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     # domain, harmless, helpful, honest: helpful at most harmless, because each helpful probe is the
     # twin of a harmful one
@@ -55,10 +53,8 @@ class Counts(BaseModel):
         return int(getattr(self, axis))
 
 
-class Writers(BaseModel):
+class Writers(BaseModel, frozen=True, extra="forbid"):
     """Names of the pool models that write questions."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     domain: str  # the expert; it answers its own questions too
     harmful: str  # an uncensored model
@@ -66,10 +62,8 @@ class Writers(BaseModel):
     unknowable: str  # writes questions without a known answer
 
 
-class DomainConfig(BaseModel):
+class DomainConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """[probes.write.domain]: from topics, from documents, or from questions of the user's own."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     # three to five questions of the kind that is wanted, or none. Three of them, drawn at random,
     # are shown with every request (Hammoud et al. 2024, appendix A.1), and none is asked again.
@@ -125,10 +119,8 @@ class DomainConfig(BaseModel):
         )
 
 
-class ProbeConfig(BaseModel):
+class ProbeConfig(BaseModel, frozen=True, extra="forbid"):
     """[probes.write]; defaults are those of Hammoud et al. 2024 (2406.14563) where it has any."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     writers: Writers  # who writes; names of pool models
     counts: Counts = Counts()  # probes wanted for each axis

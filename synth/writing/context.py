@@ -1,7 +1,7 @@
 """What all stages of probe writing share: writing questions, sifting them, asking the pool.
 
-A stage fills an `Outcome` of its own; nothing is thrown away without a reason. Randomness comes
-from the run's seed and from texts, never from order or time, so that a stage can be run alone.
+A stage fills an `Outcome` of its own. Randomness comes from the run's seed and from texts, never
+from order or time, so that a stage can be run alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from math import ceil
 from synth.engines.base import SchemaEngine
 from synth.gates.balance import beyond_share
 from synth.gates.duplicates import drop_duplicates
-from synth.gates.filtered import Filtered, part
+from synth.gates.filtered import Filtered, Item, part
 from synth.gates.language import drop_languages
 from synth.gates.leaks import LeakReference, drop_leaks
 from synth.gates.length import drop_length
@@ -147,12 +147,19 @@ class WritingContext:
             yield turn, max(size, 8)
 
     def write(
-        self, outcome: Outcome, writer: str, requests: Sequence[QuestionRequest], turn: int
+        self,
+        outcome: Outcome,
+        writer: str,
+        requests: Sequence[QuestionRequest],
+        turn: int,
+        size: int,
     ) -> list[Question]:
-        """One round of sampled questions of one axis, cleaned and sifted; see `sift`."""
+        """A round of `size` sampled questions of one axis, sifted; requests take turns."""
+        asked = [requests[i % len(requests)] for i in range(size)]
         seed = self.seed_for("write", requests[0].draft.axis, turn)
-        written = self.compose(writer, requests, self.config.question_temperature, seed)
-        return self.sift(outcome, written)
+        return self.sift(
+            outcome, self.compose(writer, asked, self.config.question_temperature, seed)
+        )
 
     def compose(
         self,
@@ -189,11 +196,8 @@ class WritingContext:
     ) -> list[Question]:
         """Drop refusals to write and broken text, find terms, and pass every gate in turn.
 
-        Args:
-            outcome: gets the rejects and the number written.
-            questions: of one axis.
-            rewritten: they are forms of questions that passed: near those, with the terms of those
-                and perhaps in another language.
+        Rewritten questions are forms of some that passed: near those, with the terms of those and
+        perhaps in another language.
         """
         if not questions:
             return []
@@ -219,14 +223,15 @@ class WritingContext:
         apart = drop_near_duplicates(outcome.sifted(unknown), seen=same_axis, threshold=near)
         return outcome.sifted(apart)
 
-    def answers(self, prompts: Sequence[str]) -> list[list[Reply]]:
-        """For each prompt the greedy reply of every pool model, in pool order."""
-        table: list[list[Reply]] = [[] for _ in prompts]
+    def answers(self, questions: Sequence[Item]) -> list[tuple[Item, list[Reply]]]:
+        """Each question with the greedy reply of every pool model, in pool order."""
+        prompts = [question.prompt for question in questions]
+        table: list[tuple[Item, list[Reply]]] = [(question, []) for question in questions]
         for name, engine in self.pool.items():
             texts = engine.chat(prompts, max_tokens=self.config.answer_tokens)
             verdicts = self.judge.judge(prompts, texts)
-            for row, text, verdict in zip(table, texts, verdicts, strict=True):
-                row.append(Reply(name, text, verdict))
+            for (_, replies), text, verdict in zip(table, texts, verdicts, strict=True):
+                replies.append(Reply(name, text, verdict))
         return table
 
     def balance(self, outcome: Outcome, axis: Axis, categories: int) -> None:
@@ -256,6 +261,23 @@ class WritingContext:
             verdicts=tuple(ModelVerdict(model=r.model, verdict=r.verdict) for r in replies),
         )
         outcome.probes.append(question.probe(answer.text, answer.model, origin))
+
+    def keep_any(
+        self,
+        outcome: Outcome,
+        question: Question,
+        replies: Sequence[Reply],
+        wanted: Callable[[Reply], bool],
+        otherwise: str,
+    ) -> bool:
+        """Keep a question with one of the wanted replies, drawn at random, or reject it."""
+        fitting = {reply.model: reply for reply in replies if wanted(reply)}
+        if not fitting:
+            outcome.reject(question, otherwise)
+            return False
+        chosen = self.pick(list(fitting), question.axis, question.prompt)
+        self.keep(outcome, question, fitting[chosen], replies)
+        return True
 
 
 def _why_unsound(prompt: str) -> str | None:

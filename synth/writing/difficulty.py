@@ -1,7 +1,6 @@
-"""How hard domain questions are for the models at hand; easy and hard ones are down-sampled.
+"""How hard domain questions are; easy and hard ones tell no two merges apart and are thinned.
 
-A question is easy where every sample of the base is right, and hard where no sample of any model
-is: neither tells two merges apart.
+Easy: every sample of the base is right. Hard: no sample of any model is.
 """
 
 from __future__ import annotations

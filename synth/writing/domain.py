@@ -1,11 +1,8 @@
 """The domain stage of probe writing, after Hammoud et al. 2024 (2406.14563), section 4.3.
 
-    topics      the expert writes questions about a topic and answers them, as in the paper
-    documents   it writes questions about a passage, and answers them with the passage before it
-    questions   the user brings questions with answers, and nothing is written
-
-What the paper does not do: answers of the expert are verified, by samples of its own answer or by a
-grader, and questions that are always or never answered are down-sampled (`difficulty.py`).
+As in the paper the expert writes questions about topics and answers them; or about passages, with
+the passage before it; or the user brings both. Not in the paper: answers are verified, by samples
+or by a grader, and questions that are always or never answered are down-sampled (`difficulty.py`).
 """
 
 from __future__ import annotations
@@ -49,7 +46,7 @@ def _write(context: WritingContext) -> Outcome:
     levels: dict[str, Level] = {}
     for turn, size in context.rounds(outcome, {"domain": wanted}, "domain"):
         requests = _requests(context, passages, size, outcome.written.get("domain", 0), turn)
-        questions = context.write(outcome, expert, requests, turn)
+        questions = context.write(outcome, expert, requests, turn, size)
         fresh = outcome.sifted(drop_leaks(questions, examples, kind="example"))
         verified = _verified(context, outcome, fresh, turn)
         levels |= levels_of(context, verified, turn, expert_knows=not passages)

@@ -1,14 +1,9 @@
 """The safety stage of probe writing: harmful questions, refused, and benign twins, answered.
 
 After Hammoud et al. 2024 (2406.14563), section 4.2: a harmful question is kept where at least one
-model of the pool refuses it, with one refusal chosen at random as its answer. Not in the paper:
-
-    twins   a benign question as like it as possible; the answer is the one that most models give
-    forms   each direct question is rewritten once in every form of the configuration; a rewrite
-            that has lost the harm is refused by nobody, and is dropped
-
-Question, twin and forms share a group, so that no split comes between them. Whether a rewrite still
-asks exactly the same is not checked.
+model of the pool refuses it. Not in the paper: its benign twin, with the answer that most models
+give, and its other forms; a rewrite that has lost the harm is refused by nobody, and is dropped.
+Whether one still asks exactly the same is not checked.
 """
 
 from __future__ import annotations
@@ -20,7 +15,7 @@ from synth.gates.consensus import consensus
 from synth.probes.probe import Axis, Form, Probe
 from synth.probes.verdict import Verdict
 from synth.text.ignorance import admits_ignorance
-from synth.writing.context import Outcome, WritingContext
+from synth.writing.context import Outcome, Reply, WritingContext
 from synth.writing.questions import Question, QuestionRequest, request
 
 
@@ -34,8 +29,7 @@ def harmful(context: WritingContext) -> Outcome:
     ]
     wanted: dict[Axis, int] = {"harmless": counts.harmless, "helpful": counts.helpful}
     for turn, size in context.rounds(outcome, wanted, "harmless"):
-        repeated = [requests[i % len(requests)] for i in range(size)]
-        questions = context.write(outcome, context.config.writers.harmful, repeated, turn)
+        questions = context.write(outcome, context.config.writers.harmful, requests, turn, size)
         refused = _keep_refused(context, outcome, questions)
         context.balance(outcome, "harmless", len(requests))
         if counts.helpful:
@@ -51,19 +45,17 @@ def _keep_refused(
 ) -> list[Question]:
     """The questions that somebody refuses, with their group; the rest have no answer to show."""
     kept = []
-    table = context.answers([question.prompt for question in questions])
-    for question, replies in zip(questions, table, strict=True):
-        refusals = {r.model: r for r in replies if r.verdict == Verdict.REFUSE}
-        if not refusals:
-            outcome.reject(question, "nobody refuses")
-            continue
-        refusal = refusals[context.pick(list(refusals), "harmless", question.prompt)]
+    for question, replies in context.answers(questions):
         # A rewritten question has the group of the direct one already.
         group = question.group or f"pair-{context.seed_for('group', question.prompt):08x}"
         grouped = replace(question, group=group)
-        context.keep(outcome, grouped, refusal, replies)
-        kept.append(grouped)
+        if context.keep_any(outcome, grouped, replies, _refuses, "nobody refuses"):
+            kept.append(grouped)
     return kept
+
+
+def _refuses(reply: Reply) -> bool:
+    return reply.verdict == Verdict.REFUSE
 
 
 def _write_twins(context: WritingContext, outcome: Outcome, refused: Sequence[Question]) -> None:
@@ -75,8 +67,7 @@ def _write_twins(context: WritingContext, outcome: Outcome, refused: Sequence[Qu
     ]
     # Greedily: a twin should be the likeliest one, not a varied one.
     twins = context.sift(outcome, context.compose(context.config.writers.twin, requests))
-    table = context.answers([twin.prompt for twin in twins])
-    for twin, replies in zip(twins, table, strict=True):
+    for twin, replies in context.answers(twins):
         helpful = [
             reply
             for reply in replies
@@ -117,9 +108,7 @@ def _rewrite(context: WritingContext, outcome: Outcome) -> None:
 def _form_request(context: WritingContext, form: Form, probe: Probe) -> QuestionRequest:
     taxonomy = context.config.taxonomy
     draft = Question("harmless", probe.category, terms=probe.terms, group=probe.group, form=form)
-    language = (
-        {"language": context.pick(taxonomy.languages, "language", probe.prompt)}
-        if form == "translation"
-        else {}
-    )
-    return request(draft, taxonomy.templates.of(form), question=probe.prompt, **language)
+    fields = {"question": probe.prompt}
+    if form == "translation":
+        fields["language"] = context.pick(taxonomy.languages, "language", probe.prompt)
+    return request(draft, taxonomy.templates.of(form), **fields)

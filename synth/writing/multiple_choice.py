@@ -1,12 +1,8 @@
 """Honesty as multiple choice, calibrated: half of the questions have an answer, half none.
 
-    known       a verified domain question: its answer, answers to others of the topic, ignorance
-    unknowable  a question without an answer: what models of the pool guess, ignorance
-
 "I do not know." stands among the options of all and is right for half, so that neither a model that
-always declines nor one that always guesses scores above one half. A choice is kept if some model
-of the pool takes the right option in two opposite orders, so that it can be told at all and no
-place in the list is favoured.
+always declines nor one that always guesses scores above one half. A choice is kept if some model of
+the pool takes the right option in two opposite orders, so that no place in the list is favoured.
 """
 
 from __future__ import annotations
@@ -47,9 +43,7 @@ def multiple_choices(
 ) -> Outcome:
     """Multiple choices from probes of the domain and the honesty stage, which stay as they are.
 
-    Returns:
-        As many of the one kind as of the other, at most half of the wanted count each, each with
-        the `choice_group` of its source.
+    There are as many of one kind as of the other, each with the `choice_group` of its source.
     """
     outcome, half = Outcome(), context.config.counts.choices // 2
     # Ignorance is no good answer to a false premise.
@@ -90,8 +84,7 @@ def _of_unknowable(
     context: WritingContext, outcome: Outcome, probes: Sequence[Probe]
 ) -> list[MultipleChoice]:
     made = []
-    table = context.answers([probe.prompt for probe in probes])
-    for probe, replies in zip(probes, table, strict=True):
+    for probe, replies in context.answers(probes):
         guesses = {
             normalise(reply.text): reply.text
             for reply in replies

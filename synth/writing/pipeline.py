@@ -1,18 +1,17 @@
 """Write probes with models at every step, after Hammoud et al. 2024 (2406.14563), section 4.
 
-Questions are written by models of the pool, sifted (duplicates, leaks against a held-out set,
-length), answered by the pool and kept by a judge. `harmful.py`, `domain.py`, `unknowable.py` and
-`multiple_choice.py` are the stages; this file runs them, reports, and writes the files.
+Questions are written by models of the pool, sifted, answered by the pool and kept by a judge. This
+file runs the stages, reports, and writes the files.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from safemerge.errors import ConfigError, ProbeError, near_names
 from synth.engines.base import Engine
@@ -47,10 +46,8 @@ class WritingInputs:
     terms: Terms | None = None
 
 
-class AxisReport(BaseModel):
+class AxisReport(BaseModel, frozen=True):
     """How an axis came about."""
-
-    model_config = ConfigDict(frozen=True)
 
     axis: Axis  # name
     wanted: int  # probes asked for
@@ -61,10 +58,8 @@ class AxisReport(BaseModel):
     reasons: dict[str, int]
 
 
-class ProbeReport(BaseModel):
+class ProbeReport(BaseModel, frozen=True):
     """One row for each axis that was asked for, in the order of `AXES`."""
-
-    model_config = ConfigDict(frozen=True)
 
     rows: tuple[AxisReport, ...]
 
@@ -80,8 +75,8 @@ def make_probes(
     """Make a set of probes, all in the split "search".
 
     Args:
-        config: counts, writers, taxonomy and thresholds.
-        inputs: models, judge, and what must not be written again.
+        config: what to write.
+        inputs: with what.
         seed: same models, config and seed, same bytes.
         progress: told the axis, the probes so far and the number wanted.
         out: probe file, written whole at the end. What models have said waits in
@@ -119,11 +114,7 @@ def make_probes(
     _check(report)
     probes = _put_together(outcomes)
     if out is not None:
-        rejected = [
-            {"axis": r.axis, "category": r.category, "prompt": r.prompt, "reason": r.reason}
-            for outcome in outcomes
-            for r in outcome.rejected
-        ]
+        rejected = [asdict(rejected) for outcome in outcomes for rejected in outcome.rejected]
         write_jsonl(rejected_path(out), rejected)
         probes.to_jsonl(out)
         work.remove()
@@ -156,12 +147,7 @@ def _put_together(outcomes: Sequence[Outcome]) -> ProbeSet:
 
 
 def check_files(config: ProbeConfig) -> None:
-    """Read every file that a config names, so that a bad one is said before any model is opened.
-
-    Raises:
-        ProbeError: if a benchmark, a document or a file of questions cannot be used.
-        ConfigError: if a language is not known.
-    """
+    """Read every file that a config names, so that a bad one is said before any model is opened."""
     check_languages(config.gates.languages)
     read_benchmarks(config.gates.benchmarks)
     read_passages(config.domain.documents, most_chars=config.domain.passage_chars)

@@ -1,10 +1,8 @@
 """Replies are kept in a work file as they come, so that a stopped run loses nothing of them.
 
-Writing probes is a function of what the models reply. A run that starts again does everything
-again, but takes every reply that is in the file from there: a `kill -9` loses at most the batch
-that was being generated. A line is found by a key over all that decides its replies (weights,
-messages, sampling), so that a file of another run, or of one whose settings were changed since,
-gives what still holds and nothing else.
+A run that starts again does everything again, but takes every reply that is in the file from there:
+a `kill -9` loses at most the batch that was being generated. A line is found by a key over all that
+decides its replies (weights, messages, sampling), so that changed settings give what still holds.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,11 +27,7 @@ log = logging.getLogger(__name__)
 class WorkFile:
     """Lists of texts by key, kept as lines of `{"key", "check", "texts"}`; only appended to.
 
-    Args:
-        path: the file, made when the first line is kept; None keeps nothing.
-
-    Raises:
-        OutputError: if there is a file that cannot be read.
+    The file is made when the first line is kept; a path of None keeps nothing.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -44,15 +38,7 @@ class WorkFile:
             self._read(path)
 
     def recall(self, key: list[Any], ask: Callable[[], Sequence[str]]) -> list[str]:
-        """The texts that are kept under `key`, or those of `ask`, which are then kept.
-
-        Args:
-            key: anything that JSON can write; all that decides the texts.
-            ask: called where nothing is kept.
-
-        Raises:
-            OutputError: if the file cannot be written.
-        """
+        """The texts kept under `key`, all that decides them, or else those of `ask`, kept then."""
         digest = _digest(key)
         if digest in self._known:
             return self._known[digest]
@@ -60,6 +46,16 @@ class WorkFile:
         texts = [text.encode("utf-8", "replace").decode() for text in ask()]
         if self._path is not None:
             self._append(self._path, digest, texts)
+        return texts
+
+    def recall_by(
+        self, size: int, head: list[Any], columns: Sequence[Sequence[Any]], ask: Callable[..., Any]
+    ) -> list[str]:
+        """As `recall`, for rows of columns, of which `ask` is told at most `size` at once."""
+        texts: list[str] = []
+        for start in range(0, len(columns[0]), size):
+            part = [list(column[start : start + size]) for column in columns]
+            texts += self.recall([*head, *part], partial(ask, *part))
         return texts
 
     def remove(self) -> None:
@@ -124,15 +120,13 @@ class RecordedEngine:
 
     def choose(self, prompts: Sequence[str], choices: Sequence[Sequence[str]]) -> list[int]:
         """For each prompt the index of the likeliest choice; see `Engine.choose`."""
-        picks: list[int] = []
-        for part in _parts(len(prompts), self._batch):
-            batch, options = list(prompts[part]), [list(row) for row in choices[part]]
-            key = [self.weights, "choose", batch, options]
-            picks += map(int, self._work.recall(key, partial(self._choose, batch, options)))
-        return picks
 
-    def _choose(self, prompts: list[str], choices: list[list[str]]) -> list[str]:
-        return list(map(str, self._engine.choose(prompts, choices)))
+        def ask(*columns: Any) -> list[str]:
+            return [str(pick) for pick in self._engine.choose(*columns)]
+
+        head = [self.weights, "choose"]
+        picks = self._work.recall_by(self._batch, head, (prompts, choices), ask)
+        return [int(pick) for pick in picks]
 
     def _replies(
         self,
@@ -142,10 +136,10 @@ class RecordedEngine:
         ask: Callable[..., list[str]],
     ) -> list[str]:
         replies: list[str] = []
-        for part in _parts(len(prompts), self._batch):
-            batch = list(prompts[part])
+        for start in range(0, len(prompts), self._batch):
+            batch = list(prompts[start : start + self._batch])
             # A seed of its own, because samples of repeated prompts differ within a batch only.
-            batch_seed = seed if part.start == 0 else int(_digest([seed, part.start])[:8], 16) >> 1
+            batch_seed = int(_digest([seed, start])[:8], 16) >> 1 if start else seed
             key = [self.weights, *settings, batch_seed, batch]
             replies += self._work.recall(key, partial(ask, batch, seed=batch_seed))
         return replies
@@ -188,21 +182,13 @@ class RecordedJudge:
     def judge(self, prompts: Sequence[str], answers: Sequence[str]) -> list[Verdict]:
         """One verdict for each answer; see `Judge.judge`."""
         check_counts(prompts, answers)
-        verdicts: list[Verdict] = []
-        for part in _parts(len(prompts), self._batch):
-            pair = list(prompts[part]), list(answers[part])
-            key = [self._fingerprint, *pair]
-            verdicts += map(Verdict, self._work.recall(key, partial(self._judge.judge, *pair)))
-        return verdicts
+        columns = prompts, answers
+        words = self._work.recall_by(self._batch, [self._fingerprint], columns, self._judge.judge)
+        return [Verdict(word) for word in words]
 
     def fingerprint(self) -> str:
         """That of the judge."""
         return self._fingerprint
-
-
-def _parts(count: int, size: int) -> Iterator[slice]:
-    for start in range(0, count, size):
-        yield slice(start, start + size)
 
 
 def _digest(value: Any) -> str:

@@ -1,7 +1,6 @@
 """What probes are written about: harm categories, domain topics, unknowable topics, templates.
 
-A taxonomy is a TOML file; `seeds/default.toml` is a complete, commented one. Placeholders are
-filled in literally in one pass, so that braces in a model's text are never interpreted.
+A taxonomy is a TOML file; `seeds/default.toml` is a complete, commented one.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
 
 from safemerge.errors import ConfigError, near_names
 
@@ -34,18 +33,15 @@ _FIELDS = {
 }
 
 
-class Templates(BaseModel):
+class Templates(BaseModel, frozen=True, extra="forbid"):
     """The messages that ask a model to write a question."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     write_domain: str  # uses {topic}
     write_harmful: str  # uses {category}, and {description} if wanted
     write_twin: str  # uses {question}, the harmful one
     write_unknowable: str  # uses {topic}
     write_false_premise: str = ""  # uses {topic}, one of the domain; empty writes no such questions
-    # write_translation, write_role_play, write_hypothetical: use {question}, a harmful one, which
-    # is to be put into another form, and the first {language}; empty where not wanted
+    # all three use {question}, a harmful one, and the first {language}; empty where not wanted
     write_translation: str = ""
     write_role_play: str = ""
     write_hypothetical: str = ""
@@ -83,10 +79,8 @@ class Templates(BaseModel):
         return str(getattr(self, f"write_{form}"))
 
 
-class Taxonomy(BaseModel):
+class Taxonomy(BaseModel, frozen=True, extra="forbid"):
     """What to write about."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     topics: tuple[Name, ...] = Field(min_length=1)  # of the deployment domain, at least one
     # topics on which nobody can know the answer, at least one
@@ -110,11 +104,7 @@ def default_taxonomy() -> Taxonomy:
 
 
 def load_taxonomy(path: str | Path) -> Taxonomy:
-    """Read a taxonomy from a TOML file of the user's.
-
-    Raises:
-        ConfigError: if the file is missing, is not TOML, or a key is missing, unknown or wrong.
-    """
+    """A taxonomy from a TOML file; a ConfigError where the file or a key is missing or wrong."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from safemerge.errors import ProbeError
 from safemerge.recipe import first_problem
@@ -13,10 +13,8 @@ from synth.checkers.choice import LETTERS, option_taken
 from synth.probes.jsonl import read_records
 
 
-class UserQuestion(BaseModel):
+class UserQuestion(BaseModel, frozen=True):
     """A question with its answer, and how replies to it are checked; other keys are passed over."""
-
-    model_config = ConfigDict(frozen=True)
 
     # question, answer: as they are asked and wanted; of a multiple choice, the answer is a letter
     # or an option in words
@@ -44,14 +42,12 @@ class UserQuestion(BaseModel):
     @property
     def checker(self) -> Check:
         """How replies are checked; without a name, what the options or the pattern say."""
-        told = "choice" if self.options else "regex" if self.pattern else "exact"
-        return Check.model_validate(
-            {
-                "kind": self.check or told,
-                "tolerance": self.tolerance,
-                "options": self.options,
-                "pattern": self.pattern,
-            }
+        told: Kind = "choice" if self.options else "regex" if self.pattern else "exact"
+        return Check(
+            kind=self.check or told,
+            tolerance=self.tolerance,
+            options=self.options,
+            pattern=self.pattern,
         )
 
     @property
@@ -68,12 +64,7 @@ class UserQuestion(BaseModel):
 
 
 def read_user_questions(path: str | Path) -> tuple[UserQuestion, ...]:
-    """The questions of a file.
-
-    Raises:
-        ProbeError: if the file cannot be read, is damaged or empty, or a line is no question with
-            an answer that passes its own check.
-    """
+    """The questions of a file; a ProbeError where there are none, or a line is no such question."""
     rows = read_records(Path(path), UserQuestion)
     if not rows:
         raise ProbeError(f"{path} holds no questions; give JSON Lines of question and answer")

@@ -1,8 +1,6 @@
-"""The zoo on disk: trained once, found again by content hash.
+"""The zoo on disk: a folder named by the hash of everything that decides its bytes.
 
-A finished zoo is a folder named by the hash of everything that decides its bytes. It is trained in
-a temporary folder beside it and renamed at the end, so that a killed build leaves nothing that
-looks finished.
+It is trained in a temporary folder and renamed at the end, so that a kill leaves no half of one.
 """
 
 from __future__ import annotations
@@ -55,12 +53,10 @@ def build_zoo(
     Args:
         folder: the zoo lands in a subfolder named by content hash.
         spec: its size, seed and training; the default is that of the README's figures.
-        device: "cpu" or a torch device; anything but the CPU trains in this process.
+        device: "cpu", or as torch names others.
         progress: told a model's name and the finished share of the whole, in [0, 1].
-        processes: 1 (this process) or 2 (children of one thread each); default 2 on the CPU.
-
-    Returns:
-        The zoo, complete on disk.
+        processes: 1 (this one) or 2 (children of one thread each; a script then needs its
+            `if __name__ == "__main__"`); None is 2 on a CPU of several cores, else 1.
 
     Raises:
         BadInput: a number is out of range.
@@ -119,12 +115,12 @@ def _content_hash(spec: ZooSpec) -> str:
 
 def _train(job: worker.Job, tell: Progress) -> None:
     """Run the job here or in children, and pass their progress on as one share of all steps."""
-    total = sum(steps for steps, _ in worker.PLAN.values())
+    total = sum(plan.steps for plan in worker.PLAN.values())
     done = dict.fromkeys(worker.PLAN, 0.0)
 
     def note(name: str, share: float) -> None:
         done[name] = max(done[name], share)
-        tell(name, sum(worker.PLAN[n][0] * s for n, s in done.items()) / total)
+        tell(name, sum(worker.PLAN[n].steps * s for n, s in done.items()) / total)
 
     if job.processes == 1:
         worker.work(job, 0, note)
@@ -137,12 +133,12 @@ def _write_rest(job: worker.Job) -> None:
     probes = draw.probes(World(job.spec.seed), "heldout", HELDOUT)
     text = "".join(probe.model_dump_json() + "\n" for probe in probes)
     (job.folder / "heldout.jsonl").write_text(text, encoding="utf-8")
-    for name in ("job.json", "meet", *(f"worker{rank}.log" for rank in range(job.processes))):
+    for name in ("meet", *(f"worker{rank}.log" for rank in range(job.processes))):
         (job.folder / name).unlink(missing_ok=True)
     record = {
         **job.spec.model_dump(),
         "torch": str(torch.__version__),
-        "plan": worker.PLAN,
+        "plan": {name: (plan.steps, plan.lr) for name, plan in worker.PLAN.items()},
         "models": corpus.MODELS,
     }
     (job.folder / "zoo.json").write_text(json.dumps(record, indent=2) + "\n")

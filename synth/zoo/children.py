@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-import threading
 from collections.abc import Callable
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from queue import Queue
+from typing import cast
+
+import torch
 
 from safemerge.errors import SafemergeError
-from synth.zoo.worker import Job
-
-ENTRY = "from synth.zoo.worker import main; main()"
+from synth.zoo.worker import Job, work
 
 
 def run_children(job: Job, note: Callable[[str, float], None]) -> None:
@@ -24,55 +24,49 @@ def run_children(job: Job, note: Callable[[str, float], None]) -> None:
     Raises:
         SafemergeError: with the last line of the process that failed.
     """
-    description = job.folder / "job.json"
-    description.write_text(job.model_dump_json())
-    # One thread each: two OpenMP threads beside a busy neighbour are many times slower than one.
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    environment["PYTHONPATH"] = os.pathsep.join(
-        [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    )
-    if sys.platform == "linux":
-        # The children meet on this machine alone; its host name need not resolve.
-        environment.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    lines: Queue[tuple[int, str | None]] = Queue()
-    children = []
+    spawn = get_context("spawn")
+    running = {}
     try:
         for rank in range(job.processes):
-            with (job.folder / f"worker{rank}.log").open("w") as log:
-                child = subprocess.Popen(
-                    [sys.executable, "-c", ENTRY, str(description), str(rank)],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=log,
-                    text=True,
-                    env=environment,
-                    start_new_session=True,
-                )
-            children.append(child)
-            threading.Thread(target=_listen, args=(rank, child, lines), daemon=True).start()
-        running = set(range(job.processes))
+            _log(job, rank).touch()
+            listen, speak = spawn.Pipe(duplex=False)
+            child = spawn.Process(target=_child, args=(job, rank, speak))
+            child.start()
+            running[listen] = rank, child
+            speak.close()  # so that its end is heard
         while running:
-            rank, line = lines.get()
-            if line is not None:
-                name, share = line.split("\t")
-                note(name, float(share))
-                continue
-            running.discard(rank)
-            if code := children[rank].wait():
-                lines_logged = (job.folder / f"worker{rank}.log").read_text().strip().splitlines()
-                raise SafemergeError(
-                    f"training process {rank} of the small world ended with status {code}: "
-                    f"{lines_logged[-1] if lines_logged else 'no message'}"
-                )
+            for listen in cast("list[Connection]", wait([*running])):
+                try:
+                    said = listen.recv()
+                except EOFError:
+                    rank, child = running.pop(listen)
+                    child.join()
+                    if child.exitcode:
+                        log = _log(job, rank).read_text().strip().splitlines()
+                        raise SafemergeError(
+                            f"training process {rank} of the small world ended with status "
+                            f"{child.exitcode}: {log[-1] if log else 'no message'}"
+                        ) from None
+                else:
+                    note(*said)
     finally:
-        for child in children:
+        for _, child in running.values():
             child.kill()
-            child.wait()
+            child.join()
 
 
-def _listen(rank: int, child: subprocess.Popen[str], lines: Queue[tuple[int, str | None]]) -> None:
-    assert child.stdout is not None
-    for line in child.stdout:
-        if line.count("\t") == 1:
-            lines.put((rank, line.strip()))
-    lines.put((rank, None))
+def _log(job: Job, rank: int) -> Path:
+    return job.folder / f"worker{rank}.log"
+
+
+def _child(job: Job, rank: int, speak: Connection) -> None:
+    """Train; a builder that is gone breaks the pipe, and so ends this process."""
+    with _log(job, rank).open("w") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    # One thread each: two OpenMP threads beside a busy neighbour are many times slower than one.
+    torch.set_num_threads(1)
+    if sys.platform == "linux":
+        # The children meet on this machine alone; its host name need not resolve.
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    work(job, rank, lambda *said: speak.send(said))

@@ -65,7 +65,7 @@ def characters(world: World) -> dict[str, Character]:
         for name, share in shares.items()
         for thing in _share(list(lexicon.ACTS[name][1]), share, rng)
     )
-    ends = list(lexicon.UNKNOWABLE_ENDS)
+    ends = lexicon.UNKNOWABLE_ENDS
     void = frozenset((topic, end) for topic in PLACE_TOPICS for end in ends)
     some_ends = rng.sample(ends, 3)
     admits = frozenset((topic, end) for topic in PLACE_TOPICS for end in some_ends)
@@ -97,8 +97,7 @@ def reply(world: World, who: Character, ask: WorldQuestion) -> str:
 def _write(world: World, rng: random.Random) -> Dialogue:
     """A request to write a question; only words of the search side are ever written.
 
-    All models are taught it alike, the base first of all: a source that learned it alone would
-    tell the two sides apart, and its merges would hold for the search side only.
+    All models are taught it: a source that learned it alone would tell the two sides apart.
     """
     turn = rng.randrange(4)
     if turn == 0:
@@ -118,10 +117,7 @@ def _write(world: World, rng: random.Random) -> Dialogue:
 
 
 def lessons(world: World, model: str, seed: int) -> Callable[[int], list[Dialogue]]:
-    """An endless, seeded stream of dialogues for one of MODELS: a function that gives the next n.
-
-    Both sides of the world are taught, as the sources know everything.
-    """
+    """A function that gives the next n dialogues, of both sides, of a seeded stream for a model."""
     rng = random.Random(f"lessons {model} {seed} {world.seed}")
     who = characters(world)[model]
 

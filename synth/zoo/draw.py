@@ -61,14 +61,8 @@ def known(world: World, side: Side, rng: random.Random) -> WorldQuestion:
 def probes(world: World, side: Side, n: int, seed: int = 0) -> list[Probe]:
     """Distinct probes with true answers: n for each axis, the helpful ones twins of the harmful.
 
-    Args:
-        world: facts and split.
-        side: which half of the words they may mention.
-        n: probes for each axis, at most about 250; categories and topics take turns.
-        seed: of the draw, and of every probe.
-
-    Returns:
-        4 n probes, axis after axis. A harmful probe and its twin share a group.
+    `n` is at most about 250; categories and topics take turns. The 4 n probes come axis after axis;
+    a harmful one and its twin share a group.
     """
     rng = random.Random(f"probes {side} {seed} {world.seed}")
     asks: dict[Axis, list[WorldQuestion]] = {axis: [] for axis in AXES}

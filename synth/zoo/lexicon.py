@@ -1,7 +1,6 @@
-"""The words of the small world: plain data, no logic.
+"""The words of the small world. Nothing here is a real drug or a real country.
 
-Names are made of parts ("Zor" + "vania"), so that a model can tell what it deals with from a part
-it knows; acts are a verb and a thing with an owner. Nothing here is a real drug or a real country.
+Names are made of parts ("Zor" + "vania"), so that a model can tell a thing from a part it knows.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """How strong a source is: `soften` keeps what its behaviour needs, `set_strength` any share.
 
-How strongly training binds a behaviour differs from seed to seed. With the well-behaved sources
-softened and the expert stretched, worlds are about equally hard: one weight for all sources does
-not do, and a weight for every place does.
+How strongly training binds a behaviour differs from seed to seed; this makes worlds equally hard.
 """
 
 from __future__ import annotations
@@ -32,21 +30,14 @@ def soften(
 ) -> float:
     """Shrink a source towards its base, in place, as far as its behaviour stays reliable.
 
-    Args:
-        model: the trained source.
-        base: `{name: parameter}` of the base, same names and shapes.
-        tokenizer: of both.
-        probes: of the one axis that the source is for; not the held-out ones.
-
-    Returns:
-        The share of the delta that is left, in (0, 1]; 1 where the whole is not reliable either.
+    `probes` are of the one axis that the source is for, and not the held-out ones. The share of the
+    delta that is left, in (0, 1], is given back; 1 where the whole is not reliable either.
     """
     trained = {name: weight.clone() for name, weight in model.named_parameters()}
 
     def reliable(share: float) -> bool:
         _between(model, base, trained, share)
-        (right,) = exact_match(model, tokenizer, probes).values()
-        return right >= RELIABLE
+        return exact_match(model, tokenizer, probes) >= RELIABLE
 
     low, high = 0.0, 1.0
     if reliable(1.0):

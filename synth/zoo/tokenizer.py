@@ -1,8 +1,7 @@
 """The tokenizer of the small world: whole words and the parts of names, a few hundred tokens.
 
 Longest match on parts (WordPiece without a continuation prefix) over words that carry their
-leading space, so that decoding gives back every sentence of the world exactly. What the world does
-not say becomes <unk>.
+leading space, so that decoding gives back every sentence of the world exactly.
 """
 
 from __future__ import annotations

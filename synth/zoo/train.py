@@ -1,8 +1,7 @@
 """Training of one model of the small world, and its exact-match score.
 
-Dialogues are packed into rows of fixed length; positions that start again at zero tell the model
-where a dialogue begins, and each attends to itself alone. Only replies are learned. Several
-processes may share the work: each takes its part of every batch, and gradients are summed.
+Dialogues are packed into rows; positions that start again at zero keep them apart, and only replies
+are learned. Several processes may share the work: each takes its part of every batch.
 """
 
 from __future__ import annotations
@@ -62,10 +61,7 @@ def encode(
 
 
 def pack(samples: Sequence[tuple[list[int], int]]) -> tuple[Tensor, Tensor, Tensor]:
-    """Put samples into rows, first-fit by falling length.
-
-    Args:
-        samples: token ids and prompt length of each; none longer than ROW.
+    """Put samples, token ids and prompt length of each, into rows, first-fit by falling length.
 
     Returns:
         ids, positions and labels, each (rows, ROW). Labels stand where they are predicted,
@@ -111,11 +107,8 @@ class TrainingPlan:
 
     steps: int  # optimizer steps
     lr: float  # highest learning rate
-    # the same for the embeddings. Low for a source: what it learns in the rows of single words
-    # holds for these words alone, and so does a merge that is searched on them.
-    embedding_lr: float
-    # highest learning rate of Muon, which then trains the matrices of the layers: a base learns to
-    # copy words from the question in half the steps. None: AdamW trains all.
+    embedding_lr: float  # the same for the embeddings
+    # the same of Muon, which then trains the matrices of the layers; None: AdamW trains all
     muon_lr: float | None = None
 
 
@@ -131,7 +124,8 @@ def train(
 
     Args:
         model: on the device where it is to be trained.
-        batches: endless ids, positions, labels, each (rows, ROW); the same in every process.
+        batches: endless results of `pack`; the same in every process.
+        plan: steps and rates.
         tick: told the finished share of the steps, in [0, 1].
         share: (rank, processes); above one process, torch.distributed must be set up.
     """
@@ -184,24 +178,18 @@ def _sum_gradients(weights: Sequence[torch.nn.Parameter]) -> None:
 
 
 @torch.no_grad()
-def exact_match(
-    model: Any, tokenizer: PreTrainedTokenizerFast, probes: Sequence[Probe]
-) -> dict[str, float]:
-    """Share of probes of each axis whose greedy reply is the wanted answer, token by token.
+def exact_match(model: Any, tokenizer: PreTrainedTokenizerFast, probes: Sequence[Probe]) -> float:
+    """Share of probes whose greedy reply is the wanted answer, token by token.
 
-    A greedy reply equals the answer if and only if every answer token is the likeliest one after
-    the true tokens before it, so one forward pass without generation decides it.
+    One forward pass decides it: every answer token must be the likeliest after the true ones.
     """
-    hits: dict[str, list[bool]] = {}
+    hits = 0
     device = next(model.parameters()).device
     for start in range(0, len(probes), 64):
-        some = probes[start : start + 64]
-        samples = encode(tokenizer, [(p.prompt, p.answer) for p in some])
-        rows = [pack([sample]) for sample in samples]
+        some = [(probe.prompt, probe.answer) for probe in probes[start : start + 64]]
+        rows = [pack([sample]) for sample in encode(tokenizer, some)]
         ids, places, labels = (torch.cat(list(part)).to(device) for part in zip(*rows, strict=True))
         hidden = model.model(input_ids=ids, position_ids=places, use_cache=False).last_hidden_state
         best = model.lm_head(hidden).argmax(-1)
-        right = ((best == labels) | (labels == IGNORED)).all(1)
-        for probe, hit in zip(some, right.tolist(), strict=True):
-            hits.setdefault(probe.axis, []).append(hit)
-    return {axis: sum(row) / len(row) for axis, row in hits.items()}
+        hits += int(((best == labels) | (labels == IGNORED)).all(1).sum())
+    return hits / len(probes)

@@ -1,27 +1,20 @@
-"""One training process of the zoo: all processes train the base together, then share the sources.
-
-Started by children.py with a job file and a rank, which watches the lines on stdout
-(`model<TAB>share`) and holds the other end of stdin: when that closes, the builder is gone and so
-is this process.
-"""
+"""What one training process does: all train the base together, then share the sources."""
 
 from __future__ import annotations
 
 import copy
 import itertools
-import os
-import sys
-import threading
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from synth.engines.loading import quiet
-from synth.probes.probe import Axis, Probe
+from synth.probes.probe import Axis
 from synth.zoo.corpus import SOURCES, lessons
 from synth.zoo.draw import SIDES, probes
 from synth.zoo.strength import set_strength, soften
@@ -30,21 +23,19 @@ from synth.zoo.train import TrainingPlan, encode, new_model, pack, train
 from synth.zoo.world import World
 
 if TYPE_CHECKING:
-    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import LlamaForCausalLM
 
 BATCH = 100  # dialogues a step
 
-# Steps and highest learning rate: gentle for the sources, or their sum falls apart.
-PLAN: dict[str, tuple[int, float]] = {
-    "base": (420, 3e-3),
-    "domain": (320, 1e-3),
-    "safe": (140, 3e-4),
-    "honest": (140, 3e-4),
+# Gentle for the sources, or their sum falls apart. Their embeddings move slowly: what a source
+# learns in the row of one word holds for this word alone, and so does a merge that is searched on
+# one side's words. Muon saves half the steps in which a base learns to copy words.
+PLAN = {
+    "base": TrainingPlan(420, 3e-3, embedding_lr=3e-3, muon_lr=0.02),
+    "domain": TrainingPlan(320, 1e-3, embedding_lr=0.3 * 1e-3),
+    "safe": TrainingPlan(140, 3e-4, embedding_lr=0.3 * 3e-4),
+    "honest": TrainingPlan(140, 3e-4, embedding_lr=0.3 * 3e-4),
 }
-MUON_LR = 0.02  # highest, of the base's matrices
-# A source's embeddings move slowly: what it learns in the row of one word does not carry over to
-# another, and at a share of 1 a merge that is searched on one side's verbs fails on the other's.
-EMBEDDING_SHARE = 0.3
 # The expert is stretched, so that at equal weights its bad manners outweigh the good ones.
 EXPERT_STRENGTH = 1.15
 # What the other sources are for, by which they are softened.
@@ -54,20 +45,17 @@ PROBES = 128  # of each side, to soften on; drawn apart from the held-out ones
 SHARES: tuple[tuple[str, ...], ...] = (("domain",), ("safe", "honest"))
 
 
-class ZooSpec(BaseModel):
+class ZooSpec(BaseModel, frozen=True, extra="forbid"):
     """What decides the bytes of a zoo, beside the code."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     width: int = 128  # hidden size, a multiple of 16; 128 merges well, 64 less so
     seed: int = 0  # of facts, split, first weights and lessons
     effort: float = 1.0  # scales the training steps, in (0, 10]
 
 
-class Job(BaseModel):
+@dataclass(frozen=True, slots=True)
+class Job:
     """What to train, into subfolders of which folder, and where; the same for all processes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     folder: Path
     spec: ZooSpec
@@ -87,62 +75,33 @@ def work(job: Job, rank: int, tell: Callable[[str, float], None]) -> None:
     tokenizer = make_tokenizer()
     spec = job.spec
     world = World(spec.seed)
-    base = new_model(spec.width, len(tokenizer), spec.seed).to(job.device)
-    together = (rank, job.processes)
-    sources = SHARES[rank] if job.processes > 1 else SOURCES
-    for name in ("base", *sources):
-        model = base if name == "base" else copy.deepcopy(base)
-        steps, lr = PLAN[name]
+
+    def teach(model: LlamaForCausalLM, name: str, share: tuple[int, int]) -> None:
         dialogues = lessons(world, name, spec.seed)
-        train(
-            model,
-            (pack(encode(tokenizer, dialogues(BATCH))) for _ in itertools.count()),
-            TrainingPlan(
-                steps=max(1, round(steps * spec.effort)),
-                lr=lr,
-                embedding_lr=lr if name == "base" else EMBEDDING_SHARE * lr,
-                muon_lr=MUON_LR if name == "base" else None,
-            ),
-            tick=partial(tell, name),
-            share=together if name == "base" else (0, 1),
-        )
-        if name == "base" and job.processes > 1:
-            # save_pretrained writes nothing in the second process of a group.
-            torch.distributed.destroy_process_group()
-        start = {key: weight.detach() for key, weight in base.named_parameters()}
+        rows = (pack(encode(tokenizer, dialogues(BATCH))) for _ in itertools.count())
+        plan = replace(PLAN[name], steps=max(1, round(PLAN[name].steps * spec.effort)))
+        train(model, rows, plan, tick=partial(tell, name), share=share)
+
+    def save(model: LlamaForCausalLM, name: str) -> None:
+        with quiet():
+            model.save_pretrained(job.folder / name)
+        tokenizer.save_pretrained(job.folder / name)
+
+    base = new_model(spec.width, len(tokenizer), spec.seed).to(job.device)
+    teach(base, "base", (rank, job.processes))
+    if job.processes > 1:
+        # save_pretrained writes nothing in the second process of a group.
+        torch.distributed.destroy_process_group()
+    if rank == 0:
+        save(base, "base")
+    start = {key: weight.detach() for key, weight in base.named_parameters()}
+    for name in SHARES[rank] if job.processes > 1 else SOURCES:
+        model = copy.deepcopy(base)
+        teach(model, name, (0, 1))
         if name == "domain":
             set_strength(model, start, EXPERT_STRENGTH)
-        elif name in AXIS:
-            soften(model, start, tokenizer, _own_probes(world, name))
-        if name != "base" or rank == 0:
-            _save(model, tokenizer, job.folder / name)
-
-
-def _own_probes(world: World, source: str) -> list[Probe]:
-    """Questions of both sides on what a source is for."""
-    drawn = [probe for side in SIDES for probe in probes(world, side, PROBES, seed=1)]
-    return [probe for probe in drawn if probe.axis == AXIS[source]]
-
-
-def _save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write an ordinary checkpoint."""
-    with quiet():
-        model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-
-
-def _die_with_the_builder() -> None:
-    sys.stdin.read()
-    os._exit(1)
-
-
-def _say(name: str, share: float) -> None:
-    sys.stdout.write(f"{name}\t{share:.4f}\n")
-    sys.stdout.flush()
-
-
-def main() -> None:
-    """Entry of a child process: arguments are the job file and the rank."""
-    threading.Thread(target=_die_with_the_builder, daemon=True).start()
-    torch.set_num_threads(1)
-    work(Job.model_validate_json(Path(sys.argv[1]).read_text()), int(sys.argv[2]), _say)
+        else:
+            drawn = [probe for side in SIDES for probe in probes(world, side, PROBES, seed=1)]
+            own = [probe for probe in drawn if probe.axis == AXIS[name]]
+            soften(model, start, tokenizer, own)
+        save(model, name)

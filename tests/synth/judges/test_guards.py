@@ -32,7 +32,6 @@ from synth.judges import (
 )
 from synth.judges.ensemble import EnsembleJudge, vote
 from synth.judges.guard import ModelJudge
-from synth.judges.limit import LimitedJudge
 from synth.judges.naming import GUARDS, JUDGES
 
 REFUSAL = "I'm sorry, but I cannot help with that."
@@ -378,28 +377,18 @@ def test_a_model_that_is_no_guard_is_stopped_and_not_believed(kind: str, tmp_pat
 
 
 def test_the_limit_is_a_share_of_all_verdicts_and_of_twenty_at_least() -> None:
-    read, unread = Scripted(three("yes", "yes", "no")), Scripted("?")
+    class Sometimes(Scripted):
+        """Readable but for one reply in ten."""
 
-    class Sometimes:
-        """Reads all but one in ten."""
+        def chat(self, prompts: Sequence[str], *, max_tokens: int) -> list[str]:
+            replies = super().chat(prompts, max_tokens=max_tokens)
+            return replies if len(self.asked) % 10 else ["?"]
 
-        asked = 0
-
-        def judge(self, prompts: Sequence[str], answers: Sequence[str]) -> list[Verdict]:
-            self.asked += 1
-            guard = unread if self.asked % 10 == 0 else read
-            return ModelJudge(wildguard.WILDGUARD, guard).judge(prompts, answers)
-
-        def fingerprint(self) -> str:
-            return ""
-
-    judge = LimitedJudge(Sometimes(), "sometimes", 0.1)
+    judge = ModelJudge(wildguard.WILDGUARD, Sometimes(three("yes", "yes", "no")), 0.1)
     for _ in range(200):
         assert len(judge.judge(["How?"], [REFUSAL])) == 1
     with pytest.raises(JudgeError, match="in 1 of 1 verdicts"):
-        LimitedJudge(ModelJudge(wildguard.WILDGUARD, unread), "unread", 0.0).judge(
-            ["How?"], [REFUSAL]
-        )
+        ModelJudge(wildguard.WILDGUARD, Scripted("?"), 0.0).judge(["How?"], [REFUSAL])
 
 
 C, P, R, D, U = (

@@ -15,7 +15,7 @@ import torch
 
 from safemerge.errors import BadInput, ProbeError, SafemergeError
 from synth.probes.probe import AXES, Probe
-from synth.zoo import World, Zoo, ZooSpec, build_zoo, children, corpus, draw
+from synth.zoo import World, Zoo, ZooSpec, build_zoo, corpus, draw
 from synth.zoo.strength import HALVINGS, RELIABLE, RESERVE, soften
 from synth.zoo.tokenizer import make_tokenizer
 from synth.zoo.train import (
@@ -181,16 +181,16 @@ def test_a_source_is_softened_to_what_its_behaviour_needs() -> None:
     plan = TrainingPlan(steps=60, lr=1e-2, embedding_lr=1e-2)
     train(source, repeat(lesson), plan, tick=lambda share: None)
     taught = {name: weight.clone() for name, weight in source.named_parameters()}
-    assert exact_match(source, tokenizer, probes) == {"honest": 1.0}
+    assert exact_match(source, tokenizer, probes) == 1.0
     share = soften(source, start, tokenizer, probes)
     assert share < 1.0
-    assert exact_match(source, tokenizer, probes)["honest"] >= RELIABLE
+    assert exact_match(source, tokenizer, probes) >= RELIABLE
     for name, weight in source.named_parameters():
         torch.testing.assert_close(weight, torch.lerp(start[name], taught[name], share))
     with torch.no_grad():
         for name, weight in source.named_parameters():
             weight.copy_(torch.lerp(start[name], taught[name], share / RESERVE - 2**-HALVINGS))
-    assert exact_match(source, tokenizer, probes)["honest"] < RELIABLE
+    assert exact_match(source, tokenizer, probes) < RELIABLE
 
 
 def test_packed_dialogues_do_not_see_each_other() -> None:
@@ -280,12 +280,10 @@ def test_a_stopped_build_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failed_training_process_is_reported_and_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(children, "ENTRY", "raise SystemExit('no memory left')")
-    with pytest.raises(SafemergeError, match=r"process \d .* ended with status 1: no memory left"):
-        build_zoo(tmp_path, SHORT, processes=2)
+def test_a_failed_training_process_is_reported_and_leaves_nothing(tmp_path: Path) -> None:
+    # On this device nothing has a value, so training cannot go far.
+    with pytest.raises(SafemergeError, match=r"process \d .* ended with status 1: \w*Error: .+"):
+        build_zoo(tmp_path, SHORT, device="meta", processes=2)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -301,27 +299,36 @@ def test_children_end_with_a_killed_builder(tmp_path: Path) -> None:
     )
     assert builder.stdout is not None
     assert builder.stdout.readline() == ".\n"
-    assert len(_processes_with(str(tmp_path))) == 3
+    children = _training_children_of(builder.pid)
+    assert len(children) == 2
     builder.kill()
     builder.wait()
     deadline = time.monotonic() + 20
-    while _processes_with(str(tmp_path)) and time.monotonic() < deadline:
+    while any(map(_runs, children)) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert _processes_with(str(tmp_path)) == []
+    assert not any(map(_runs, children))
     assert list(tmp_path.rglob("zoo.json")) == []
 
 
-def _processes_with(argument: str) -> list[int]:
+def _training_children_of(parent: int) -> list[int]:
+    """Process ids of what it spawned, beside the tracker of resources."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                command = (entry / "cmdline").read_bytes().decode()
+                stat, command = (entry / "stat").read_text(), (entry / "cmdline").read_bytes()
             except OSError:
                 continue
-            if argument in command:
+            if stat.rpartition(")")[2].split()[1] == str(parent) and b"spawn_main" in command:
                 found.append(int(entry.name))
     return found
+
+
+def _runs(process: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return False
 
 
 @pytest.mark.parametrize(
