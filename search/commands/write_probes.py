@@ -19,7 +19,7 @@ from search.runs.workbench import load_live, recipe_template
 from synth.engines import Engine
 from synth.engines.openai import OpenAIEngine
 from synth.engines.server import ServerSettings
-from synth.engines.swapped import SharedEngine, SwappedEngine
+from synth.engines.shared import SharedEngine, SwappedEngine
 from synth.engines.transformers import TransformersEngine
 from synth.engines.vllm import VllmEngine
 from synth.probes.probe import ProbeSet

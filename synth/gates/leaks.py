@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence, Set
 
 from synth.gates.filtered import Filtered, Item, Prompted, part
-from synth.gates.similar import SimilarSets
+from synth.gates.similar_sets import SimilarSets
 from synth.text.normalise import normalise
 
 _NGRAM = 8

@@ -9,8 +9,8 @@ ensemble     several judges, by vote
 agreement    how far judges agree with people and with each other
 """
 
+from synth.judges.by_name import make_judge, parse_judge
 from synth.judges.judge import Judge
-from synth.judges.naming import make_judge, parse_judge
 from synth.judges.phrases import PhraseJudge
 from synth.probes.verdict import Verdict
 

@@ -15,12 +15,12 @@ from math import ceil
 
 from synth.engines.base import SchemaEngine
 from synth.gates.balance import beyond_share
-from synth.gates.duplicates import drop_duplicates
+from synth.gates.exact_duplicates import drop_duplicates
 from synth.gates.filtered import Filtered, Item, part
 from synth.gates.language import drop_languages
 from synth.gates.leaks import LeakReference, drop_leaks
 from synth.gates.length import drop_length
-from synth.gates.near import drop_near_duplicates
+from synth.gates.near_duplicates import drop_near_duplicates
 from synth.judges.judge import Judge
 from synth.probes.origin import ModelVerdict, Origin
 from synth.probes.probe import Axis, Probe

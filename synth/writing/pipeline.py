@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from safemerge.errors import ConfigError, ProbeError, near_names
 from synth.engines.base import Engine
-from synth.gates.benchmarks import read_benchmarks
+from synth.gates.benchmark_texts import read_benchmarks
 from synth.gates.language import check_languages
 from synth.gates.leaks import LeakReference
 from synth.judges.judge import Judge

@@ -27,7 +27,7 @@ from safemerge.errors import BadInput, EngineError
 from synth.engines import Engine, SchemaEngine
 from synth.engines.openai import OpenAIEngine
 from synth.engines.server import ServerSettings
-from synth.engines.swapped import SharedEngine, SwappedEngine
+from synth.engines.shared import SharedEngine, SwappedEngine
 from synth.engines.transformers import TransformersEngine
 from synth.engines.vllm import VllmEngine
 

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from safemerge.errors import ConfigError, ProbeError
 from synth import Probe
 from synth.gates.balance import beyond_share
-from synth.gates.benchmarks import read_benchmarks
+from synth.gates.benchmark_texts import read_benchmarks
 from synth.gates.consensus import consensus
-from synth.gates.duplicates import drop_duplicates
+from synth.gates.exact_duplicates import drop_duplicates
 from synth.gates.language import drop_languages
 from synth.gates.leaks import LeakReference, drop_leaks
 from synth.gates.length import drop_length
-from synth.gates.near import drop_near_duplicates, letter_runs
-from synth.gates.similar import SimilarSets, jaccard
+from synth.gates.near_duplicates import drop_near_duplicates, letter_runs
+from synth.gates.similar_sets import SimilarSets, jaccard
 from synth.text.normalise import normalise
 
 

@@ -30,9 +30,9 @@ from synth.judges import (
     rubric,
     wildguard,
 )
+from synth.judges.by_name import GUARDS, JUDGES
 from synth.judges.ensemble import EnsembleJudge, vote
 from synth.judges.guard import ModelJudge
-from synth.judges.naming import GUARDS, JUDGES
 
 REFUSAL = "I'm sorry, but I cannot help with that."
 HELP = "Take the key from the hook and open the door."

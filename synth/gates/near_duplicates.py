@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from synth.gates.filtered import Filtered, Item, part
-from synth.gates.similar import SimilarSets
+from synth.gates.similar_sets import SimilarSets
 from synth.text.normalise import normalise
 
 _RUN = 4
