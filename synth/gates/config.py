@@ -13,7 +13,7 @@ class GateConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     most_chars: int = Field(default=600, ge=1)
     # of questions, as ISO 639 codes of two or three letters; empty allows all
     languages: tuple[str, ...] = ("en",)
-    # likeness (`near_duplicates.py`) to a kept question of the same axis from which on a question is dropped,
+    # likeness to a kept question of the same axis from which on a question is dropped,
     # in [0.6, 1]; 1 leaves exact repeats alone to be dropped
     near_duplicate: float = Field(default=0.8, ge=0.6, le=1)
     # a category may hold at most this many times its even share of an axis; at least 1
