@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
-
-from rich.table import Table
 
 from search.cli.tables import print_table, say, score_table
 
@@ -48,7 +46,6 @@ def difference_table(heldout: HeldOut) -> None:
 
 
 def say_statements(heldout: HeldOut) -> None:
-    """The sentences, one a line."""
     for sentence in heldout.statements:
         say(sentence)
 
@@ -57,15 +54,12 @@ def _table(heldout: HeldOut, title: str, rows: Mapping[int, Mapping[str, str]]) 
     """Cells by trial and axis; nothing where there are no rows."""
     if not rows:
         return
-    axes: Sequence[str] = list(next(iter(rows.values())))
-    table = Table(title=title, title_justify="left")
-    table.add_column("front", no_wrap=True)
-    for axis in axes:
-        table.add_column(axis, justify="right")
-    for number, row in rows.items():
-        name = f"trial {number}{' (pick)' if number == heldout.pick else ''}"
-        table.add_row(name, *(row[axis] for axis in axes))
-    print_table(table)
+    axes = list(next(iter(rows.values())))
+    cells = [
+        [f"trial {number}{' (pick)' if number == heldout.pick else ''}", *map(row.get, axes)]
+        for number, row in rows.items()
+    ]
+    print_table(title, ["front", *axes], cells)
 
 
 def _gap(gap: Gap) -> str:

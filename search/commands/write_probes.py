@@ -42,8 +42,8 @@ def write_probes(
         What was written and dropped, or None where the file exists already and was left alone.
 
     Raises:
-        ConfigError: where there is nothing to write from.
-        ProbeError: where a file that the section names cannot be used; no model is opened then.
+        ConfigError: there is nothing to write from.
+        ProbeError: a file that the section names cannot be used.
     """
     path = Path(config.probes.path)
     if path.exists():
@@ -78,11 +78,10 @@ def write_probes(
 def writers(config: SearchConfig) -> Mapping[str, Engine]:
     """An engine for the base and for every source, by name.
 
-    On transformers each is a model of its own, and a LoRA source is written into one of the base;
-    on vLLM they share one engine, and so the base's chat template; on a server nothing is loaded.
+    On vLLM they share one engine, and so the base's chat template.
 
     Raises:
-        ConfigError: where a model has no server, or a server is named for no model.
+        ConfigError: a model has no server, or a server is named for no model.
     """
     if config.engine.kind == "openai":
         return _served(config)

@@ -18,7 +18,7 @@ _BASELINES = ("evomm_", "grid_", "lm_cocktail")  # beginnings of rows
 
 
 class SourceConfig(Section):
-    """One expert to merge, and the importance file that methods such as LED need of it."""
+    """One source, and the importance file that methods such as LED need of it."""
 
     name: str = Field(min_length=1)
     path: str = Field(min_length=1)
@@ -26,8 +26,6 @@ class SourceConfig(Section):
 
 
 class ModelsConfig(Section):
-    """Base and sources: folders or hub ids."""
-
     base: str = Field(min_length=1)
     sources: tuple[SourceConfig, ...] = Field(min_length=1)
 

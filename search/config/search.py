@@ -18,8 +18,6 @@ STEP_COST = 3  # evaluations that a gradient step is charged as: a forward and a
 
 
 class WarmStartConfig(Section):
-    """Gradient descent on the recipe's weights before the sampler takes over."""
-
     steps: int = Field(default=20, ge=0)
     ring: int = Field(default=9, ge=1)
     batch: int = Field(default=4, ge=1)
@@ -36,8 +34,6 @@ class WarmStartConfig(Section):
 
 
 class StopConfig(Section):
-    """When a search ends before its trials are complete."""
-
     hours: float | None = Field(default=None, gt=0.0)
     target: dict[str, float] = Field(default={})
     flat: int | None = Field(default=None, ge=1)
@@ -54,11 +50,6 @@ class StopConfig(Section):
 
 
 class StudyConfig(Section):
-    """Budget, sampler and storage.
-
-    The sampler is named, since Optuna's default changes between versions.
-    """
-
     trials: int = Field(default=300, ge=1)
     stop: StopConfig = StopConfig()
     sampler: str = "blend"
@@ -110,12 +101,6 @@ class StudyConfig(Section):
 
 
 class EngineConfig(Section):
-    """Which engine writes and answers probes, and where models run.
-
-    Trials are always scored on a transformers model in this process. With kind "vllm" the replies
-    near the front and to held-out probes come from vLLM, else from that model.
-    """
-
     kind: Literal["transformers", "vllm", "openai"] = "transformers"
     device: str = "cpu"
     url: str | dict[str, str] | None = None

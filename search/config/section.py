@@ -1,4 +1,4 @@
-"""What all sections of a config share: frozen, no unknown keys, no infinities; and ranges."""
+"""What all sections of a config share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 
 
 class Section(BaseModel):
-    """A table of the file."""
+    """A table of the file: frozen, no unknown keys, no infinities."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

@@ -38,7 +38,7 @@ def join_taxonomy(record: dict[str, Any], folder: Path) -> None:
 
 
 def without_none(value: Any) -> Any:
-    """`value` without the None values of its tables, since TOML has none."""
+    """`value` without None values in its tables, since TOML has none."""
     if isinstance(value, dict):
         return {key: without_none(item) for key, item in value.items() if item is not None}
     if isinstance(value, list):
@@ -75,7 +75,6 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 def _fields_at(model: type[BaseModel], parents: list[str]) -> list[str]:
-    """Key names of the section that `parents` leads to."""
     for part in parents:
         for name, field in model.model_fields.items():
             if part in (name, field.alias):

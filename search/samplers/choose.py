@@ -32,14 +32,12 @@ def make_sampler(
     """The configured sampler; `sampler_options` override what it is given here.
 
     Args:
-        study: the [search] section.
         seed: of the run; a resumed sampler draws on from another one, and so does each worker.
         n_before: trials that the study has already.
-        worker: number of the process.
 
     Raises:
         ConfigError: a path that leads to no sampler, or options that it does not take.
-        MissingDependency: a sampler whose package is not installed, with the install line.
+        MissingDependency: a sampler whose package is not installed.
     """
     # After a start the random trials that model-based samplers begin with would be wasted.
     started = study.warm_start.steps > 0 or study.start_from is not None
@@ -71,10 +69,7 @@ def make_sampler(
 
 
 def check_sampler(study: StudyConfig, directions: Directions) -> None:
-    """Try the sampler on two made-up trials, before any work.
-
-    A ConfigError as of `make_sampler`, or where it cannot serve this number of objectives.
-    """
+    """Try the sampler on two made-up trials; a ConfigError where it cannot serve the objectives."""
     import optuna
 
     made_up = optuna.create_study(
@@ -94,12 +89,10 @@ def check_sampler(study: StudyConfig, directions: Directions) -> None:
 
 
 def optuna_directions(directions: Directions) -> list[Literal["minimize", "maximize"]]:
-    """The directions of objectives in Optuna's words."""
     return ["maximize" if larger else "minimize" for larger in directions.values()]
 
 
 def _imported(path: str) -> Any:
-    """The class at `package.module:Class`, a sampler."""
     from optuna.samplers import BaseSampler
 
     module_name, _, name = path.partition(":")
