@@ -29,8 +29,7 @@ def lm_cocktail(
 
     def recipes(bench: Workbench) -> Sequence[Recipe]:
         baseline = bench.baseline()
-        # The fitness is exp(L).
-        power = 1.0 / temperature
+        power = 1.0 / temperature  # of the fitness, which is exp(L)
         powers = {name: row["fitness"].value ** power for name, row in baseline.sources.items()}
         total = math.fsum([baseline.base["fitness"].value ** power, *powers.values()])
         shares = {name: power / total for name, power in powers.items()}

@@ -15,7 +15,7 @@ from search.config.probes import ProbesConfig
 from search.config.search import EngineConfig, StudyConfig
 from search.config.section import Section
 from search.config.space import SpaceConfig
-from search.config.toml import drop_removed, explain, join_taxonomy, set_key, without_none
+from search.config.toml import drop_maximise, explain, join_taxonomy, set_key, without_none
 from search.metrics import LOWER_IS_BETTER, METRICS, Limit, Metric, probe_axes
 from synth.probes.probe import AXES
 
@@ -159,9 +159,11 @@ class SearchConfig(Section):
             raise ConfigError(f"{path} is not valid TOML: {error}") from error
         for override in overrides:
             set_key(record, override)
-        removed = drop_removed(record)
-        if removed and not of_run:
-            raise ConfigError(f"{path}: {removed[0]}")
+        if drop_maximise(record) and not of_run:
+            raise ConfigError(
+                f"{path}: the key 'maximise' was removed, since every metric has one good "
+                "direction; leave it out"
+            )
         join_taxonomy(record, path.parent)
         return cls.from_record(record, where=str(path), folder=path.parent)
 

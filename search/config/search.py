@@ -12,8 +12,15 @@ from pydantic import Field, field_validator, model_validator
 from safemerge.errors import near_names
 from search.config.section import Section
 
-SAMPLERS = ("blend", "tpe", "gp", "nsga2", "nsga3", "cmaes", "random")
-DATABASES = ("sqlite", "postgresql")
+SAMPLERS = {
+    "blend": "search.samplers.blend:FrontBlend",
+    "tpe": "optuna.samplers:TPESampler",
+    "gp": "optuna.samplers:GPSampler",
+    "nsga2": "optuna.samplers:NSGAIISampler",
+    "nsga3": "optuna.samplers:NSGAIIISampler",
+    "cmaes": "search.samplers.chebyshev_cmaes:ChebyshevCmaEs",
+    "random": "optuna.samplers:RandomSampler",
+}
 STEP_COST = 3  # evaluations that a gradient step is charged as: a forward and a backward pass
 
 
@@ -83,7 +90,7 @@ class StudyConfig(Section):
                 "the URL holds a password, which would be copied into the run directory; leave it "
                 "out, and put it into ~/.pgpass or PGPASSWORD"
             )
-        if kind not in DATABASES or not rest.strip("/"):
+        if kind not in ("sqlite", "postgresql") or not rest.strip("/"):
             raise ValueError(
                 f"unknown storage {value!r}; write journal, sqlite:///study.db or "
                 "postgresql://user@host/name"

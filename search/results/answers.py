@@ -59,7 +59,7 @@ def answer(
 ) -> ValidationScores:
     """Let base, sources and trials answer the validation probes, or else the search probes."""
     forget_others(home, _FOLDER, {"engine": bench.settings.kind})
-    probes = bench.search_probes if bench.validation is None else bench.validation.probes
+    probes = (bench.validation or bench.evaluator).probes
 
     def ask(model: Respondent) -> list[Answer]:
         model.make_live()

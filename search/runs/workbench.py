@@ -114,10 +114,6 @@ class Workbench:
         engine.load_weights(self.live)
         return engine
 
-    @property
-    def search_probes(self) -> tuple[Probe, ...]:
-        return self.evaluator.probes
-
     def baseline(self) -> ReferenceScores:
         """Scores of the base and of every source on the search probes."""
         self.load_model()
@@ -249,10 +245,12 @@ def load_live(live: Mapping[str, Tensor], inputs: Inputs, source: int | None = N
     """Copy the base, or the source of an index, into a live model."""
     with torch.no_grad():
         for name, tensor in live.items():
-            loaded = (
-                inputs.base.load(name) if source is None else inputs.source_tensor(source, name)
-            )
-            tensor.copy_(loaded)
+            tensor.copy_(stored_tensor(inputs, name, source))
+
+
+def stored_tensor(inputs: Inputs, name: str, source: int | None = None) -> Tensor:
+    """A tensor of the base, or of the source of an index, under the base's name."""
+    return inputs.base.load(name) if source is None else inputs.source_tensor(source, name)
 
 
 def _measurable(probes: tuple[Probe, ...], config: SearchConfig) -> frozenset[str]:

@@ -8,21 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from safemerge.errors import ConfigError, MissingDependency, near_names, require
 from search.config import StudyConfig
+from search.config.search import SAMPLERS
 from search.metrics import Directions
 
 if TYPE_CHECKING:
     import optuna
 
 
-_KINDS = {
-    "blend": "search.samplers.blend:FrontBlend",
-    "cmaes": "search.samplers.chebyshev_cmaes:ChebyshevCmaEs",
-    "gp": "optuna.samplers:GPSampler",
-    "nsga2": "optuna.samplers:NSGAIISampler",
-    "nsga3": "optuna.samplers:NSGAIIISampler",
-    "random": "optuna.samplers:RandomSampler",
-    "tpe": "optuna.samplers:TPESampler",
-}
 _NEEDS = {"cmaes": "cmaes", "gp": "scipy"}
 
 
@@ -54,7 +46,7 @@ def make_sampler(
     }
     if study.sampler in _NEEDS:
         require(_NEEDS[study.sampler], extra="samplers")
-    kind = _imported(_KINDS.get(study.sampler, study.sampler))
+    kind = _imported(SAMPLERS.get(study.sampler, study.sampler))
     options = defaults.get(study.sampler, {})
     if "seed" in inspect.signature(kind).parameters:
         options["seed"] = (seed * 100_003 + n_before + worker * 1_000_003) % 2**32

@@ -1,7 +1,7 @@
 """Scores by greedy generation: exact match and a judge.
 
-The metrics are in docs/search.md. The judge reads only replies to harmful and helpful prompts; on
-the other axes string checks find degenerate replies.
+The metrics are in docs/probes.md#checks. The judge reads only replies to harmful and helpful
+prompts; on the other axes string checks find degenerate replies.
 """
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ def mean_score(values: Tensor) -> Score:
 
 
 def _refusals(probes: Sequence[Probe]) -> Mapping[str, str]:
-    """`{group: refusal}` of the direct harmless probes; "" holds the commonest, for other groups."""
+    """`{group: refusal}` of direct harmless probes; "" holds the commonest, for other groups."""
     harmless = [probe for probe in probes if probe.axis == "harmless" and probe.form == "direct"]
     if not harmless:
         return {}

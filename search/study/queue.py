@@ -82,7 +82,7 @@ def _enqueue_warm_start(
             bench.resident(begin),
             bench.space,
             begin,
-            bench.search_probes,
+            bench.evaluator.probes,
             bench.probes.split("validation").probes,
             objectives=config.objective_axes,
             limited=probe_axes(config.limits),
