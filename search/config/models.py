@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -71,11 +71,8 @@ class MergeConfig(Section):
     @property
     def methods(self) -> dict[str, dict[str, ParamValue]]:
         """`{method: fixed parameters}`, in order."""
-        names = (self.method,) if isinstance(self.method, str) else self.method
-        tables = {names[0]: self.params} if isinstance(self.method, str) else self.params
-        methods: dict[str, dict[str, ParamValue]] = {}
-        for name in names:
-            table = tables.get(name, {})
-            assert isinstance(table, dict)  # the validator saw to it
-            methods[name] = {k: v for k, v in table.items() if not isinstance(v, dict)}
-        return methods
+        if isinstance(self.method, str):
+            tables: dict[str, Any] = {self.method: self.params}
+        else:
+            tables = {name: self.params.get(name, {}) for name in self.method}
+        return tables

@@ -143,11 +143,14 @@ class RunDir:
         number: int,
         recipe: Recipe,
         scores: Mapping[str, Score],
-        by_probe: Mapping[str, Sequence[float]] | None = None,
+        by_probe: Mapping[str, Sequence[float]],
     ) -> None:
-        """Record a finished trial; scores.json, which makes it complete, comes last."""
+        """Record a finished trial; scores.json, which makes it complete, comes last.
+
+        `by_probe` is empty where not all probes were asked.
+        """
         self.write_text(f"{_trial(number)}/recipe.json", recipe.canonical_json() + "\n")
-        if by_probe is not None:
+        if by_probe:
             self.write_text(f"{_trial(number)}/by_probe.json", json.dumps(by_probe) + "\n")
         self.write(f"{_trial(number)}/scores.json", scores)
 

@@ -85,7 +85,7 @@ def run_trials(
                 _fail(context, trial, recipe, f"{type(error).__name__}: {error}")
             continue
         with uninterrupted(), home.turn():
-            by_probe = _listed(measured.by_probe)
+            by_probe = {name: row.tolist() for name, row in (measured.by_probe or {}).items()}
             home.write_trial(trial.number, recipe, measured.scores, by_probe)
             trial.set_user_attr(SECONDS, time.monotonic() - start)
             _tell(context, trial, measured.scores)
@@ -157,12 +157,6 @@ def _most_degenerate(limits: Limits) -> float:
     if limit is None or limit.at_most is None:
         return 1.0
     return max(_HOPELESS, limits.bound("degenerate"))
-
-
-def _listed(by_probe: ByProbe | None) -> dict[str, list[float]] | None:
-    if by_probe is None:
-        return None
-    return {metric: values.tolist() for metric, values in by_probe.items()}
 
 
 def _same_recipe(
