@@ -117,15 +117,14 @@ def total_violation(violations: Iterable[float]) -> float:
     return math.fsum(max(violation, 0.0) for violation in violations)
 
 
-def signs(directions: Directions) -> tuple[float, ...]:
-    """1 for each objective whose larger values are better, else -1."""
-    return tuple(1.0 if larger else -1.0 for larger in directions.values())
+def signs(directions: Directions) -> dict[str, float]:
+    """`{objective: sign}`, the one that makes larger better."""
+    return {name: 1.0 if larger else -1.0 for name, larger in directions.items()}
 
 
 def gains(scores: Scores, directions: Directions) -> tuple[float, ...]:
     """The values of the objectives, with the sign that makes larger better."""
-    pairs = zip(directions, signs(directions), strict=True)
-    return tuple(scores[metric].value * sign for metric, sign in pairs)
+    return tuple(scores[metric].value * sign for metric, sign in signs(directions).items())
 
 
 def probe_axes(metrics: Iterable[str]) -> tuple[str, ...]:

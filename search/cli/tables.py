@@ -86,10 +86,11 @@ def score_table(rows: Mapping[str, Mapping[str, Score]], title: str) -> None:
     """Rows of scores as a table on stdout, in percent with standard errors."""
     metrics = [metric for metric in METRICS if any(metric in row for row in rows.values())]
     cells = [
-        [name, *(_percent(row.get(metric)) for metric in metrics)] for name, row in rows.items()
+        [name.replace("_", " "), *(_percent(row.get(metric)) for metric in metrics)]
+        for name, row in rows.items()
     ]
-    spaced = [[text.replace("_", " ") for text in row] for row in (["model", *metrics], *cells)]
-    print_table(title, spaced[0], spaced[1:], bold="search")
+    columns = ["model", *(metric.replace("_", " ") for metric in metrics)]
+    print_table(title, columns, cells, bold="search")
 
 
 def _percent(score: Score | None) -> str:

@@ -7,8 +7,16 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, model_validator
 
 from search.config.profiles import valid_space_profile
-from search.config.section import Range, Section
+from search.config.section import Section
 
+
+def _ordered(value: tuple[float, float]) -> tuple[float, float]:
+    if not value[0] <= value[1]:
+        raise ValueError(f"the range {list(value)} runs downwards; give [low, high]")
+    return value
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
 SpaceProfile = Annotated[str, AfterValidator(valid_space_profile)]
 
 

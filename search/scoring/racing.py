@@ -41,7 +41,7 @@ class Race:
     def _lead(self, point: ByProbe, seen: ByProbe) -> float:
         """A point's lead in standard errors, in the objective where it is smallest."""
         leads = []
-        for metric, sign in zip(self.directions, signs(self.directions), strict=True):
+        for metric, sign in signs(self.directions).items():
             if metric not in seen or seen[metric].numel() < _LEAST:
                 return 0.0
             values = seen[metric]

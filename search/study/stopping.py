@@ -27,15 +27,13 @@ def reason_to_stop(context: StudyContext) -> str | None:
         hours = math.fsum(seconds) / 3600
         if hours >= rules.hours:
             return f"trials have taken {hours:.3g} hours"
-    sign = signs(directions)  # that makes larger better
+    sign = signs(directions)
     gains = {
-        trial.number: [s * value for s, value in zip(sign, trial.values, strict=True)]
+        trial.number: [s * value for s, value in zip(sign.values(), trial.values, strict=True)]
         for trial in trials
         if violation_of(trial) == 0.0
     }
-    target = [
-        s * rules.target.get(name, -s * math.inf) for name, s in zip(directions, sign, strict=True)
-    ]
+    target = [s * rules.target.get(name, -s * math.inf) for name, s in sign.items()]
     for number, row in gains.items() if rules.target else ():
         if all(gain >= least for gain, least in zip(row, target, strict=True)):
             return f"trial {number} reaches the target"
