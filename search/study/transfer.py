@@ -38,9 +38,8 @@ def start_of(other: Run, settings: StudyConfig, bench: Workbench) -> Start:
     """What a search takes over from another run: its pick, and points of its front with a place.
 
     Raises:
-        RunError: where the pick has no place in the space (other sources, or a method that is not
-            searched), or the other run has seen what is held out here.
-        ConfigError: where a warm start cannot set out from the pick, for want of a gradient.
+        RunError: the pick has no place in the space, or that run has seen what is held out here.
+        ConfigError: a warm start cannot set out from the pick, for want of a gradient.
     """
     pick = other.pick()
     try:
