@@ -1,8 +1,4 @@
-"""Metrics, objectives and limits: names, the one canonical order, directions and violations.
-
-All code takes the order of objectives from here: a wrong order would spoil a search without a
-sound.
-"""
+"""Metrics, objectives and limits: names, their one canonical order, directions and violations."""
 
 from __future__ import annotations
 
@@ -11,38 +7,22 @@ import math
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from safemerge.score import Scores
 
 Metric = Literal["domain", "harmless", "helpful", "honest", "over_refusal", "degenerate", "fitness"]
-METRICS: tuple[Metric, ...] = (
-    "domain",
-    "harmless",
-    "helpful",
-    "honest",
-    "over_refusal",
-    "degenerate",
-    "fitness",
-)
+METRICS: tuple[Metric, ...] = get_args(Metric)
 LOWER_IS_BETTER: frozenset[str] = frozenset({"over_refusal", "degenerate"})
 
 Directions = Mapping[str, bool]
 """`{objective: larger is better}`, in canonical order."""
 
-# The probe axis that a metric is measured on. Degenerate output is seen on every axis; the axes of
-# the fitness are in the config.
-PROBE_AXIS: Mapping[str, str | None] = {
-    "domain": "domain",
-    "harmless": "harmless",
-    "helpful": "helpful",
-    "honest": "honest",
-    "over_refusal": "helpful",
-    "degenerate": None,
-    "fitness": None,
-}
+# The probe axis of a metric where it has another name. Degenerate output is seen on every axis; the
+# axes of the fitness are in the config.
+_PROBE_AXIS = {"over_refusal": "helpful", "degenerate": None, "fitness": None}
 
 _BOUND = re.compile(r"^\s*(base|best)\s*(?:([+-])\s*(\d*\.?\d+))?\s*$")
 
@@ -76,7 +56,6 @@ class Limit(BaseModel):
 
     @property
     def bound(self) -> float | str:
-        """The one bound that is set."""
         bound = self.at_least if self.at_least is not None else self.at_most
         assert bound is not None  # the validator saw to it
         return bound
@@ -87,7 +66,7 @@ class Limit(BaseModel):
         side = "at_least" if self.at_least is not None else "at_most"
         return f"{side} = {json.dumps(self.bound)}"
 
-    def resolve(self, metric: str, baseline: Baseline) -> float:
+    def resolve(self, metric: str, baseline: ReferenceScores) -> float:
         """The bound as a number."""
         if not isinstance(self.bound, str):
             return float(self.bound)
@@ -102,7 +81,7 @@ class Limit(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Baseline:
+class ReferenceScores:
     """What limits may be relative to, all on the same probes."""
 
     base: Scores
@@ -114,7 +93,7 @@ class Limits:
     """The limits of a search, and how far scores lie outside them."""
 
     limits: Mapping[str, Limit]  # `{metric: limit}`
-    baseline: Baseline  # what their bounds are relative to
+    baseline: ReferenceScores
 
     def bound(self, metric: str) -> float:
         """The bound on a metric as a number."""
@@ -130,7 +109,6 @@ class Limits:
         }
 
     def total(self, scores: Scores) -> float:
-        """Sum of the positive violations; 0 is within all limits."""
         return total_violation(self.violations(scores).values())
 
 
@@ -139,14 +117,19 @@ def total_violation(violations: Iterable[float]) -> float:
     return math.fsum(max(violation, 0.0) for violation in violations)
 
 
-def signs(directions: Directions) -> tuple[float, ...]:
-    """1 for each objective whose larger values are better, else -1."""
-    return tuple(1.0 if larger else -1.0 for larger in directions.values())
+def signs(directions: Directions) -> dict[str, float]:
+    """`{objective: sign}`, the one that makes larger better."""
+    return {name: 1.0 if larger else -1.0 for name, larger in directions.items()}
+
+
+def gains(scores: Scores, directions: Directions) -> tuple[float, ...]:
+    """The values of the objectives, with the sign that makes larger better."""
+    return tuple(scores[metric].value * sign for metric, sign in signs(directions).items())
 
 
 def probe_axes(metrics: Iterable[str]) -> tuple[str, ...]:
     """The probe axes that metrics are measured on, each once, in the order given."""
-    axes = (PROBE_AXIS[metric] for metric in metrics)
+    axes = (_PROBE_AXIS.get(metric, metric) for metric in metrics)
     return tuple(dict.fromkeys(axis for axis in axes if axis is not None))
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from search.baselines.budget import plain_study
+from search.baselines.fitness import SAFETY, plain_study
 from search.config import SearchConfig
-
-SAFETY = "harmless"
 
 
 def random_search(config: SearchConfig, evaluations: int) -> SearchConfig:
-    """Uniform draws from the same space."""
     return config.model_copy(update={"search": plain_study(config.search, evaluations, "random")})
 
 

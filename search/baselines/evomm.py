@@ -1,10 +1,7 @@
-"""EvoMM: CMA-ES over every model's weight and density at every group of layers.
+"""EvoMM: CMA-ES over every model's weight and density at every layer.
 
-Source: the evolutionary model merging of Hammoud et al. 2024 (2406.14563), appendix B and code:
-weights begin at 1 / number of models and densities at 1, with a deviation of 1/6 of the range; a
-generation has 4 + 3 ln(n) members; one group for each layer. SLERP has weights alone, whose ratio
-is t. Two things differ: a weight's upper end is that of the search's own range, but at least 1, and
-the base, which deltas are taken from, has no weight.
+The evolutionary model merging of Hammoud et al. 2024 (2406.14563), appendix B and code. What
+differs from it is in docs/search.md#baselines.
 """
 
 from __future__ import annotations
@@ -13,8 +10,7 @@ from collections.abc import Sequence
 
 from safemerge.methods import get_method
 from safemerge.recipe import Recipe
-from search.baselines.budget import plain_study
-from search.baselines.fitness import BaselineRun, by_fitness
+from search.baselines.fitness import BaselineRun, by_fitness, plain_study
 from search.config import NumberConfig, SearchConfig, SpaceConfig
 from search.runs.workbench import Workbench
 

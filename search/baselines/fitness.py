@@ -1,26 +1,28 @@
 """What the baselines of Hammoud et al. have in common: one fitness to go by, and no limits.
 
-Source: Hammoud et al. 2024 (2406.14563), eq. 4 and 5:
-
-    L_merge = L_safety + alpha L_expert,   alpha = 0.3
-
-with L the mean log-likelihood of an answer's tokens, averaged over the probes: harmless ones for
-safety, domain ones for the expert. Without the safety term L_expert is left. The objective
-`fitness` is exp of it over the sum of the weights: in [0, 1], and in the same order.
+The fitness is that of Hammoud et al. 2024 (2406.14563), eq. 4 and 5: docs/search.md#baselines.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from safemerge.recipe import Recipe
-from search.baselines.ablations import SAFETY
-from search.config import MergeConfig, ObjectiveConfig, SearchConfig, SpaceConfig, StudyConfig
+from search.config import (
+    MergeConfig,
+    ObjectiveConfig,
+    SearchConfig,
+    SpaceConfig,
+    StopConfig,
+    StudyConfig,
+    WarmStartConfig,
+)
 from search.runs.workbench import Workbench
 
+SAFETY, EXPERT = "harmless", "domain"
 ALPHA = 0.3  # the paper's, chosen for accuracy
-EXPERT = "domain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,21 @@ class BaselineRun:
     config: SearchConfig
     # given its open workbench, the recipes that it begins with; None leaves it to the sampler
     first: Callable[[Workbench], Sequence[Recipe]] | None = None
+
+
+def plain_study(study: StudyConfig, trials: int, sampler: str, **changes: Any) -> StudyConfig:
+    """The same storage and workers, with nothing to start from, no stop rule, and `changes`."""
+    return study.model_copy(
+        update={
+            "sampler": sampler,
+            "sampler_options": {},
+            "start_from": None,
+            "stop": StopConfig(),
+            "trials": trials,
+            "warm_start": WarmStartConfig(steps=0),
+            **changes,
+        }
+    )
 
 
 def fitness_weights(safety: bool, alpha: float = ALPHA) -> dict[str, float]:
@@ -44,11 +61,8 @@ def by_fitness(
     study: StudyConfig,
     weights: dict[str, float],
 ) -> SearchConfig:
-    """The same models and probes, searched for the fitness alone.
-
-    Under TIES the sum of what agrees is not divided by the weights, as in the paper's code, so that
-    their size matters.
-    """
+    """The same models and probes, searched for the fitness alone."""
+    # In the paper's code the sum is not divided by the weights that agree.
     merge = MergeConfig(
         method=method,
         params={"normalize": False} if method == "ties" else {},

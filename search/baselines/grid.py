@@ -1,7 +1,6 @@
 """Grid search: one density and one weight for all models, or one t of SLERP; the best by fitness.
 
-Source: Hammoud et al. 2024 (2406.14563), appendix B. The paper reports the grid's best domain
-accuracy on its test sets; here the fitness on the search probes chooses, never held-out probes.
+Hammoud et al. 2024 (2406.14563), appendix B, chosen by search probes in place of their test sets.
 """
 
 from __future__ import annotations
@@ -11,8 +10,7 @@ from itertools import product
 
 from safemerge.methods import get_method
 from safemerge.recipe import Recipe
-from search.baselines.budget import plain_study
-from search.baselines.fitness import BaselineRun, by_fitness
+from search.baselines.fitness import BaselineRun, by_fitness, plain_study
 from search.config import NumberConfig, SearchConfig, SpaceConfig
 from search.runs.workbench import Workbench
 

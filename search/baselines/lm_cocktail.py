@@ -1,12 +1,11 @@
 """LM-Cocktail: the average of all models, each weighted by the softmax of its own likelihood.
 
-Source: Xiao et al. 2023 (2311.13534) as Hammoud et al. 2024 (2406.14563) use it, eq. 3 and code:
+Xiao et al. 2023 (2311.13534) as Hammoud et al. 2024 (2406.14563) use it, eq. 3 and code:
 
     w_t = softmax_t(L_t / tau),   tau = 1,   theta = sum_t w_t theta_t
 
-with L_t the mean log-likelihood of model t over the safety and the expert's probes, or the latter
-alone, and t over the base and all sources. The weights sum to 1, so the average is task arithmetic
-with the weights of the sources. There is no search.
+with L_t the mean log-likelihood of model t on the probes, and t over the base and all sources. The
+weights sum to 1, so this is task arithmetic.
 """
 
 from __future__ import annotations
@@ -15,8 +14,7 @@ import math
 from collections.abc import Sequence
 
 from safemerge.recipe import Recipe
-from search.baselines.budget import plain_study
-from search.baselines.fitness import BaselineRun, by_fitness
+from search.baselines.fitness import BaselineRun, by_fitness, plain_study
 from search.config import SearchConfig, SpaceConfig
 from search.runs.workbench import Workbench
 
@@ -31,8 +29,7 @@ def lm_cocktail(
 
     def recipes(bench: Workbench) -> Sequence[Recipe]:
         baseline = bench.baseline()
-        # The fitness is exp(L).
-        power = 1.0 / temperature
+        power = 1.0 / temperature  # of the fitness, which is exp(L)
         powers = {name: row["fitness"].value ** power for name, row in baseline.sources.items()}
         total = math.fsum([baseline.base["fitness"].value ** power, *powers.values()])
         shares = {name: power / total for name, power in powers.items()}

@@ -1,22 +1,13 @@
-"""The baselines that `--baseline` names: their runs, their rows, and what they need.
-
-| name               | runs                                                                   |
-| ------------------ | ---------------------------------------------------------------------- |
-| evomm, evomm:ties  | EvoMM over ties, dare_ties and slerp, or one; with and without safety  |
-| grid, grid:ties    | grid search, in the same way                                           |
-| lm_cocktail        | LM-Cocktail, with and without safety                                   |
-| random             | uniform draws from the search's own space                              |
-| without_safety     | the same search without the safety term                                |
-"""
+"""The baselines that `--baseline` names: their runs, their rows, and what they need."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
 from safemerge.errors import ConfigError, near_names, require
-from search.baselines.ablations import SAFETY, random_search, without_safety
+from search.baselines.ablations import random_search, without_safety
 from search.baselines.evomm import evomm
-from search.baselines.fitness import EXPERT, BaselineRun, fitness_weights
+from search.baselines.fitness import EXPERT, SAFETY, BaselineRun, fitness_weights
 from search.baselines.grid import grid
 from search.baselines.lm_cocktail import lm_cocktail
 from search.baselines.slerp_pair import two_models
@@ -31,10 +22,7 @@ METHODS = ("ties", "dare_ties", "slerp")
 
 
 def parse_baselines(names: Iterable[str]) -> tuple[tuple[str, str], ...]:
-    """(baseline, method) pairs, each once; the method is "" where there is none to choose.
-
-    A ConfigError names the nearest one to an unknown baseline or method.
-    """
+    """(baseline, method) pairs, each once; the method is "" where there is none to choose."""
     parsed: dict[tuple[str, str], None] = {}
     for text in names:
         name, colon, method = text.partition(":")
@@ -57,10 +45,7 @@ def parse_baselines(names: Iterable[str]) -> tuple[tuple[str, str], ...]:
 def check_baselines(
     requested: Sequence[tuple[str, str]], config: SearchConfig, probes: ProbeSet
 ) -> None:
-    """Refuse what could not run after the search, before it begins.
-
-    A ConfigError where probes, or a safety term, are missing; a MissingDependency without CMA-ES.
-    """
+    """Refuse what could not run after the search, before it begins."""
     axes = {probe.axis for probe in probes.split("search").probes}
     for name, _ in requested:
         if name == "without_safety" and without_safety(config) is None:

@@ -1,20 +1,15 @@
-"""The two models that SLERP is made of: the expert, and the safest of the others.
-
-Hammoud et al. 2024 (2406.14563) merge an aligned base with one expert by SLERP, and do not say
-which two of several to take; here the scores on the search probes decide.
-"""
+"""The two models that SLERP merges, by their scores on search probes; see docs/search.md."""
 
 from __future__ import annotations
 
 from safemerge.score import Scores
-from search.baselines.ablations import SAFETY
-from search.baselines.fitness import EXPERT
+from search.baselines.fitness import EXPERT, SAFETY
 from search.config import ModelsConfig, SearchConfig, SourceConfig
 from search.results.run import Run
 
 
 def two_models(config: SearchConfig, run: Run) -> SearchConfig:
-    """The search over two models alone, the safest first; the base is one of the candidates."""
+    """The search over two models: the safest of the others, and the best on the domain."""
     name = "the_base"
     while name in run.baseline.sources:
         name += "_"

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
-
-from rich.table import Table
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, TypeVar
 
 from search.cli.tables import print_table, say, score_table
 
@@ -13,6 +11,8 @@ if TYPE_CHECKING:
     from search.results.heldout_record import HeldOut
     from search.scoring.bootstrap import Difference
     from search.scoring.gap import Gap
+
+_T = TypeVar("_T")
 
 
 def heldout_report(heldout: HeldOut) -> None:
@@ -24,48 +24,36 @@ def heldout_report(heldout: HeldOut) -> None:
 
 def gap_table(heldout: HeldOut) -> None:
     """The front's likelihoods on held-out probes, and their gap to those on search probes."""
-    _table(
-        heldout,
+    title = (
         "Likelihood of the wanted answers on held-out probes in percent; search minus held-out in "
-        "points, ± one standard error",
-        {
-            number: {axis: _gap(gap) for axis, gap in row.items()}
-            for number, row in heldout.gap.items()
-        },
+        "points, ± one standard error"
     )
+    _table(heldout, title, heldout.gap, _gap)
 
 
 def difference_table(heldout: HeldOut) -> None:
     """The front's held-out scores against those of the pick."""
-    _table(
-        heldout,
-        "Held-out scores minus the pick's in points, 95 % interval (paired bootstrap), * apart",
-        {
-            number: {axis: _difference(cell) for axis, cell in row.items()}
-            for number, row in heldout.against_pick.items()
-        },
-    )
+    title = "Held-out scores minus the pick's in points, 95 % interval (paired bootstrap), * apart"
+    _table(heldout, title, heldout.against_pick, _difference)
 
 
 def say_statements(heldout: HeldOut) -> None:
-    """The sentences, one a line."""
     for sentence in heldout.statements:
         say(sentence)
 
 
-def _table(heldout: HeldOut, title: str, rows: Mapping[int, Mapping[str, str]]) -> None:
+def _table(
+    heldout: HeldOut, title: str, rows: Mapping[int, Mapping[str, _T]], cell: Callable[[_T], str]
+) -> None:
     """Cells by trial and axis; nothing where there are no rows."""
     if not rows:
         return
-    axes: Sequence[str] = list(next(iter(rows.values())))
-    table = Table(title=title, title_justify="left")
-    table.add_column("front", no_wrap=True)
-    for axis in axes:
-        table.add_column(axis, justify="right")
+    axes = list(next(iter(rows.values())))
+    cells = []
     for number, row in rows.items():
-        name = f"trial {number}{' (pick)' if number == heldout.pick else ''}"
-        table.add_row(name, *(row[axis] for axis in axes))
-    print_table(table)
+        mark = " (pick)" if number == heldout.pick else ""
+        cells.append([f"trial {number}{mark}", *(cell(row[axis]) for axis in axes)])
+    print_table(title, ["front", *axes], cells)
 
 
 def _gap(gap: Gap) -> str:

@@ -95,10 +95,5 @@ def export(
     number = loaded.pick().number if trial is None else trial
     target = out or run / "export"
     with progress_bar() as report:
-        write(
-            loaded,
-            number,
-            target,
-            progress=lambda name, done, total: report("export", done, total, name),
-        )
+        write(loaded, number, target, report)
     typer.echo(str(target))

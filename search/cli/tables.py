@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -48,33 +48,49 @@ def emit_json(record: object) -> None:
 
 
 def _visible(text: str) -> str:
-    """`text` with control characters spelled out, so that it cannot steer a terminal."""
+    """Control characters spelled out, so that they cannot steer a terminal."""
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
 def _plain(text: str) -> str:
-    """`text` as rich shows it unchanged: no markup, no control characters."""
+    """As rich shows it unchanged: no markup, no control characters."""
     return escape(_visible(text))
+
+
+def print_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    names: int = 1,
+    bold: str | None = None,
+) -> None:
+    """A table on stdout, of which the first columns hold names and the others numbers.
+
+    Args:
+        names: how many columns hold names.
+        bold: name of the row that is set off.
+    """
+    table = Table(title=_plain(title), title_justify="left")
+    for index, column in enumerate(columns):
+        is_name = index < names
+        table.add_column(column, no_wrap=is_name, justify="left" if is_name else "right")
+    for row in rows:
+        cells = [_plain(str(cell)) for cell in row]
+        table.add_row(*cells, style="bold" if row[0] == bold else "")
+    # A pipe has no width, and rich would cut the table at 80 columns.
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
 def score_table(rows: Mapping[str, Mapping[str, Score]], title: str) -> None:
     """Rows of scores as a table on stdout, in percent with standard errors."""
     metrics = [metric for metric in METRICS if any(metric in row for row in rows.values())]
-    table = Table(title=title, title_justify="left")
-    table.add_column("model", no_wrap=True)
-    for metric in metrics:
-        table.add_column(metric.replace("_", " "), justify="right")
-    for name, row in rows.items():
-        cells = [_percent(row.get(metric)) for metric in metrics]
-        table.add_row(
-            _plain(name.replace("_", " ")), *cells, style="bold" if name == "search" else ""
-        )
-    print_table(table)
-
-
-def print_table(table: Table) -> None:
-    """A table on stdout; a pipe has no width, and rich would cut it at 80 columns."""
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    cells = [
+        [name.replace("_", " "), *(_percent(row.get(metric)) for metric in metrics)]
+        for name, row in rows.items()
+    ]
+    columns = ["model", *(metric.replace("_", " ") for metric in metrics)]
+    print_table(title, columns, cells, bold="search")
 
 
 def _percent(score: Score | None) -> str:
@@ -94,46 +110,39 @@ def probe_texts(probes: ProbeSet) -> None:
 
 def probe_stats(axes: Sequence[AxisStats]) -> None:
     """What became of every question, as a table on stdout: a column an axis, a row a reason."""
-    table = Table(title="Questions written, kept, and rejected by reason", title_justify="left")
-    table.add_column("")
-    for axis in axes:
-        table.add_column(axis.axis, justify="right")
-
-    def row(name: str, counts: Sequence[int]) -> None:
-        table.add_row(_plain(name), *(str(count) for count in counts))
-
-    row("written", [axis.written for axis in axes])
-    row("kept", [axis.kept for axis in axes])
-    row("  in the largest category", [max(axis.categories.values(), default=0) for axis in axes])
-    row("  in the smallest category", [min(axis.categories.values(), default=0) for axis in axes])
-    for reason in dict.fromkeys(reason for axis in axes for reason in axis.rejected):
-        row(f"rejected: {reason}", [axis.rejected.get(reason, 0) for axis in axes])
-    print_table(table)
+    reasons = dict.fromkeys(reason for axis in axes for reason in axis.rejected)
+    sizes = [axis.categories.values() for axis in axes]
+    rows = [
+        ["written", *(axis.written for axis in axes)],
+        ["kept", *(axis.kept for axis in axes)],
+        ["  in the largest category", *(max(size, default=0) for size in sizes)],
+        ["  in the smallest category", *(min(size, default=0) for size in sizes)],
+        *([f"rejected: {r}", *(axis.rejected.get(r, 0) for axis in axes)] for r in reasons),
+    ]
+    title = "Questions written, kept, and rejected by reason"
+    print_table(title, ["", *(axis.axis for axis in axes)], rows)
 
 
 def agreement_tables(with_people: Sequence[Agreement], between: Sequence[Agreement]) -> None:
     """Judges beside human labels and beside each other, as tables on stdout."""
+    summary = [
+        [
+            pair.rater,
+            pair.judge,
+            f"{100 * pair.agreement:.1f} %",
+            "-" if pair.kappa is None else f"{pair.kappa:.2f} ± {pair.kappa_stderr:.2f}",
+            pair.false_refusals,
+            pair.missed_refusals,
+        ]
+        for pair in (*with_people, *between)
+    ]
+    columns = ["rater", "judge", "agreement", "kappa", "false refusals", "missed refusals"]
     title = f"Agreement on {with_people[0].n} labelled answers"
-    summary = Table(title=title, title_justify="left")
-    summary.add_column("rater", no_wrap=True)
-    summary.add_column("judge", no_wrap=True)
-    for column in ("agreement", "kappa", "false refusals", "missed refusals"):
-        summary.add_column(column, justify="right")
-    for pair in (*with_people, *between):
-        kappa = "-" if pair.kappa is None else f"{pair.kappa:.2f} ± {pair.kappa_stderr:.2f}"
-        counts = (str(pair.false_refusals), str(pair.missed_refusals))
-        share = f"{100 * pair.agreement:.1f} %"
-        summary.add_row(_plain(pair.rater), _plain(pair.judge), share, kappa, *counts)
-    print_table(summary)
+    print_table(title, columns, summary, names=2)
     for pair in with_people:
-        title = f"Label (rows) and verdict of {_plain(pair.judge)}"
-        table = Table(title=title, title_justify="left")
-        table.add_column("label")
-        for verdict in pair.confusion:
-            table.add_column(verdict, justify="right")
-        for label, row in pair.confusion.items():
-            table.add_row(label, *(str(count) for count in row.values()))
-        print_table(table)
+        rows = [[label, *row.values()] for label, row in pair.confusion.items()]
+        title = f"Label (rows) and verdict of {pair.judge}"
+        print_table(title, ["label", *pair.confusion], rows)
 
 
 def merge_plan(planned: Plan) -> None:
@@ -156,10 +165,9 @@ def front_rows(run: Run) -> list[dict[str, Any]]:
             "pick": point.number == pick,
             "feasible": point.feasible,
             "search": point.scores,
-            "heldout": None,
+            "heldout": None if heldout is None else heldout.front.get(point.number),
         }
-        if heldout is not None and point.number in heldout.front:
-            row["heldout"] = heldout.front[point.number]
+        if heldout is not None and row["heldout"] is not None:
             row["gap"] = heldout.gap[point.number]
             row["against_pick"] = heldout.against_pick.get(point.number, {})
         rows.append(row)

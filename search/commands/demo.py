@@ -1,7 +1,6 @@
 """The whole path on the small world: models, probes, search, baselines, front, checkpoint.
 
-Every stage keeps what it finished, so the same command goes on after a stop, and a second call only
-reads. `summary.json` holds the held-out rows, the seconds of each stage and the export's path.
+Every stage keeps what it finished, so the same command goes on after a stop.
 """
 
 from __future__ import annotations
@@ -40,8 +39,7 @@ from synth.zoo.world import (
 
 PER_AXIS = 128  # probes written for each axis
 WARM_STEPS_PER_TRIAL = 0.25
-# The small world's sources are soft (synth/zoo/strength.py): it takes more than the whole of one to
-# outweigh the expert's bad manners.
+# Over 1, since it takes more than the whole of an aligned source to outweigh the domain expert.
 WEIGHTS = (0.0, 5.0)
 PRIOR = 1.0  # weight of every source at which the search begins
 RANK_RATIO = 0.3  # of the warm start
@@ -113,7 +111,7 @@ def run_demo(
 
 
 def demo_config(zoo: Zoo, home: Path, *, seed: int, device: str, trials: int) -> SearchConfig:
-    """The configuration of the demo's run; it is recorded in the run directory as config.toml."""
+    """The configuration of the demo's run."""
     return SearchConfig.from_record(
         {
             "schema": 1,
@@ -177,7 +175,7 @@ def _writing(zoo: Zoo) -> dict[str, Any]:
                 "write_unknowable": WRITE_UNKNOWABLE,
             },
         },
-        # Here questions differ in one made-up name by design, and are all in one language.
+        # Here questions differ in one made-up name by design.
         "domain": {"easy": 1.0, "hard": 1.0},  # the base knows a third of everything here
         "gates": {"near_duplicate": 1.0, "languages": []},
         "question_tokens": 24,
@@ -191,12 +189,12 @@ def _export(run: Run, out: Path, report: Report) -> Path:
     number = run.pick().number
     marker = out / "recipe.json"
     if marker.exists():
-        known = run.dir.require("lock.json", made_by="safemerge demo")["inputs"]
+        known = run.dir.require("lock.json", dict)["inputs"]
         there, wanted = Recipe.load(marker), run.dir.trial_recipe(number)
         if all(model.content == known[model.name] for model in (there.base, *there.sources)) and (
             there.hash(known) == wanted.hash(known)
         ):
             return out
         shutil.rmtree(out)
-    export(run, number, out, progress=lambda name, done, total: report("export", done, total, name))
+    export(run, number, out, report)
     return out

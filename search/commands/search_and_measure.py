@@ -36,8 +36,7 @@ def search_and_measure(
     """Search, run the baselines, and measure all on held-out probes.
 
     Args:
-        home: its directory; baselines live in `home/baselines/`.
-        baselines: names of what to run besides, as `search.baselines.registry` lists them.
+        baselines: names of what to run besides, in `home/baselines/`.
 
     Raises:
         BadInput: what is wrong with config, probes or baselines, before any work.

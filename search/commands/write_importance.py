@@ -26,9 +26,8 @@ def write_importance(
     """Take gradients on a source's probes and write the file that the config names for it.
 
     Args:
-        probes: JSON Lines of the source's domain. Held-out probes are skipped: the masks are part
-            of the merge that they measure.
-        most: probes that are used, evenly spread over the file, at least 1; a few dozen suffice.
+        probes: JSON Lines of the source's domain; held-out probes are skipped.
+        most: probes that are used, evenly spread over the file, at least 1.
 
     Returns:
         The file, and how many probes it was made from.

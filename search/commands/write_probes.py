@@ -15,7 +15,7 @@ from safemerge.live import stored_views
 from search.config import SearchConfig
 from search.progress import Report, silent
 from search.runs.probe_sets import probe_judge
-from search.runs.workbench import load_live, recipe_template
+from search.runs.workbench import load_live, recipe_template, stored_tensor
 from synth.engines import Engine
 from synth.engines.openai import OpenAIEngine
 from synth.engines.server import ServerSettings
@@ -42,8 +42,8 @@ def write_probes(
         What was written and dropped, or None where the file exists already and was left alone.
 
     Raises:
-        ConfigError: where there is nothing to write from.
-        ProbeError: where a file that the section names cannot be used; no model is opened then.
+        ConfigError: there is nothing to write from.
+        ProbeError: a file that the section names cannot be used.
     """
     path = Path(config.probes.path)
     if path.exists():
@@ -78,11 +78,10 @@ def write_probes(
 def writers(config: SearchConfig) -> Mapping[str, Engine]:
     """An engine for the base and for every source, by name.
 
-    On transformers each is a model of its own, and a LoRA source is written into one of the base;
-    on vLLM they share one engine, and so the base's chat template; on a server nothing is loaded.
+    On vLLM they share one engine, and so the base's chat template.
 
     Raises:
-        ConfigError: where a model has no server, or a server is named for no model.
+        ConfigError: a model has no server, or a server is named for no model.
     """
     if config.engine.kind == "openai":
         return _served(config)
@@ -104,15 +103,13 @@ def writers(config: SearchConfig) -> Mapping[str, Engine]:
 def _swapped(config: SearchConfig, inputs: Inputs) -> dict[str, Engine]:
     shared = SharedEngine(VllmEngine(config.models.base, arguments=config.engine.arguments))
 
-    def weights(index: int) -> dict[str, Tensor]:
-        if index < 0:
-            return {name: inputs.base.load(name) for name in inputs.merged_names}
-        return {name: inputs.source_tensor(index, name) for name in inputs.merged_names}
+    def weights(source: int | None) -> dict[str, Tensor]:
+        return {name: stored_tensor(inputs, name, source) for name in inputs.merged_names}
 
-    names = ["base", *(source.name for source in config.models.sources)]
-    return {
-        name: SwappedEngine(shared, partial(weights, index)) for index, name in enumerate(names, -1)
-    }
+    pool: dict[str, Engine] = {"base": SwappedEngine(shared, partial(weights, None))}
+    for index, source in enumerate(config.models.sources):
+        pool[source.name] = SwappedEngine(shared, partial(weights, index))
+    return pool
 
 
 def _served(config: SearchConfig) -> dict[str, Engine]:

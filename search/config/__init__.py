@@ -1,8 +1,4 @@
-"""SearchConfig: the TOML file of a run, as frozen pydantic models, a file for each few sections.
-
-Unknown keys are errors that suggest the nearest name. `--set a.b=c` passes through the same
-models. Relative paths in a file are relative to that file's folder.
-"""
+"""SearchConfig: the TOML file of a run, as frozen pydantic models."""
 
 from search.config.models import MergeConfig, ModelsConfig, SourceConfig
 from search.config.probes import ProbesConfig

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -18,7 +18,7 @@ _BASELINES = ("evomm_", "grid_", "lm_cocktail")  # beginnings of rows
 
 
 class SourceConfig(Section):
-    """One expert to merge, and the importance file that methods such as LED need of it."""
+    """One source, and the importance file that methods such as LED need of it."""
 
     name: str = Field(min_length=1)
     path: str = Field(min_length=1)
@@ -26,8 +26,6 @@ class SourceConfig(Section):
 
 
 class ModelsConfig(Section):
-    """Base and sources: folders or hub ids."""
-
     base: str = Field(min_length=1)
     sources: tuple[SourceConfig, ...] = Field(min_length=1)
 
@@ -73,11 +71,8 @@ class MergeConfig(Section):
     @property
     def methods(self) -> dict[str, dict[str, ParamValue]]:
         """`{method: fixed parameters}`, in order."""
-        names = (self.method,) if isinstance(self.method, str) else self.method
-        tables = {names[0]: self.params} if isinstance(self.method, str) else self.params
-        methods: dict[str, dict[str, ParamValue]] = {}
-        for name in names:
-            table = tables.get(name, {})
-            assert isinstance(table, dict)  # the validator saw to it
-            methods[name] = {k: v for k, v in table.items() if not isinstance(v, dict)}
-        return methods
+        if isinstance(self.method, str):
+            tables: dict[str, Any] = {self.method: self.params}
+        else:
+            tables = {name: self.params.get(name, {}) for name in self.method}
+        return tables

@@ -1,4 +1,7 @@
-"""[probes]: where probes come from, how they are split, and who judges the replies."""
+"""[probes]: where probes come from, how they are split, and who judges the replies.
+
+Keys are explained in template.toml.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,6 @@ from synth.writing.config import ProbeConfig
 
 
 class ProbesConfig(Section):
-    """Where probes come from and how they are split; keys are explained in template.toml.
-
-    Likelihoods of whole answers suit short ones that turn on one word; mean likelihoods of tokens
-    suit long ones, whose whole likelihood is always near 0.
-    """
-
     path: str
     heldout: str | None = None
     heldout_frac: float = Field(default=0.5, ge=0.0, lt=1.0)
@@ -32,7 +29,6 @@ class ProbesConfig(Section):
 
     @property
     def judges(self) -> tuple[str, ...]:
-        """The names of the judges, one or more."""
         return _names(self.judge)
 
     @property

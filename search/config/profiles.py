@@ -1,7 +1,4 @@
-"""Names of the profiles of a search space: `points(k)`, `kernel`, and those of place groups.
-
-What they mean is in `search/space/knots.py`.
-"""
+"""Names of the profiles of a search space: `points(k)`, `kernel`, and those of place groups."""
 
 from __future__ import annotations
 

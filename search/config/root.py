@@ -15,7 +15,7 @@ from search.config.probes import ProbesConfig
 from search.config.search import EngineConfig, StudyConfig
 from search.config.section import Section
 from search.config.space import SpaceConfig
-from search.config.toml import drop_removed, explain, join_taxonomy, set_key, without_none
+from search.config.toml import drop_maximise, explain, join_taxonomy, set_key, without_none
 from search.metrics import LOWER_IS_BETTER, METRICS, Limit, Metric, probe_axes
 from synth.probes.probe import AXES
 
@@ -27,7 +27,7 @@ class ObjectiveConfig(Section):
 
 
 class SearchConfig(Section):
-    """A whole run; see `safemerge init` for the commented file."""
+    """A whole run."""
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     seed: int = Field(default=7, ge=0)
@@ -90,7 +90,6 @@ class SearchConfig(Section):
         return self
 
     def _check_fitness(self) -> None:
-        """The fitness is an objective, and the one that has weights."""
         if "fitness" in self.limits:
             raise ValueError("limits: fitness is an objective only; limit its axes instead")
         for name, objective in self.objectives.items():
@@ -117,8 +116,7 @@ class SearchConfig(Section):
     @property
     def fitness(self) -> dict[str, float]:
         """`{axis: weight}` of the fitness; empty where it is no objective."""
-        objective = self.objectives.get("fitness")
-        return {} if objective is None else objective.weights
+        return self.objectives.get("fitness", ObjectiveConfig()).weights
 
     @property
     def objective_axes(self) -> tuple[str, ...]:
@@ -127,7 +125,7 @@ class SearchConfig(Section):
 
     @property
     def objective_names(self) -> tuple[Metric, ...]:
-        """Objectives in the one canonical order, that of METRICS, whatever the file's order."""
+        """Objectives in canonical order, whatever the file's order."""
         return tuple(metric for metric in METRICS if metric in self.objectives)
 
     @property
@@ -161,9 +159,11 @@ class SearchConfig(Section):
             raise ConfigError(f"{path} is not valid TOML: {error}") from error
         for override in overrides:
             set_key(record, override)
-        removed = drop_removed(record)
-        if removed and not of_run:
-            raise ConfigError(f"{path}: {removed[0]}")
+        if drop_maximise(record) and not of_run:
+            raise ConfigError(
+                f"{path}: the key 'maximise' was removed, since every metric has one good "
+                "direction; leave it out"
+            )
         join_taxonomy(record, path.parent)
         return cls.from_record(record, where=str(path), folder=path.parent)
 
@@ -181,8 +181,7 @@ class SearchConfig(Section):
     def resolved(self, folder: Path) -> SearchConfig:
         """The same config with relative paths joined to `folder`, made absolute.
 
-        Absolute, since the run directory keeps this config and is read from anywhere. A model path
-        that does not exist there stays as it is: it may be a hub id.
+        A model path that does not exist there stays as it is: it may be a hub id.
         """
         folder = folder.absolute()
 
@@ -225,6 +224,6 @@ class SearchConfig(Section):
         )
 
     def record(self) -> dict[str, Any]:
-        """A plain record that `from_record` reads back; None values left out, as TOML has none."""
+        """A plain record that `from_record` reads back."""
         record: dict[str, Any] = without_none(self.model_dump(mode="json", by_alias=True))
         return record

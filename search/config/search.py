@@ -12,14 +12,19 @@ from pydantic import Field, field_validator, model_validator
 from safemerge.errors import near_names
 from search.config.section import Section
 
-SAMPLERS = ("blend", "tpe", "gp", "nsga2", "nsga3", "cmaes", "random")
-DATABASES = ("sqlite", "postgresql")
+SAMPLERS = {
+    "blend": "search.samplers.blend:FrontBlend",
+    "tpe": "optuna.samplers:TPESampler",
+    "gp": "optuna.samplers:GPSampler",
+    "nsga2": "optuna.samplers:NSGAIISampler",
+    "nsga3": "optuna.samplers:NSGAIIISampler",
+    "cmaes": "search.samplers.chebyshev_cmaes:ChebyshevCmaEs",
+    "random": "optuna.samplers:RandomSampler",
+}
 STEP_COST = 3  # evaluations that a gradient step is charged as: a forward and a backward pass
 
 
 class WarmStartConfig(Section):
-    """Gradient descent on the recipe's weights before the sampler takes over."""
-
     steps: int = Field(default=20, ge=0)
     ring: int = Field(default=9, ge=1)
     batch: int = Field(default=4, ge=1)
@@ -36,8 +41,6 @@ class WarmStartConfig(Section):
 
 
 class StopConfig(Section):
-    """When a search ends before its trials are complete."""
-
     hours: float | None = Field(default=None, gt=0.0)
     target: dict[str, float] = Field(default={})
     flat: int | None = Field(default=None, ge=1)
@@ -54,11 +57,6 @@ class StopConfig(Section):
 
 
 class StudyConfig(Section):
-    """Budget, sampler and storage.
-
-    The sampler is named, since Optuna's default changes between versions.
-    """
-
     trials: int = Field(default=300, ge=1)
     stop: StopConfig = StopConfig()
     sampler: str = "blend"
@@ -92,7 +90,7 @@ class StudyConfig(Section):
                 "the URL holds a password, which would be copied into the run directory; leave it "
                 "out, and put it into ~/.pgpass or PGPASSWORD"
             )
-        if kind not in DATABASES or not rest.strip("/"):
+        if kind not in ("sqlite", "postgresql") or not rest.strip("/"):
             raise ValueError(
                 f"unknown storage {value!r}; write journal, sqlite:///study.db or "
                 "postgresql://user@host/name"
@@ -110,12 +108,6 @@ class StudyConfig(Section):
 
 
 class EngineConfig(Section):
-    """Which engine writes and answers probes, and where models run.
-
-    Trials are always scored on a transformers model in this process. With kind "vllm" the replies
-    near the front and to held-out probes come from vLLM, else from that model.
-    """
-
     kind: Literal["transformers", "vllm", "openai"] = "transformers"
     device: str = "cpu"
     url: str | dict[str, str] | None = None

@@ -1,4 +1,4 @@
-"""[space]: what the search may change."""
+"""[space]: what the search may change. Keys are explained in template.toml."""
 
 from __future__ import annotations
 
@@ -7,8 +7,16 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, model_validator
 
 from search.config.profiles import valid_space_profile
-from search.config.section import Range, Section
+from search.config.section import Section
 
+
+def _ordered(value: tuple[float, float]) -> tuple[float, float]:
+    if not value[0] <= value[1]:
+        raise ValueError(f"the range {list(value)} runs downwards; give [low, high]")
+    return value
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
 SpaceProfile = Annotated[str, AfterValidator(valid_space_profile)]
 
 
@@ -20,22 +28,6 @@ class NumberConfig(Section):
 
 
 class SpaceConfig(Section):
-    """What the search may change.
-
-    Args:
-        places: profile of the weights.
-        weight: range of every merge weight.
-        off: probability with which a weight drawn evenly from its range is exactly 0.
-        prior: `{source: weight}` where the search begins for a source: the warm start sets out
-            there, or without one it is tried first.
-        rank_ratio: range of every rank ratio, in (0, 1]; eleven of them are searched, evenly on a
-            log scale.
-        rank_places: profile of the rank ratios; None is that of the weights.
-        scale: range of the factor on the whole merged delta; equal ends fix it.
-        outliers: modes of `outliers` to choose from, for methods with that parameter.
-        per_source: `{number: range and profile}` of the numbers that methods have for each source.
-    """
-
     places: SpaceProfile = "modules"
     weight: Range = (0.0, 1.5)
     off: float = Field(default=0.0, ge=0.0, lt=1.0)

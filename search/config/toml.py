@@ -11,22 +11,15 @@ from pydantic import BaseModel, ValidationError
 from safemerge.errors import ConfigError, near_names
 from safemerge.recipe import first_problem
 
-# Keys of earlier versions, * for any name, and why they are gone.
-REMOVED = {("objectives", "*", "maximise"): "every metric has one good direction"}
 
-
-def drop_removed(record: dict[str, Any]) -> list[str]:
-    """Drop keys of earlier versions from a parsed file; a sentence on each that was there."""
-    sentences = []
-    for (*parents, last), reason in REMOVED.items():
-        tables = [record]
-        for parent in parents:
-            inner = [table[k] for table in tables for k in table if parent in ("*", k)]
-            tables = [table for table in inner if isinstance(table, dict)]
-        dropped = [table.pop(last) for table in tables if last in table]
-        if dropped:
-            sentences.append(f"the key {last!r} was removed, since {reason}; leave it out")
-    return sentences
+def drop_maximise(record: dict[str, Any]) -> bool:
+    """Drop `maximise`, a key of earlier versions, from the objectives; whether one had it."""
+    objectives = record.get("objectives")
+    tables = objectives.values() if isinstance(objectives, dict) else ()
+    having = [table for table in tables if isinstance(table, dict) and "maximise" in table]
+    for table in having:
+        del table["maximise"]
+    return bool(having)
 
 
 def join_taxonomy(record: dict[str, Any], folder: Path) -> None:
@@ -38,7 +31,7 @@ def join_taxonomy(record: dict[str, Any], folder: Path) -> None:
 
 
 def without_none(value: Any) -> Any:
-    """`value` without the None values of its tables, since TOML has none."""
+    """`value` without None values in its tables, since TOML has none."""
     if isinstance(value, dict):
         return {key: without_none(item) for key, item in value.items() if item is not None}
     if isinstance(value, list):
@@ -75,7 +68,6 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 def _fields_at(model: type[BaseModel], parents: list[str]) -> list[str]:
-    """Key names of the section that `parents` leads to."""
     for part in parents:
         for name, field in model.model_fields.items():
             if part in (name, field.alias):

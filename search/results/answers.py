@@ -1,9 +1,7 @@
 """Generated answers to the validation probes, graded and kept in the run.
 
-A likelihood does not show a model that answers worse than its likelihoods suggest, refuses harmless
-questions or degenerates; answers do. They cost a generation each, so only trials near the front
-give them, and base and sources, to which limits may be relative. A file of answers is complete or
-absent: after a kill no model answers twice.
+Only trials near the front give them, and base and sources, to which limits may be relative. A file
+of answers is complete or absent, so after a kill no model answers twice.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 
 from safemerge.score import Scores
-from search.metrics import Baseline
+from search.metrics import ReferenceScores
 from search.progress import Report
 from search.results.pareto import Candidate
 from search.runs.rundir import RunDir
@@ -30,7 +28,7 @@ _FOLDER = "validation"  # of a run, for the answers
 class ValidationScores:
     """Scores by generation and judge, all on the same probes."""
 
-    baseline: Baseline
+    baseline: ReferenceScores
     trials: Mapping[int, Scores]
 
 
@@ -45,15 +43,13 @@ class Respondent:
 
 
 def base_and_sources(bench: Workbench) -> Iterator[Respondent]:
-    """The models that are merged, as respondents."""
-    yield Respondent("base", "base.jsonl", bench.load_base)
+    yield Respondent("base", "base.jsonl", bench.load_model)
     for index, ref in enumerate(bench.inputs.refs[1:]):
         file = f"source-{index}.jsonl"  # a name may be no file name
-        yield Respondent(ref.name, file, partial(bench.load_source, index))
+        yield Respondent(ref.name, file, partial(bench.load_model, index))
 
 
 def respondent(bench: Workbench, trial: Candidate) -> Respondent:
-    """A trial as a respondent."""
     name, file = f"trial {trial.number}", f"trial-{trial.number:05d}.jsonl"
     return Respondent(name, file, partial(bench.make_live, trial.recipe), trial)
 
@@ -61,12 +57,9 @@ def respondent(bench: Workbench, trial: Candidate) -> Respondent:
 def answer(
     home: RunDir, bench: Workbench, trials: Sequence[Candidate], *, max_tokens: int, report: Report
 ) -> ValidationScores:
-    """Let base, sources and trials answer the validation probes, or else the search probes.
-
-    Answers are kept in the run's folder validation.
-    """
+    """Let base, sources and trials answer the validation probes, or else the search probes."""
     forget_others(home, _FOLDER, {"engine": bench.settings.kind})
-    probes = bench.search_probes if bench.validation is None else bench.validation.probes
+    probes = (bench.validation or bench.evaluator).probes
 
     def ask(model: Respondent) -> list[Answer]:
         model.make_live()
@@ -83,7 +76,9 @@ def answer(
     report("answers", len(models), len(models), "")
     base, *sources = references
     return ValidationScores(
-        Baseline(scores[base.file], {source.name: scores[source.file] for source in sources}),
+        ReferenceScores(
+            scores[base.file], {source.name: scores[source.file] for source in sources}
+        ),
         {m.point.number: scores[m.file] for m in models if m.point is not None},
     )
 

@@ -39,7 +39,7 @@ def nothing_within(run: Run) -> str | None:
 
 
 def failed(run: Run) -> str | None:
-    """How many trials failed, with the commonest reasons; None where none did."""
+    """How many trials failed, with the commonest reasons; None without any."""
     reasons = Counter(run.failures().values())
     if not reasons:
         return None

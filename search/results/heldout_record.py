@@ -1,10 +1,9 @@
-"""front/heldout.json: the held-out measurement of a run, in numbers and in sentences."""
+"""front/heldout.json: the held-out measurement of a run."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from safemerge.errors import RunError
 from safemerge.score import Score
 from search.runs.rundir import RunDir
 from search.scoring.bootstrap import Difference
@@ -35,17 +34,8 @@ class HeldOut(BaseModel):
     @classmethod
     def load(cls, home: RunDir) -> HeldOut | None:
         """The measurement of a run, None without one; a RunError where it is unreadable."""
-        record = home.read(_FILE)
-        if record is None:
-            return None
-        try:
-            return cls.model_validate(record)
-        except ValidationError as error:
-            raise RunError(
-                f"{home.path / _FILE} was written by another version of safemerge, or is damaged; "
-                "`safemerge search` with the run's config measures it again"
-            ) from error
+        remedy = "`safemerge search` with the run's config measures it again"
+        return home.load(_FILE, cls, remedy=remedy)
 
     def save(self, home: RunDir) -> None:
-        """Write it into a run."""
         home.write(_FILE, self)

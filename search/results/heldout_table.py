@@ -1,8 +1,7 @@
 """The held-out table of a run: base, sources, plain merges, baselines, the pick, and the front.
 
-Every row is measured on the same held-out probes by generation and a judge. Nothing is chosen by
-them: the front, the pick and the best single weight come from search and validation probes. The
-front is also scored by likelihood, as in the search, for the gap between search and held-out.
+Every row is measured on the same held-out probes by generation and a judge; the front is also
+scored by likelihood, for the gap between search and held-out. Nothing is chosen by them.
 """
 
 from __future__ import annotations
@@ -45,9 +44,7 @@ def measure_run(
 ) -> HeldOut:
     """Measure a finished run, and the picks of baselines, and write front/heldout.json.
 
-    Answers are kept in the run's folder heldout, a file for each row, so that no model answers
-    twice: not after a kill, and not where a longer search has new points. Another judge or engine
-    makes all answer anew. The pick is the last row, "search".
+    Answers are kept, so that no model answers twice, unless by another judge or engine.
     """
     probes = bench.probes.split("heldout").probes
     section = run.config.probes
@@ -109,8 +106,6 @@ def measure_run(
 def _rows(
     bench: Workbench, baselines: Mapping[str, Run], points: tuple[Candidate, ...]
 ) -> Iterator[Respondent]:
-    """All rows, those of the front last."""
-
     def merge_alone(recipe: Callable[[], Recipe]) -> None:
         # Prepared merges of several methods may not fit into memory together.
         with bench.temporary_merges():
@@ -132,10 +127,7 @@ def _rows(
 
 
 def _agreement(answers: Iterable[Answer], section: ProbesConfig) -> Agreement | None:
-    """Agreement of the run's judge with the held-out one, on every reply that both have read, once.
-
-    None where there is no second judge, or no such reply.
-    """
+    """Agreement of the run's judge with the held-out one on the replies that both have read."""
     verdicts = {
         (answer.id, answer.reply): (Verdict(answer.second), Verdict(answer.verdict))
         for answer in answers

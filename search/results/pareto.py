@@ -15,7 +15,7 @@ import numpy as np
 from safemerge.errors import BadInput, near_names
 from safemerge.recipe import Recipe
 from safemerge.score import Scores
-from search.metrics import LOWER_IS_BETTER, Directions, signs
+from search.metrics import LOWER_IS_BETTER, Directions, gains
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,6 @@ class Candidate:
 
     @property
     def feasible(self) -> bool:
-        """Within every limit."""
         return self.violation <= 0.0
 
 
@@ -42,31 +41,25 @@ class Front:
 
     @classmethod
     def of(cls, candidates: Sequence[Candidate], directions: Directions) -> Front:
-        """The front of some candidates."""
         feasible = [candidate for candidate in candidates if candidate.feasible]
         if not feasible and candidates:
             return cls((min(candidates, key=lambda c: (c.violation, c.number)),), directions)
-        points = [(candidate, _gains(candidate, directions)) for candidate in feasible]
-        front: dict[tuple[float, ...], Candidate] = {}
-        for candidate, gains in points:
-            if not any(_dominates(other, gains) for _, other in points):
-                front.setdefault(gains, candidate)  # the earliest of equals
-        ordered = sorted(front.items(), key=lambda item: item[0], reverse=True)
-        return cls(tuple(candidate for _, candidate in ordered), directions)
+        # The earliest of equals stays.
+        points = {gains(c.scores, directions): c for c in reversed(feasible)}
+        front = [point for point in points if not any(_dominates(other, point) for other in points)]
+        return cls(tuple(points[point] for point in sorted(front, reverse=True)), directions)
 
     def joined_by(self, more: Sequence[Candidate]) -> Front:
         """The front with more candidates sorted in, which it may dominate."""
-        points = sorted(
-            (*self.points, *more), key=lambda c: _gains(c, self.directions), reverse=True
-        )
-        return Front(tuple(points), self.directions)
+        points = (*self.points, *more)
+        ordered = sorted(points, key=lambda c: gains(c.scores, self.directions), reverse=True)
+        return Front(tuple(ordered), self.directions)
 
     def with_near(self, candidates: Sequence[Candidate], most: int) -> Front:
-        """At most `most` points: the front, then candidates that cannot be told from it.
+        """At most `most` points: the front, then the nearest that cannot be told from it.
 
         A candidate is near when it is feasible and no point of the front is better in every
-        objective by more than one standard error of the candidate. The nearest come first. Of
-        candidates with equal scores only one is taken.
+        objective by more than one standard error of the candidate. Equal scores count once.
         """
         near: list[tuple[float, int, Candidate]] = []
         seen = [point.scores for point in self.points]
@@ -81,30 +74,27 @@ class Front:
         return Front(points, self.directions).joined_by(closest[: most - len(points)])
 
     def hypervolume(self) -> float:
-        """Volume dominated by the feasible points, reference point 0 in every objective.
+        """Volume dominated by the feasible points, in [0, 1], with reference point 0.
 
-        Objectives are shares in [0, 1]; a minimised one counts as 1 - value. The result is in
-        [0, 1].
+        A minimised objective counts as 1 - value.
         """
-        gains = [_gains(point, self.directions) for point in self.points if point.feasible]
-        return hypervolume(gains, self.directions)
+        feasible = [gains(p.scores, self.directions) for p in self.points if p.feasible]
+        return hypervolume(feasible, self.directions)
 
     def minimax_regret(self, among: Collection[int] | None = None) -> Candidate:
         """The balanced point: its largest regret over the objectives is the smallest (Savage 1951).
 
-        The regret in an objective is the distance to the front's best value, in the objective's
-        own units. It is not scaled by the front's extent: where all points are nearly perfect in
-        one objective, a tenth of a point there would outweigh ten points in the other.
-        `among` are the trial numbers to choose from; None allows every point.
+        The regret in an objective is the distance to the front's best value, not scaled by the
+        front's extent. `among` are the trial numbers to choose from; None allows every point.
         """
-        gains = [_gains(point, self.directions) for point in self.points]
-        best = [max(column) for column in zip(*gains, strict=True)]
-        allowed = [
-            (max(high - value for value, high in zip(row, best, strict=True)), point.number, point)
-            for point, row in zip(self.points, gains, strict=True)
-            if among is None or point.number in among
-        ]
-        return min(allowed, key=lambda entry: entry[:2])[2]
+        rows = {point.number: gains(point.scores, self.directions) for point in self.points}
+        best = [max(column) for column in zip(*rows.values(), strict=True)]
+
+        def regret(point: Candidate) -> tuple[float, int]:
+            pairs = zip(best, rows[point.number], strict=True)
+            return max(high - value for high, value in pairs), point.number
+
+        return min((p for p in self.points if among is None or p.number in among), key=regret)
 
     def pick(
         self,
@@ -121,8 +111,7 @@ class Front:
             maximise: metric to be best in; None takes the minimax regret of what is left.
 
         Raises:
-            BadInput: where no point is within the bounds, or there is none at all, or a metric was
-                not measured.
+            BadInput: where no point is within the bounds, or a metric was not measured.
         """
         if not self.points:
             raise BadInput("the front has no point to pick: no trial has finished yet")
@@ -148,8 +137,8 @@ class Front:
             )
         if maximise is None:
             return Front(within, self.directions).minimax_regret()
-        sign = -1.0 if maximise in LOWER_IS_BETTER else 1.0
-        return max(within, key=lambda point: sign * point.scores[maximise].value)
+        direction = {maximise: maximise not in LOWER_IS_BETTER}
+        return max(within, key=lambda point: gains(point.scores, direction))
 
 
 def thinned(
@@ -165,20 +154,14 @@ def thinned(
     return tuple(points[i] for i in sorted(chosen))
 
 
-def hypervolume(gains: Sequence[Sequence[float]], directions: Directions) -> float:
-    """`Front.hypervolume` of gains (n_points, n_objectives): values times `signs(directions)`."""
-    if not gains:
+def hypervolume(points: Sequence[Sequence[float]], directions: Directions) -> float:
+    """`Front.hypervolume` of the gains of points, (n_points, n_objectives)."""
+    if not points:
         return 0.0
-    shares = np.asarray(gains) + [0.0 if larger else 1.0 for larger in directions.values()]
+    shares = np.asarray(points) + [0.0 if larger else 1.0 for larger in directions.values()]
     if len(directions) == 1:
         return float(shares.max())
     return float(moocore.hypervolume(-shares, ref=np.zeros(len(directions))))
-
-
-def _gains(candidate: Candidate, directions: Directions) -> tuple[float, ...]:
-    """Objective values with the sign that makes larger better."""
-    values = (candidate.scores[metric].value for metric in directions)
-    return tuple(value * sign for value, sign in zip(values, signs(directions), strict=True))
 
 
 def _dominates(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
@@ -187,8 +170,6 @@ def _dominates(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
 
 def _behind(candidate: Candidate, point: Candidate, directions: Directions) -> float:
     """The smallest lead of a point over a candidate, in the candidate's standard errors."""
-    pairs = zip(_gains(candidate, directions), _gains(point, directions), directions, strict=True)
-    return min(
-        (ahead - behind) / max(candidate.scores[metric].stderr, 1e-12)
-        for behind, ahead, metric in pairs
-    )
+    behind, ahead = gains(candidate.scores, directions), gains(point.scores, directions)
+    errors = [max(candidate.scores[metric].stderr, 1e-12) for metric in directions]
+    return min((a - b) / error for a, b, error in zip(ahead, behind, errors, strict=True))

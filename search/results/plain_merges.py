@@ -1,7 +1,6 @@
 """Task arithmetic with one weight for everything: the uniform merge, and the best single weight.
 
-theta = base + w * sum_i D_i (Ilharco et al. 2023, 2212.04089), with w from a grid, chosen on the
-search probes by the mean over the axes: the strongest baseline without a search.
+theta = base + w * sum_i D_i (Ilharco et al. 2023, 2212.04089), with w from a grid.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ def single_weight(template: Recipe, weight: float) -> Recipe:
 
 
 def uniform(template: Recipe) -> Recipe:
-    """The average of the sources: weight 1 / number of sources."""
+    """The average of the sources."""
     return single_weight(template, 1.0 / len(template.sources))
 
 

@@ -8,11 +8,10 @@ from pathlib import Path
 from safemerge.errors import RunError
 from safemerge.score import Score
 from search.config import SearchConfig
-from search.metrics import Baseline, Limits
+from search.metrics import Limits, ReferenceScores
 from search.results.heldout_record import HeldOut
 from search.results.pareto import Candidate, Front
-from search.runs.baseline import require_baseline
-from search.runs.rundir import RunDir
+from search.runs.rundir import BASELINE, RunDir
 from search.runs.start import START, Start
 
 FRONT = "front/search.json"
@@ -47,7 +46,7 @@ class Run:
 
     dir: RunDir
     config: SearchConfig
-    baseline: Baseline  # scores of base and sources on the search probes
+    baseline: ReferenceScores  # scores of base and sources on the search probes
     candidates: tuple[Candidate, ...]  # finished trials, by number
 
     @classmethod
@@ -55,7 +54,7 @@ class Run:
         """Read a run directory; a RunError, with the command that makes one, where it is none."""
         run_dir = RunDir(path)
         config = read_config(run_dir)
-        baseline = require_baseline(run_dir)
+        baseline = run_dir.require(BASELINE, ReferenceScores)
         limits = Limits(config.limits, baseline)
         numbers = sorted(
             int(file.parent.name) for file in (run_dir.path / "trials").glob("*/scores.json")
@@ -69,15 +68,11 @@ class Run:
 
     @property
     def limits(self) -> Limits:
-        """Its limits, relative to its baseline."""
         return Limits(self.config.limits, self.baseline)
 
     @property
     def evaluations(self) -> int:
-        """What the search was charged, the runs that it started from included.
-
-        Steps that its warm start left untaken count too.
-        """
+        """What the search was charged, with the runs that it started from and untaken steps."""
         start = self.dir.load(START, Start)
         before = 0 if start is None else start.evaluations
         return before + len(self.candidates) + self.config.search.warm_start.evaluations
@@ -94,7 +89,7 @@ class Run:
         return front.joined_by((pick,)).points
 
     def pick(self) -> Candidate:
-        """The chosen point: the one recorded when the search ended, else that of least regret.
+        """The point recorded when the search ended, else that of least regret.
 
         A RunError where no trial has finished.
         """
@@ -114,7 +109,7 @@ class Run:
         return self.dir.load(FRONT, FrontRecord)
 
     def heldout(self) -> HeldOut | None:
-        """The held-out measurement; None where there is none yet."""
+        """The held-out measurement; None without one."""
         return HeldOut.load(self.dir)
 
     def failures(self) -> dict[int, str]:

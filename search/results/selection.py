@@ -1,15 +1,7 @@
-"""The pick, and front/search.json. Each step of the rule keeps some of what the step before left:
-
-1. The front, and the trials whose search scores cannot be told from it.
-2. Candidates that break a limit as answered are dropped, unless all do.
-3. Candidates within one standard error of the best sum of the objectives, as answered.
-4. The same by likelihood on search and validation probes together: finer where all answers are
-   right, and over far more probes.
-5. The point of smallest worst-case regret on the search probes (`Front.minimax_regret`).
+"""The pick, by the five steps of docs/search.md#the-pick, and front/search.json.
 
 Steps 2 and 3 need generation and may be turned off; they are skipped for a fitness, which is made
-of likelihoods. Step 4 needs validation probes. The one-standard-error rule is that of Breiman et
-al. (1984), applied to a choice among merges.
+of likelihoods. Step 4 needs validation probes.
 """
 
 from __future__ import annotations
@@ -19,7 +11,7 @@ from collections.abc import Mapping
 
 from safemerge.errors import SafemergeError
 from safemerge.score import Score, Scores
-from search.metrics import Limit, Limits, signs
+from search.metrics import Limit, Limits, gains
 from search.progress import Report
 from search.results.answers import ValidationScores, answer
 from search.results.diagnostics import failed
@@ -78,10 +70,9 @@ def choose(
     validation: Mapping[int, Scores],
     limits: Mapping[str, Limit],
 ) -> int:
-    """Number of the trial that steps 2 to 5 of the rule leave.
+    """Number of the trial that steps 2 to 5 leave of the front and the trials near it.
 
     Args:
-        near: the front and the trials near it.
         answered: their scores by generation; None leaves out steps 2 and 3.
         validation: `{trial: scores}` by likelihood; empty leaves out step 4.
     """
@@ -117,14 +108,11 @@ def _within_limits(answered: ValidationScores, limits: Limits) -> set[int]:
 
 
 def _within_one_error(scores: Mapping[int, Scores], front: Front) -> set[int]:
-    """Trials whose sum of objectives is within one standard error of the best one's."""
-    total = {
-        number: sum(
-            row[metric].value * sign
-            for metric, sign in zip(front.directions, signs(front.directions), strict=True)
-        )
-        for number, row in scores.items()
-    }
+    """Trials whose sum of objectives is within one standard error of the best one's.
+
+    The one-standard-error rule of Breiman et al. (1984).
+    """
+    total = {number: sum(gains(row, front.directions)) for number, row in scores.items()}
     best = max(total, key=lambda number: total[number])
     error = math.hypot(*(scores[best][metric].stderr for metric in front.directions))
     return {number for number, value in total.items() if value >= total[best] - error}

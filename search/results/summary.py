@@ -10,15 +10,8 @@ from search.scoring.gap import MEAN, Gap
 
 
 def statements(heldout: HeldOut, *, on_front: int) -> tuple[str, ...]:
-    """Who judged, how large the gap is, and which points differ significantly from the pick.
-
-    Of the `on_front` points of the front some may be measured only.
-    """
-    return (
-        _judged(heldout),
-        _gap(heldout.gap[heldout.pick]),
-        *_apart(heldout, on_front),
-    )
+    """Who judged, how large the gap is, and which of `on_front` points differ from the pick."""
+    return _judged(heldout), _gap(heldout.gap[heldout.pick]), *_apart(heldout, on_front)
 
 
 def _judged(heldout: HeldOut) -> str:

@@ -12,7 +12,7 @@ from synth.text.normalise import normalise
 
 
 def load_probes(config: SearchConfig) -> ProbeSet:
-    """Search, validation and held-out probes of a config, with splits assigned by group."""
+    """All probes of a config, with splits assigned, whatever the order of the files."""
     section = config.probes
     probes = _in_order(ProbeSet.from_jsonl(section.path))
     if section.heldout is None:
@@ -33,7 +33,6 @@ def load_probes(config: SearchConfig) -> ProbeSet:
 
 
 def _in_order(probes: ProbeSet) -> ProbeSet:
-    """Sorted by id, so that the order of the file does not matter."""
     return ProbeSet(tuple(sorted(probes, key=lambda probe: probe.id)))
 
 
@@ -50,7 +49,7 @@ def heldout_prompts(config: SearchConfig) -> frozenset[str]:
 
 
 def probe_judge(config: SearchConfig) -> Judge:
-    """The judge of a config, with its guards on the engine's device."""
+    """The judge of replies to the search and validation probes."""
     return _judge(config, config.probes.judges)
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import platform
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import tomli_w
 
 from safemerge.errors import ConfigError, OutputError, RunError
 from search.config import SearchConfig
-from search.metrics import Baseline, Limits
-from search.runs.baseline import BASELINE
-from search.runs.rundir import RunDir
+from search.metrics import Limits, ReferenceScores
+from search.runs.rundir import BASELINE, RunDir
 from search.runs.workbench import Workbench
 
 # Keys that may differ when a run goes on: they change no trial that is finished.
@@ -22,13 +23,6 @@ MAY_CHANGE = frozenset(
     | {"search.answered", "probes.unreadable_frac", "probes.heldout_judge"}
 )
 MAY_CHANGE_IN = ("search.stop.", "engine.")
-
-
-def check_resumable(home: RunDir, config: SearchConfig) -> None:
-    """Refuse a run that another process holds, another configuration, or a foreign folder."""
-    check_fresh(home.path)
-    home.check_free()
-    check_same(home, config)
 
 
 def check_same(home: RunDir, config: SearchConfig) -> None:
@@ -55,16 +49,11 @@ def check_same(home: RunDir, config: SearchConfig) -> None:
 
 
 def check_fresh(folder: Path) -> None:
-    """Refuse to begin a run among other things.
-
-    What a demo writes first (its probes) and what a kill leaves (hidden files) may be there.
-    """
+    """Refuse to begin a run in a folder of other things than probes and hidden files."""
     if not folder.exists() or (folder / "config.toml").exists():
         return
     if not folder.is_dir():
         raise OutputError(f"{folder} is a file, not a run directory; name another with --run")
-    if not any(folder.iterdir()):
-        return
     strange = sorted(
         path.name for path in folder.iterdir() if not path.name.startswith((".", "probes.jsonl"))
     )
@@ -75,12 +64,12 @@ def check_fresh(folder: Path) -> None:
         )
 
 
-def measure_baseline(home: RunDir, config: SearchConfig, bench: Workbench) -> Baseline:
+def measure_baseline(home: RunDir, config: SearchConfig, bench: Workbench) -> ReferenceScores:
     """Scores of base and sources on the search probes: those recorded, else measured now.
 
-    A ConfigError where no recipe can be within a limit, since scores lie in [0, 1].
+    A ConfigError where no recipe can be within a limit.
     """
-    baseline = home.load(BASELINE, Baseline)
+    baseline = home.load(BASELINE, ReferenceScores)
     if baseline is not None:
         return baseline
     baseline = bench.baseline()
@@ -95,7 +84,9 @@ def measure_baseline(home: RunDir, config: SearchConfig, bench: Workbench) -> Ba
     return baseline
 
 
-def record_start(home: RunDir, config: SearchConfig, bench: Workbench, baseline: Baseline) -> None:
+def record_start(
+    home: RunDir, config: SearchConfig, bench: Workbench, baseline: ReferenceScores
+) -> None:
     """Record config, versions, input hashes and baseline.
 
     A RunError where a model, the probes or the judge are others than when the run began.
@@ -104,48 +95,42 @@ def record_start(home: RunDir, config: SearchConfig, bench: Workbench, baseline:
     import torch
     import transformers
 
-    inputs, probes = bench.inputs.contents(), bench.probes.content_hash
-    judge = bench.judge.fingerprint()
+    versions = {module.__name__: module.__version__ for module in (torch, transformers, optuna)}
+    record = {
+        "inputs": bench.inputs.contents(),
+        "probes": bench.probes.content_hash,
+        "judge": bench.judge.fingerprint(),
+        "versions": {"python": platform.python_version(), **versions},
+        "device": config.engine.device,
+        "seed": config.seed,
+        "study": _study_name(home, config),
+    }
     lock = home.read("lock.json")
-    if lock is not None:
-        before = {
-            **lock["inputs"],
-            "the probes": lock["probes"],
-            "the judge": _sha256(lock["judge"]),
-        }
-        now = {**inputs, "the probes": probes, "the judge": _sha256(judge)}
-        for name, digest in now.items():
-            if before.get(name) != digest:
-                raise RunError(
-                    f"{home.path} was started with other content of {name} "
-                    f"(hash {before.get(name, 'none')[:12]}, now {digest[:12]}); restore it, or "
-                    "start a new run with --run NAME"
-                )
+    before, now = _contents(lock or record), _contents(record)
+    for name, digest in now.items():
+        if before.get(name) != digest:
+            raise RunError(
+                f"{home.path} was started with other content of {name} "
+                f"(hash {before.get(name, 'none')[:12]}, now {digest[:12]}); restore it, or "
+                "start a new run with --run NAME"
+            )
     home.write_text("config.toml", tomli_w.dumps(config.record()))
     if lock is None:
-        versions = {module.__name__: module.__version__ for module in (torch, transformers, optuna)}
-        record = {
-            "inputs": inputs,
-            "probes": probes,
-            "judge": judge,
-            "versions": {"python": platform.python_version(), **versions},
-            "device": config.engine.device,
-            "seed": config.seed,
-            "study": _study_name(home, config),
-        }
         home.write("lock.json", record)
     if home.read(BASELINE) is None:
         home.write(BASELINE, baseline)
 
 
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+def _contents(lock: Mapping[str, Any]) -> dict[str, str]:
+    """`{name: hash}` of all that must stay the same."""
+    judge = hashlib.sha256(lock["judge"].encode("utf-8")).hexdigest()
+    return {**lock["inputs"], "the probes": lock["probes"], "the judge": judge}
 
 
 def _study_name(home: RunDir, config: SearchConfig) -> str:
-    """The study's name in its storage; a database may hold those of many runs."""
     if config.search.storage == "journal":
         return "search"
+    # A database may hold the studies of many runs.
     return f"{home.path.resolve().name} {uuid.uuid4().hex[:12]}"
 
 

@@ -1,19 +1,7 @@
-"""RunDir: a run directory, what is in it, and how it is written.
+"""RunDir: a run directory, its locks, and how its files are written and read.
 
-    config.toml  lock.json  baseline.json  study.journal  start.json  warmstart.json
-    trials/00042/  recipe.json  scores.json  error.txt (only if failed)
-                   by_probe.json (what the scores are means of, where all probes were asked)
-                   same_as.json (only where an earlier trial has the same recipe and was scored)
-    validation/    answers to the validation probes, of base, sources and trials near the front;
-                   asked.json, here and in heldout/, names the engine and the judges
-    heldout/       answers to the held-out probes, a file for each row of the table
-    warmstart/     linearisations of a warm start that is under way
-    baselines/     runs that this one is compared with
-    front/search.json  front/heldout.json  logs/worker-0.log (only with several workers)
-
-Every file is written beside its place and renamed over it, so a kill leaves the old one or the
-new one. A trial folder is complete if and only if scores.json exists. No weights lie inside, unless
-an export is written there.
+What lies in it is in docs/run-folder.md. Every file is written beside its place and renamed over
+it, so a kill leaves the old one or the new one.
 """
 
 from __future__ import annotations
@@ -37,6 +25,7 @@ from safemerge.errors import OutputError, RunError
 from safemerge.recipe import Recipe
 from safemerge.score import Score
 
+BASELINE = "baseline.json"  # ReferenceScores on the search probes, measured once
 _ORPHANS_S = 10.0  # in which workers whose search was killed notice it and end
 _T = TypeVar("_T")
 _adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
@@ -50,15 +39,11 @@ class RunDir:
 
     @property
     def journal(self) -> Path:
-        """Optuna's journal file."""
         return self.path / "study.journal"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run against a second runner; the kernel frees it when this process dies.
-
-        A RunError where another process holds it; an OutputError where the folder cannot be made.
-        """
+        """Hold the run against a second runner; a RunError where another process holds it."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             handle = (self.path / ".lock").open("a+")
@@ -105,27 +90,23 @@ class RunDir:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Wait for this process's turn at the study: one worker asks or tells at a time.
-
-        So no trial goes beyond the budget, and a RUNNING trial without a worker's mark was asked
-        for by a worker that is dead.
-        """
+        """Wait for this process's turn at the study: one worker asks or tells at a time."""
         with (self.path / ".turn").open("w") as handle:
             _flock(handle, fcntl.LOCK_EX)
             yield
 
     def write(self, name: str, record: object) -> None:
-        """Write a value, such as a dataclass or a mapping of scores, as JSON, atomically."""
+        """Write a value, such as a dataclass or a mapping of scores, as JSON."""
         plain = to_jsonable_python(record)
         self.write_text(name, json.dumps(plain, indent=1, allow_nan=False) + "\n")
 
     def write_text(self, name: str, text: str) -> None:
-        """Write a text file, atomically and flushed to disk."""
+        """Write a text file, flushed to disk."""
         with replacing(self.path / name) as file:
             file.write(text)
 
     def read(self, name: str) -> Any:
-        """A record, None where the file does not exist; a RunError where it is not JSON."""
+        """A record, None without it; a RunError where it is not JSON."""
         path = self.path / name
         try:
             return json.loads(path.read_text(encoding="utf-8"))
@@ -134,7 +115,9 @@ class RunDir:
         except (OSError, ValueError) as error:
             raise RunError(f"{path} is damaged ({error}); restore it or start a new run") from error
 
-    def load(self, name: str, kind: type[_T]) -> _T | None:
+    def load(
+        self, name: str, kind: type[_T], *, remedy: str = "restore it or start a new run"
+    ) -> _T | None:
         """What `write` has written, None without it; a RunError where it is of another type."""
         record = self.read(name)
         if record is None:
@@ -144,31 +127,30 @@ class RunDir:
         except ValidationError as error:
             raise RunError(
                 f"{self.path / name} was written by another version of safemerge, or is damaged; "
-                "restore it or start a new run"
+                f"{remedy}"
             ) from error
         return value
 
-    def require(self, name: str, *, made_by: str) -> Any:
-        """A record; a RunError, with the command that makes it, where there is none."""
-        record = self.read(name)
-        if record is None:
-            raise self.missing(name, made_by)
-        return record
-
-    def missing(self, name: str, made_by: str) -> RunError:
-        """What to raise where a record does not exist, saying which command makes it."""
-        return RunError(f"{self.path} has no {name}; run `{made_by}` first")
+    def require(self, name: str, kind: type[_T]) -> _T:
+        """As `load`; a RunError, with the command that makes it, where there is none."""
+        value = self.load(name, kind)
+        if value is None:
+            raise RunError(f"{self.path} has no {name}; run `safemerge search CONFIG` first")
+        return value
 
     def write_trial(
         self,
         number: int,
         recipe: Recipe,
         scores: Mapping[str, Score],
-        by_probe: Mapping[str, Sequence[float]] | None = None,
+        by_probe: Mapping[str, Sequence[float]],
     ) -> None:
-        """Record a finished trial; scores.json, which makes it complete, comes last."""
+        """Record a finished trial; scores.json, which makes it complete, comes last.
+
+        `by_probe` is empty where not all probes were asked.
+        """
         self.write_text(f"{_trial(number)}/recipe.json", recipe.canonical_json() + "\n")
-        if by_probe is not None:
+        if by_probe:
             self.write_text(f"{_trial(number)}/by_probe.json", json.dumps(by_probe) + "\n")
         self.write(f"{_trial(number)}/scores.json", scores)
 
@@ -177,7 +159,6 @@ class RunDir:
         self.write(f"{_trial(number)}/same_as.json", {"trial": other})
 
     def write_failure(self, number: int, recipe: Recipe | None, reason: str) -> None:
-        """Record why a trial failed."""
         if recipe is not None:
             self.write_text(f"{_trial(number)}/recipe.json", recipe.canonical_json() + "\n")
         self.write_text(f"{_trial(number)}/error.txt", reason.rstrip() + "\n")
@@ -196,7 +177,7 @@ class RunDir:
         return self.load(f"{_trial(number)}/scores.json", dict[str, Score])
 
     def trial_by_probe(self, number: int) -> dict[str, list[float]] | None:
-        """Values of a trial's search probes by metric; None where not all were asked."""
+        """`{metric: values}` of a trial's search probes; None where not all were asked."""
         return self.load(f"{_trial(number)}/by_probe.json", dict[str, list[float]])
 
 

@@ -10,8 +10,6 @@ START = "start.json"
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a search takes over from another run."""
-
     # of this search's space, `{dimension: value}`; that of the pick first
     points: list[dict[str, Any]]
     evaluations: int  # what the other run was charged, and those that it started from

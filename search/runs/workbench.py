@@ -1,8 +1,4 @@
-"""Workbench: the models, probes, merge and evaluators that a search works with.
-
-`Workbenches` opens them one after the other and opens nothing twice: a search, its baselines and
-the held-out table share checkpoints, the live model, probes and judges.
-"""
+"""Workbench: the models, probes, merge and evaluators that a search works with."""
 
 from __future__ import annotations
 
@@ -25,7 +21,7 @@ from safemerge.resident import ResidentMerge
 from safemerge.score import Score
 from search.config import EngineConfig, SearchConfig, WarmStartConfig
 from search.config.profiles import recipe_places
-from search.metrics import Baseline, measurable
+from search.metrics import ReferenceScores, measurable
 from search.runs.probe_sets import load_probes, probe_judge
 from search.scoring.likelihood import LikelihoodEvaluator, Measurement
 from search.scoring.racing import Race
@@ -53,16 +49,14 @@ class Workbench:
     # scores it on the validation probes; None where an objective has none
     validation: LikelihoodEvaluator | None
     settings: EngineConfig
-    # prepared so far, shared by the workbenches of one `Workbenches`; see `resident`
+    # opened so far, shared by the workbenches of one `Workbenches`
     merges: list[ResidentMerge] = field(default_factory=list)
-    # the vLLM engine, once `generation_engine` has opened it; shared likewise
-    vllm: list[VllmEngine] = field(default_factory=list)
+    vllm: list[VllmEngine] = field(default_factory=list)  # at most one
 
     def resident(self, recipe: Recipe) -> ResidentMerge:
         """The merge that serves a recipe, prepared on first use.
 
-        There is one for each method, and for each way in which its parameters prepare it. A
-        recipe of other sources, such as a baseline of two models, has its checkpoints opened anew.
+        A recipe of other sources, such as a baseline of two models, has its checkpoints opened.
         """
         for merge in self.merges:
             if merge.serves(recipe):
@@ -90,13 +84,9 @@ class Workbench:
         """Merge a recipe into the live model."""
         self.resident(recipe).apply(recipe, self.live)
 
-    def load_base(self) -> None:
-        """Copy the base into the live model."""
-        load_live(self.live, self.inputs)
-
-    def load_source(self, index: int) -> None:
-        """Copy a source into the live model."""
-        load_live(self.live, self.inputs, index)
+    def load_model(self, source: int | None = None) -> None:
+        """Copy the base, or the source of an index, into the live model."""
+        load_live(self.live, self.inputs, source)
 
     def measure(
         self, recipe: Recipe, *, most_degenerate: float = 1.0, race: Race | None = None
@@ -113,11 +103,7 @@ class Workbench:
         return self.validation.score_live()
 
     def generation_engine(self) -> Engine:
-        """The engine that generates replies, with the weights that are live now.
-
-        With `engine.kind = "vllm"` the live weights are loaded into vLLM, which is opened on first
-        use; otherwise the live model itself generates.
-        """
+        """The engine that generates replies, vLLM or the live model, with the live weights."""
         if self.settings.kind != "vllm":
             return self.engine
         if not self.vllm:
@@ -128,24 +114,19 @@ class Workbench:
         engine.load_weights(self.live)
         return engine
 
-    @property
-    def search_probes(self) -> tuple[Probe, ...]:
-        """Probes that the search optimises on."""
-        return self.evaluator.probes
-
-    def baseline(self) -> Baseline:
+    def baseline(self) -> ReferenceScores:
         """Scores of the base and of every source on the search probes."""
-        self.load_base()
+        self.load_model()
         base = self.evaluator.score_live()
         sources = {}
         for index, ref in enumerate(self.inputs.refs[1:]):
-            self.load_source(index)
+            self.load_model(index)
             sources[ref.name] = self.evaluator.score_live()
-        return Baseline(base, sources)
+        return ReferenceScores(base, sources)
 
 
 class Workbenches:
-    """Opens workbenches for configs that have models, probes or judges in common."""
+    """Opens workbenches, and nothing twice that their configs have in common."""
 
     def __init__(self) -> None:
         self._opened: dict[Hashable, Any] = {}
@@ -153,10 +134,9 @@ class Workbenches:
         self._vllm: list[VllmEngine] = []
 
     def open(self, config: SearchConfig) -> Workbench:
-        """Open what is not open yet and prepare the merge with which the search begins.
+        """Open what is not open yet; of the prepared merges only that of the beginning is kept.
 
-        Merges that this search does not begin with are released. A BadInput says what is wrong
-        with models, probes or the method's parameters.
+        A BadInput says what is wrong with models, probes or the method's parameters.
         """
         check_device(config.engine.device)
         template = recipe_template(config)
@@ -229,7 +209,7 @@ class Workbenches:
 
 
 def open_workbench(config: SearchConfig) -> Workbench:
-    """A workbench that shares nothing; see `Workbenches.open`."""
+    """A workbench that shares nothing."""
     return Workbenches().open(config)
 
 
@@ -262,13 +242,15 @@ def recipe_template(config: SearchConfig) -> Recipe:
 
 
 def load_live(live: Mapping[str, Tensor], inputs: Inputs, source: int | None = None) -> None:
-    """Copy the base, or the source of an index, into the live model."""
+    """Copy the base, or the source of an index, into a live model."""
     with torch.no_grad():
         for name, tensor in live.items():
-            loaded = (
-                inputs.base.load(name) if source is None else inputs.source_tensor(source, name)
-            )
-            tensor.copy_(loaded)
+            tensor.copy_(stored_tensor(inputs, name, source))
+
+
+def stored_tensor(inputs: Inputs, name: str, source: int | None = None) -> Tensor:
+    """A tensor of the base, or of the source of an index, under the base's name."""
+    return inputs.base.load(name) if source is None else inputs.source_tensor(source, name)
 
 
 def _measurable(probes: tuple[Probe, ...], config: SearchConfig) -> frozenset[str]:

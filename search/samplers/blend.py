@@ -3,11 +3,9 @@
     x = a + t (b - a) + noise,   t ~ U(-0.2, 1.2),   noise_i ~ N(0, (0.2 |b_i - a_i| + 0.01)^2)
 
 in coordinates scaled to [0, 1]: the line recombination of Muehlenbein and Schlierkamp-Voosen (1993)
-with Gaussian mutation. A merge between two good merges of the same sources is mostly good too, so
-blends fill the gaps of the front that a warm start, or another run, has left, and go a little
-beyond its ends. The first point is drawn uniformly from the front, the second in proportion to the
-distance of its scores from the first one's. A choice is taken from either. Without such a front to
-go on from, take another sampler.
+with Gaussian mutation. The first point is drawn uniformly from the front, the second in proportion
+to the distance of its scores from the first one's. A choice is taken from either. It needs a front
+to go on from, such as that of a warm start.
 """
 
 from __future__ import annotations
@@ -48,14 +46,12 @@ class FrontBlend(UnitCubeSampler):
         self._rng = np.random.default_rng(seed)
 
     def reseed_rng(self) -> None:
-        """Draw on from a random seed, for parallel workers."""
         self._rng = np.random.default_rng()
         super().reseed_rng()
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """A blend of two points of the front."""
         trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         if not search_space or ENQUEUED in trial.system_attrs or len(trials) < self._startup:
             return {}

@@ -3,12 +3,10 @@
     goal = max_i w_i l_i + 0.05 sum_i w_i l_i,   l_i = 1 - value, or the value where less is better
     goal = 2 + sum of the positive violations    where a limit is broken
 
-The augmented Chebyshev scalarisation (Steuer and Choo 1983) reaches any point of a front, concave
-parts too; its weights say which. So this sampler looks for one trade-off, equal weights by default,
-and what it finds on the way makes up the rest of the front. The distribution begins at the best of
-the trials enqueued before it, such as a warm start, else in the middle, with a deviation of a sixth
-of each range. It is rebuilt from the finished trials, so a resumed study goes on where it was.
-Numbers only: choices cannot be ordered.
+The augmented Chebyshev scalarization (Steuer and Choo 1983) reaches any point of a front; its
+weights say which. The distribution begins at the best of the trials enqueued before it, such as a
+warm start, else in the middle. It is rebuilt from the finished trials, so a resumed study goes on
+where it was. Numbers only: choices cannot be ordered.
 """
 
 from __future__ import annotations
@@ -44,9 +42,6 @@ _RESAMPLED = 10  # draws until one lies in the ranges; then what lies outside is
 class ChebyshevCmaEs(UnitCubeSampler):
     """See the top of this file.
 
-    Attributes:
-        strategy: the distribution so far; None before the first draw from it.
-
     Args:
         weights: of the objectives in canonical order, at least 0; None is equal ones.
         sigma: first standard deviation, as a share of each range.
@@ -73,14 +68,12 @@ class ChebyshevCmaEs(UnitCubeSampler):
         self._learned: set[int] = set()
 
     def reseed_rng(self) -> None:
-        """Draw on from a random seed, for parallel workers."""
         self._rng.seed()
         super().reseed_rng()
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """A draw from the distribution that the finished trials have led to."""
         goal, space = _goal_of(study.directions, self._weights), numbers(search_space)
         if not space or ENQUEUED in trial.system_attrs:
             return {}

@@ -8,21 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from safemerge.errors import ConfigError, MissingDependency, near_names, require
 from search.config import StudyConfig
+from search.config.search import SAMPLERS
 from search.metrics import Directions
 
 if TYPE_CHECKING:
     import optuna
 
 
-_KINDS = {
-    "blend": "search.samplers.blend:FrontBlend",
-    "cmaes": "search.samplers.chebyshev_cmaes:ChebyshevCmaEs",
-    "gp": "optuna.samplers:GPSampler",
-    "nsga2": "optuna.samplers:NSGAIISampler",
-    "nsga3": "optuna.samplers:NSGAIIISampler",
-    "random": "optuna.samplers:RandomSampler",
-    "tpe": "optuna.samplers:TPESampler",
-}
 _NEEDS = {"cmaes": "cmaes", "gp": "scipy"}
 
 
@@ -32,14 +24,12 @@ def make_sampler(
     """The configured sampler; `sampler_options` override what it is given here.
 
     Args:
-        study: the [search] section.
         seed: of the run; a resumed sampler draws on from another one, and so does each worker.
         n_before: trials that the study has already.
-        worker: number of the process.
 
     Raises:
         ConfigError: a path that leads to no sampler, or options that it does not take.
-        MissingDependency: a sampler whose package is not installed, with the install line.
+        MissingDependency: a sampler whose package is not installed.
     """
     # After a start the random trials that model-based samplers begin with would be wasted.
     started = study.warm_start.steps > 0 or study.start_from is not None
@@ -56,7 +46,7 @@ def make_sampler(
     }
     if study.sampler in _NEEDS:
         require(_NEEDS[study.sampler], extra="samplers")
-    kind = _imported(_KINDS.get(study.sampler, study.sampler))
+    kind = _imported(SAMPLERS.get(study.sampler, study.sampler))
     options = defaults.get(study.sampler, {})
     if "seed" in inspect.signature(kind).parameters:
         options["seed"] = (seed * 100_003 + n_before + worker * 1_000_003) % 2**32
@@ -71,10 +61,7 @@ def make_sampler(
 
 
 def check_sampler(study: StudyConfig, directions: Directions) -> None:
-    """Try the sampler on two made-up trials, before any work.
-
-    A ConfigError as of `make_sampler`, or where it cannot serve this number of objectives.
-    """
+    """Try the sampler on two made-up trials; a ConfigError where it cannot serve the objectives."""
     import optuna
 
     made_up = optuna.create_study(
@@ -94,12 +81,10 @@ def check_sampler(study: StudyConfig, directions: Directions) -> None:
 
 
 def optuna_directions(directions: Directions) -> list[Literal["minimize", "maximize"]]:
-    """The directions of objectives in Optuna's words."""
     return ["maximize" if larger else "minimize" for larger in directions.values()]
 
 
 def _imported(path: str) -> Any:
-    """The class at `package.module:Class`, a sampler."""
     from optuna.samplers import BaseSampler
 
     module_name, _, name = path.partition(":")

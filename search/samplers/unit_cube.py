@@ -27,7 +27,6 @@ class UnitCubeSampler(optuna.samplers.BaseSampler):
         self._space = optuna.search_space.IntersectionSearchSpace()
 
     def reseed_rng(self) -> None:
-        """Draw on from a random seed, for parallel workers."""
         self._random.reseed_rng()
 
     def infer_relative_search_space(
@@ -44,12 +43,10 @@ class UnitCubeSampler(optuna.samplers.BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        """A uniform draw: for the first trials, and for fixed dimensions."""
         return self._random.sample_independent(study, trial, param_name, param_distribution)
 
 
 def numbers(space: Mapping[str, BaseDistribution]) -> dict[str, Number]:
-    """The dimensions that are numbers, not choices."""
     return {name: kind for name, kind in space.items() if isinstance(kind, Number)}
 
 

@@ -1,8 +1,6 @@
 """Which points of a front differ significantly: paired bootstrap over held-out probes.
 
-Two models answer the same probes, so differences are resampled probe by probe: the difficulty of a
-probe cancels. Percentile intervals after Efron (1979); paired resampling of test items after Koehn
-(2004).
+Percentile intervals after Efron (1979); paired resampling of test items after Koehn (2004).
 """
 
 from __future__ import annotations

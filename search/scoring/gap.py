@@ -1,8 +1,4 @@
-"""The generalisation gap: likelihood of the wanted answers on search minus held-out probes.
-
-Both sides are likelihoods, as the search scores them, so the gap shows overfitting to the search
-probes and not how a likelihood differs from a judged reply.
-"""
+"""The generalisation gap: likelihood of the wanted answers on search minus held-out probes."""
 
 from __future__ import annotations
 

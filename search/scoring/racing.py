@@ -1,15 +1,9 @@
 """Racing: a trial that is certainly worse than a point of the front skips the rest of the probes.
 
-Trial and point are compared probe by probe. With d the point's lead on the n probes scored so far
-(larger is better), the trial is behind in an objective when mean(d) > 3 std(d) / sqrt(n). It loses
-when one point leads in every objective, and is recorded with that point's scores minus mean(d), so
-that it stays behind the point, and with the standard error of mean(d). Races on growing subsets are
-those of Maron and Moore (1993), with paired differences in place of Hoeffding's bound.
-
-A truly non-dominated trial, no worse than the point in some objective, is dropped in at most 0.8 %
-of races against one point, with normal differences and at least 16 probes at the first look: by
-Student's t 0.45 % there, and 0.26 % at the second look with 32. Against k points it is at most k
-times as often.
+With d the point's lead, probe by probe, on the n probes scored so far, the trial is behind in an
+objective when mean(d) > 3 std(d) / sqrt(n). It loses when one point leads in every objective, and
+is recorded with that point's scores minus mean(d). After Maron and Moore (1993), with paired
+differences in place of Hoeffding's bound; how often it errs is in docs/search.md#racing.
 """
 
 from __future__ import annotations
@@ -33,8 +27,6 @@ ByProbe = Mapping[str, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Race:
-    """What a trial is compared with."""
-
     front: Sequence[ByProbe]  # points of the front, on all search probes
     directions: Directions
 
@@ -49,7 +41,7 @@ class Race:
     def _lead(self, point: ByProbe, seen: ByProbe) -> float:
         """A point's lead in standard errors, in the objective where it is smallest."""
         leads = []
-        for metric, sign in zip(self.directions, signs(self.directions), strict=True):
+        for metric, sign in signs(self.directions).items():
             if metric not in seen or seen[metric].numel() < _LEAST:
                 return 0.0
             values = seen[metric]

@@ -8,7 +8,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from search.config import SearchConfig, StudyConfig
-from search.metrics import Baseline, Directions, Limits
+from search.metrics import Directions, Limits, ReferenceScores
+from search.progress import Report
 from search.runs.rundir import RunDir
 
 
@@ -18,15 +19,14 @@ class StudyContext:
 
     home: RunDir  # the run, which this process holds or has joined
     study: optuna.Study
-    settings: StudyConfig  # budget, stop rules and workers
+    settings: StudyConfig
     directions: Directions
-    limits: Limits  # relative to the run's baseline
+    limits: Limits
 
     @classmethod
     def of(
-        cls, home: RunDir, study: optuna.Study, config: SearchConfig, baseline: Baseline
+        cls, home: RunDir, study: optuna.Study, config: SearchConfig, baseline: ReferenceScores
     ) -> StudyContext:
-        """The context of a run's study."""
         limits = Limits(config.limits, baseline)
         return cls(home, study, config.search, config.directions, limits)
 
@@ -37,3 +37,11 @@ class StudyContext:
     def complete(self) -> list[FrozenTrial]:
         """The finished trials, in order of their numbers."""
         return self.trials(TrialState.COMPLETE)
+
+    def show(self, report: Report) -> None:
+        """Report how many trials are complete, and the objectives of the last one."""
+        complete = self.complete()
+        # The highest number, not the latest by the clock, which may be set back.
+        values = zip(self.directions, complete[-1].values if complete else (), strict=False)
+        note = "  ".join(f"{name} {value:.3f}" for name, value in values)
+        report("trials", len(complete), self.settings.trials, note)

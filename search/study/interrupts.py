@@ -1,7 +1,4 @@
-"""A Ctrl-C at the right moment: uninterrupted holds it back, interruptible never loses it.
-
-Only the main thread gets signals; elsewhere the blocks run as they are.
-"""
+"""A Ctrl-C at the right moment: uninterrupted holds it back, interruptible never loses it."""
 
 from __future__ import annotations
 
@@ -34,8 +31,8 @@ def uninterrupted() -> Iterator[None]:
 def interruptible() -> Iterator[None]:
     """End the block with KeyboardInterrupt after a Ctrl-C, whatever a library makes of it.
 
-    Libraries in C replace an exception by their own: a Ctrl-C while safetensors reads a file comes
-    out as a ValueError about shapes, and would be taken for a trial that failed.
+    Libraries in C replace it: while safetensors reads a file it comes out as a ValueError about
+    shapes, and would be taken for a trial that failed.
     """
     before = _handler()
     pressed = False
@@ -68,8 +65,8 @@ def _handled_by(handler: _Handler) -> Iterator[None]:
 
 
 def _handler() -> _Handler | None:
-    """What a Ctrl-C calls in this thread; None where it is nothing of Python's."""
+    """What a Ctrl-C calls; None outside of the main thread, or where it is nothing of Python's."""
     if threading.current_thread() is not threading.main_thread():
         return None
     handler = signal.getsignal(signal.SIGINT)
-    return handler if callable(handler) else None  # ignored, the default, or set by other code
+    return handler if callable(handler) else None

@@ -16,7 +16,6 @@ from search.config import SearchConfig
 from search.config.search import STEP_COST
 from search.metrics import probe_axes
 from search.progress import Report
-from search.runs.rundir import RunDir
 from search.runs.start import Start
 from search.runs.workbench import Workbench
 from search.space.parameter import Point
@@ -40,7 +39,7 @@ def enqueue_first(
 
     `start` is taken over from another run; `given` makes the recipes that the caller wants tried.
     """
-    home, study = context.home, context.study
+    study = context.study
     begin = bench.space.beginning()
     if start is not None:
         _enqueue(study, start.points)
@@ -50,7 +49,7 @@ def enqueue_first(
         _enqueue(study, [bench.space.coordinates(begin)])
     if given is not None:
         _enqueue_given(study, bench, given(bench))
-    _enqueue_warm_start(home, study, config, bench, begin, report)
+    _enqueue_warm_start(context, config, bench, begin, report)
 
 
 def _enqueue(study: optuna.Study, points: Sequence[Point]) -> None:
@@ -71,13 +70,9 @@ def _enqueue_given(study: optuna.Study, bench: Workbench, recipes: Sequence[Reci
 
 
 def _enqueue_warm_start(
-    home: RunDir,
-    study: optuna.Study,
-    config: SearchConfig,
-    bench: Workbench,
-    begin: Recipe,
-    report: Report,
+    context: StudyContext, config: SearchConfig, bench: Workbench, begin: Recipe, report: Report
 ) -> None:
+    home, study = context.home, context.study
     if config.search.warm_start.steps == 0 or study.user_attrs.get("warm_started"):
         return
     record = home.read("warmstart.json")
@@ -87,7 +82,7 @@ def _enqueue_warm_start(
             bench.resident(begin),
             bench.space,
             begin,
-            bench.search_probes,
+            bench.evaluator.probes,
             bench.probes.split("validation").probes,
             objectives=config.objective_axes,
             limited=probe_axes(config.limits),
@@ -106,7 +101,6 @@ def _enqueue_warm_start(
             "points": points + _otherwise(points[0], bench.space),
         }
         home.write("warmstart.json", record)
-        # The points are written: a folder that cannot be removed is in nobody's way.
         shutil.rmtree(home.path / LINEARISATIONS, ignore_errors=True)
     _enqueue(study, record["points"])
     with uninterrupted():
@@ -114,7 +108,7 @@ def _enqueue_warm_start(
 
 
 def _otherwise(point: Point, space: Space) -> list[Point]:
-    """The point with every other option of its choices, since the warm start uses the first."""
+    """The point with every other option of its choices."""
     return [
         {**point, name: option}
         for name, parameter in space.parameters.items()

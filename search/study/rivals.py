@@ -22,10 +22,7 @@ def race_of(context: StudyContext, known: dict[int, ByProbe]) -> Race:
 
 
 def front_numbers(context: StudyContext) -> list[int]:
-    """Numbers of the non-dominated trials within the limits.
-
-    Fast form of `study.best_trials`, which copies all trials first.
-    """
+    """Numbers of the non-dominated trials within the limits."""
     within = [trial for trial in context.complete() if violation_of(trial) == 0.0]
     if not within:
         return []

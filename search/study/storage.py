@@ -26,7 +26,7 @@ _TAIL = 2**16  # bytes read at a time while looking for the end of the last whol
 
 @contextmanager
 def quiet_optuna() -> Iterator[None]:
-    """Optuna logs every trial to stderr and warns that parts of it are experimental."""
+    """Without Optuna's logs of every trial and its warnings of experimental parts."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
@@ -38,21 +38,17 @@ def quiet_optuna() -> Iterator[None]:
 
 
 def check_storage(storage: str) -> None:
-    """Open the database that `search.storage` names, if it names one, before any work.
-
-    A ConfigError where it cannot be opened; a MissingDependency where its driver is missing.
-    """
+    """Open the database that `search.storage` names, if it names one, before any work."""
     if storage != "journal":
         _open_database(storage)
 
 
 def open_study(home: RunDir, config: SearchConfig, *, worker: int = 0) -> optuna.Study:
     """The run's study, made where there is none yet; every worker draws from a seed of its own."""
-    name = home.require("lock.json", made_by="safemerge search CONFIG").get("study", "search")
     url = config.search.storage
     with quiet_optuna():
         study = optuna.create_study(
-            study_name=name,
+            study_name=home.require("lock.json", dict).get("study", "search"),
             storage=_open_journal(home.journal) if url == "journal" else _open_database(url),
             load_if_exists=True,
             directions=optuna_directions(config.directions),
@@ -84,14 +80,12 @@ def _open_journal(path: Path) -> optuna.storages.BaseStorage:
 
 
 def _open_database(url: str) -> optuna.storages.BaseStorage:
-    options = {}
-    named = url
-    if url.startswith("sqlite"):
-        options = {"connect_args": {"timeout": _SQLITE_WAIT_S}}
-    else:
+    is_sqlite = url.startswith("sqlite")
+    if not is_sqlite:
         require("psycopg", extra="postgresql")
-        # The driver by name: which one a bare postgresql:// means differs between versions.
-        named = url.replace("postgresql://", "postgresql+psycopg://", 1)
+    # The driver by name: which one a bare postgresql:// means differs between versions.
+    named = url.replace("postgresql://", "postgresql+psycopg://", 1)
+    options = {"connect_args": {"timeout": _SQLITE_WAIT_S}} if is_sqlite else {}
     try:
         with quiet_optuna():
             return optuna.storages.RDBStorage(named, engine_kwargs=options)
@@ -109,11 +103,7 @@ class Journal(JournalFileBackend):
     """
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Add lines; only for those that begin or end a trial it waits for the disk.
-
-        Optuna waits after every line, of which each number of a trial has one. What a kill finds
-        written stays written anyway; this is about a loss of power.
-        """
+        """Add lines; only for those that begin or end a trial it waits for the disk."""
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
         with open(self._file_path, "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)

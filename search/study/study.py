@@ -1,7 +1,4 @@
-"""run_search: prepare, warm start, trials in this process or several, front; resumable throughout.
-
-What a trial is, and what a kill leaves of one, is in `trials.py`.
-"""
+"""run_search: prepare, warm start, trials in one process or several, front; resumable."""
 
 from __future__ import annotations
 
@@ -17,19 +14,19 @@ from search.config import SearchConfig
 from search.progress import Report, silent
 from search.results.run import Run
 from search.results.selection import record_front
-from search.runs.provenance import check_resumable, check_same, measure_baseline, record_start
+from search.runs.provenance import check_fresh, check_same, measure_baseline, record_start
 from search.runs.rundir import RunDir
 from search.runs.start import START, Start
 from search.runs.workbench import Workbench, Workbenches
 from search.samplers.choose import check_sampler
 from search.study.context import StudyContext
 from search.study.interrupts import uninterrupted
-from search.study.pool import run_workers
 from search.study.queue import enqueue_first
 from search.study.stopping import reason_to_stop
 from search.study.storage import check_no_copy, check_storage, open_study, quiet_optuna
 from search.study.transfer import run_to_start_from, start_of
 from search.study.trials import recover, run_trials
+from search.study.workers import run_workers
 
 
 def run_search(
@@ -43,25 +40,25 @@ def run_search(
     """Search, or go on with a search, until its trials are complete or a stop rule says so.
 
     Args:
-        config: the run's configuration, with paths that are absolute or from here; on resuming
-            only what `provenance.MAY_CHANGE` names and the stop rules and engine may differ.
+        config: with paths that are absolute or from here; on resuming only what
+            `provenance.MAY_CHANGE` names may differ.
         first: given the open workbench, the recipes that are tried before the sampler draws any.
-        benches: opens the workbench, and shares what it has opened for other searches; closed
-            meanwhile where there are several workers. None opens everything here.
-        report: called at every step of the stages prepare, warm start, trials and answers.
+        benches: opens the workbench, and is closed while several workers run.
 
     Returns:
         The run, with front and pick recorded.
 
     Raises:
         RunError: another process holds the run, its config or inputs differ, or the run to start
-            from cannot be used, see `transfer.py`.
+            from cannot be used.
         BadInput: what is wrong with models, probes or config.
     """
     home = RunDir(run_dir)
     config = config.resolved(Path.cwd())
     benches = Workbenches() if benches is None else benches
-    check_resumable(home, config)
+    check_fresh(home.path)
+    home.check_free()
+    check_same(home, config)
     with quiet_optuna():
         check_sampler(config.search, config.directions)
     check_storage(config.search.storage)
@@ -79,7 +76,7 @@ def run_search(
             check_no_copy(home, config.search.storage, study)
             context = StudyContext.of(home, study, config, baseline)
             recover(context)
-        stopped = reason_to_stop(study, config.search, config.directions)
+        stopped = reason_to_stop(context)
         if start is not None:
             home.write(START, start)
         enqueue_first(context, config, bench, start, first if stopped is None else None, report)

@@ -1,8 +1,6 @@
 """Starting from another run: its pick and front as points of this search's space.
 
-Few numbers first and finer ones later, or the same numbers with other probes. What is taken over is
-kept in start.json: the points, the evaluations that they cost, and digests of the prompts that they
-are fitted to, none of which may be held out here.
+None of the prompts that they are fitted to may be held out here.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ _SHARE = 0.25  # of the trials that another run's front may take
 
 
 def run_to_start_from(home: RunDir, start_from: str | None) -> Run | None:
-    """The other run, unless it was read before; a RunError where it is none, or has no trial."""
+    """The other run, unless it was read before; a RunError where it cannot be used."""
     if start_from is None or home.load(START, Start) is not None:
         return None
     try:
@@ -40,9 +38,8 @@ def start_of(other: Run, settings: StudyConfig, bench: Workbench) -> Start:
     """What a search takes over from another run: its pick, and points of its front with a place.
 
     Raises:
-        RunError: where the pick has no place in the space (other sources, or a method that is not
-            searched), or the other run has seen what is held out here.
-        ConfigError: where a warm start cannot set out from the pick, for want of a gradient.
+        RunError: the pick has no place in the space, or that run has seen what is held out here.
+        ConfigError: a warm start cannot set out from the pick, for want of a gradient.
     """
     pick = other.pick()
     try:
@@ -67,7 +64,7 @@ def _seen_by(other: Run) -> set[str]:
     """Digests of the prompts that a run, and what it started from, was fitted to."""
     try:
         probes = load_probes(other.config)
-        known = other.dir.require("lock.json", made_by="safemerge search CONFIG")["probes"]
+        known = other.dir.require("lock.json", dict)["probes"]
         problem = None if probes.content_hash == known else "they have changed since"
     except BadInput as error:
         problem = str(error)

@@ -1,9 +1,7 @@
 """One worker's trials: ask, merge, score, record, tell; and settling those that were left running.
 
-Within a trial the recipe is merged and scored, the trial folder is written (scores.json last), then
-Optuna is told. A kill in between leaves a RUNNING trial. Optuna is told of it from its complete
-folder; an incomplete one fails and is enqueued again, unless its process has died with it so often
-that the trial must be the cause.
+A kill leaves a RUNNING trial. Optuna is told of it from its complete folder; an incomplete one
+fails and is enqueued again, unless its process has died with it too often.
 """
 
 from __future__ import annotations
@@ -48,21 +46,20 @@ def run_trials(
 
     Args:
         worker: number of this process among all of this call of the command.
-        first: number of the first trial that this call ran or runs; those of earlier calls do not
-            count for `search.failed_frac`.
+        first: the first trial of this call; earlier ones do not count for `search.failed_frac`.
 
     Raises:
         SafemergeError: more trials failed than `search.failed_frac` allows.
     """
-    home, study, settings = context.home, context.study, context.settings
-    report("trials", len(context.complete()), settings.trials, "")
+    home = context.home
+    context.show(report)
     most_degenerate = _most_degenerate(context.limits)
     rivals: dict[int, ByProbe] = {}
     while True:
         start = time.monotonic()
         with uninterrupted(), home.turn():
             check_failures(context, first)
-            reason = reason_to_stop(study, settings, context.directions)
+            reason = reason_to_stop(context)
             trial = ask(context, worker) if reason is None else None
         if reason is not None:
             return reason
@@ -88,22 +85,20 @@ def run_trials(
                 _fail(context, trial, recipe, f"{type(error).__name__}: {error}")
             continue
         with uninterrupted(), home.turn():
-            scores = measured.scores
-            home.write_trial(trial.number, recipe, scores, _listed(measured.by_probe))
+            by_probe = {name: row.tolist() for name, row in (measured.by_probe or {}).items()}
+            home.write_trial(trial.number, recipe, measured.scores, by_probe)
             trial.set_user_attr(SECONDS, time.monotonic() - start)
-            _tell(context, trial, scores)
-            complete = len(context.complete())
-        note = "  ".join(f"{name} {scores[name].value:.3f}" for name in context.directions)
-        report("trials", complete, settings.trials, note)
+            _tell(context, trial, measured.scores)
+            context.show(report)
 
 
 def recover(context: StudyContext, *, worker: int | None = None, stopped: bool = False) -> None:
     """Settle the trials that were left running.
 
     Args:
-        worker: whose trials; also those without a mark, asked for by a process that died before it
+        worker: whose trials, and those without a mark, asked for by a process that died before it
             could set one. None is everybody's.
-        stopped: they were stopped on purpose, which does not count as a kill of their process.
+        stopped: on purpose, which does not count as a kill of their process.
     """
     with context.home.turn():
         for frozen in context.trials(TrialState.RUNNING):
@@ -126,7 +121,7 @@ def recover(context: StudyContext, *, worker: int | None = None, stopped: bool =
 def check_failures(context: StudyContext, first: int) -> None:
     """Refuse to go on where too large a share of the trials failed since trial `first`.
 
-    A share of ten trials at least, or of all that are left where those are fewer.
+    A share of ten trials at least, or of all that are left.
     """
     trials, settings = context.trials(), context.settings
     reasons = [t.user_attrs[ERROR] for t in trials[first:] if ERROR in t.user_attrs]
@@ -157,21 +152,11 @@ def ask(context: StudyContext, worker: int) -> optuna.Trial | None:
 
 
 def _most_degenerate(limits: Limits) -> float:
-    """Share of degenerate sentinels above which a trial is not scored on all probes.
-
-    At least a half, and above what the limits allow: such a trial is on no front, and the
-    sentinels say enough of the other metrics to steer the sampler.
-    """
+    """Share of degenerate sentinels above which a trial, on no front, is not scored further."""
     limit = limits.limits.get("degenerate")
     if limit is None or limit.at_most is None:
         return 1.0
     return max(_HOPELESS, limits.bound("degenerate"))
-
-
-def _listed(by_probe: ByProbe | None) -> dict[str, list[float]] | None:
-    if by_probe is None:
-        return None
-    return {metric: values.tolist() for metric, values in by_probe.items()}
 
 
 def _same_recipe(
@@ -197,7 +182,6 @@ def _tell(context: StudyContext, trial: optuna.Trial, scores: dict[str, Score]) 
 
 
 def _fail(context: StudyContext, trial: optuna.Trial, recipe: Recipe | None, reason: str) -> None:
-    """Record a broken trial with its reason."""
     context.home.write_failure(trial.number, recipe, reason)
     trial.set_user_attr(ERROR, reason.splitlines()[0][:300])
     context.study.tell(trial, state=TrialState.FAIL)

@@ -1,7 +1,8 @@
-"""A worker process: `python -m search.study.worker RUN DEVICE NUMBER FIRST`, started by `pool.py`.
+"""A worker process, started by `search/study/workers.py`.
 
-Its standard input is a pipe that closes when the process that started it ends, however that ends;
-then this one ends too. Exit codes: 0 nothing is left to do, 1 failed, 130 stopped.
+`python -m search.study.worker RUN DEVICE NUMBER FIRST`. Its standard input is a pipe that closes
+when the process that started it ends, however that ends; then this one ends too. Exit codes: 0
+nothing is left to do, 1 failed, 130 stopped.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import sys
 import threading
 
 from safemerge.errors import SafemergeError
+from search.metrics import ReferenceScores
 from search.progress import silent
 from search.results.run import read_config
-from search.runs.baseline import require_baseline
-from search.runs.rundir import RunDir
+from search.runs.rundir import BASELINE, RunDir
 from search.runs.workbench import open_workbench
 from search.study.context import StudyContext
 from search.study.storage import open_study, quiet_optuna
@@ -23,7 +24,6 @@ from search.study.trials import run_trials
 
 
 def main(folder: str, device: str, number: str, first: str) -> int:
-    """Run trials until there is a reason to stop; the exit code."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     home = RunDir(folder)
     try:
@@ -37,7 +37,8 @@ def main(folder: str, device: str, number: str, first: str) -> int:
             config = config.model_copy(update={"engine": engine, "probes": probes})
             bench = open_workbench(config)
             study = open_study(home, config, worker=int(number))
-            context = StudyContext.of(home, study, config, require_baseline(home))
+            baseline = home.require(BASELINE, ReferenceScores)
+            context = StudyContext.of(home, study, config, baseline)
             with quiet_optuna():
                 run_trials(context, bench, silent, worker=int(number), first=int(first))
     except SafemergeError as error:

@@ -6,7 +6,7 @@ import pytest
 
 from safemerge.score import Score
 from search.config import SearchConfig
-from search.metrics import Baseline, Limits
+from search.metrics import Limits, ReferenceScores
 from search.results.diagnostics import failed, nothing_within
 from search.results.pareto import Candidate
 from search.results.run import Run
@@ -29,7 +29,7 @@ def scores(honest: float, over_refusal: float) -> dict[str, Score]:
 
 def run_of(home: Path, *trials: tuple[float, float]) -> Run:
     """A run whose base has honest 0.9 and whose trials have these (honest, over_refusal)."""
-    baseline = Baseline(scores(0.9, 0.0), {})
+    baseline = ReferenceScores(scores(0.9, 0.0), {})
     limits = Limits(CONFIG.limits, baseline)
     candidates = []
     for number, values in enumerate(trials):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from safemerge import ModelRef, Recipe
 from safemerge.errors import BadInput
 from safemerge.score import Score
-from search.metrics import Baseline, Limit, Limits
+from search.metrics import Limit, Limits, ReferenceScores
 from search.results.pareto import Candidate, Front, hypervolume
 
 RECIPE = Recipe(
@@ -124,6 +124,6 @@ def test_a_limit_is_feasible_when_its_violation_is_not_positive(
     metric: str, limit: dict[str, object], value: float, violation: float
 ) -> None:
     scores = {metric: Score(value, 0.0, 1)}
-    limits = Limits({metric: Limit.model_validate(limit)}, Baseline(BASE, SOURCES))
+    limits = Limits({metric: Limit.model_validate(limit)}, ReferenceScores(BASE, SOURCES))
     assert limits.violations(scores) == pytest.approx({metric: violation})
     assert limits.total(scores) == pytest.approx(max(violation, 0.0))

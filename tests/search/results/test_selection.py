@@ -9,7 +9,7 @@ import pytest
 from safemerge import ModelRef, Recipe
 from safemerge.score import Score
 from search.config import SearchConfig
-from search.metrics import Baseline, Limit
+from search.metrics import Limit, ReferenceScores
 from search.results.answers import ValidationScores
 from search.results.pareto import Candidate, Front, thinned
 from search.results.run import Run
@@ -78,7 +78,7 @@ def test_each_step_of_the_rule_leaves_what_it_cannot_tell_apart(record: dict[str
     base = scores(0.5, 0.5, honest=0.5)
 
     def answered(*trials: dict[str, Score]) -> ValidationScores:
-        return ValidationScores(Baseline(base, {}), dict(enumerate(trials)))
+        return ValidationScores(ReferenceScores(base, {}), dict(enumerate(trials)))
 
     said = answered(*(scores(d, 0.8, honest=0.6) for d in (0.6, 0.8, 0.75, 0.9)))
     # 1 is 0.1 behind 3, an error of 0.05 * sqrt(2) further than can be told.
@@ -106,7 +106,7 @@ def test_one_right_answer_more_of_fourteen_does_not_outweigh_what_is_likely(
     record: dict[str, Any],
 ) -> None:
     tried = Front((candidate(0, 0.97, 0.82), candidate(1, 0.93, 0.99)), BOTH)
-    base = Baseline(scores(0.5, 0.5), {})
+    base = ReferenceScores(scores(0.5, 0.5), {})
     said = ValidationScores(base, {0: answers(14, of=14), 1: answers(13, of=14)})
     likely = {0: scores(0.98, 0.82), 1: scores(0.91, 0.99)}
     assert choose(tried, said, likely, limited(record, {})) == 1
@@ -138,7 +138,7 @@ def test_a_limit_counts_as_broken_by_more_than_one_error_of_the_answers(
 
     def pick(*honest: float) -> int:
         trials = {i: scores(0.8, 0.8, honest=value) for i, value in enumerate(honest)}
-        return choose(tried, ValidationScores(Baseline(base, {}), trials), {}, limits)
+        return choose(tried, ValidationScores(ReferenceScores(base, {}), trials), {}, limits)
 
     assert pick(0.76, 0.9, 0.9) == 0
     assert pick(0.74, 0.9, 0.9) == 1

@@ -10,7 +10,7 @@ import pytest
 from safemerge import ModelRef, Recipe
 from safemerge.score import Score
 from search.config import StudyConfig
-from search.metrics import Baseline, Limits
+from search.metrics import Limits, ReferenceScores
 from search.results.pareto import Candidate, Front
 from search.runs.rundir import RunDir
 from search.study.context import StudyContext
@@ -43,7 +43,7 @@ def test_the_front_is_that_of_optuna_and_of_the_results(seed: int, bound: float)
         study.tell(trial, values)
         scores = {m: Score(v, 0.0, 8) for m, v in zip(DIRECTIONS, values, strict=True)}
         candidates.append(Candidate(trial.number, RECIPE, scores, max(violation, 0.0)))
-    limits = Limits({}, Baseline({}, {}))
+    limits = Limits({}, ReferenceScores({}, {}))
     found = front_numbers(
         StudyContext(RunDir(Path("run")), study, StudyConfig(), DIRECTIONS, limits)
     )

@@ -6,7 +6,10 @@ import optuna
 import pytest
 
 from search.config import SearchConfig
+from search.metrics import Limits, ReferenceScores
+from search.runs.rundir import RunDir
 from search.study import stopping
+from search.study.context import StudyContext
 from search.study.stopping import SECONDS
 
 
@@ -23,7 +26,9 @@ def config(trials: int = 100, **stop: Any) -> SearchConfig:
 
 
 def reason_to_stop(found: optuna.Study, rules: SearchConfig) -> str | None:
-    return stopping.reason_to_stop(found, rules.search, rules.directions)
+    limits = Limits({}, ReferenceScores({}, {}))
+    context = StudyContext(RunDir("run"), found, rules.search, rules.directions, limits)
+    return stopping.reason_to_stop(context)
 
 
 def study(*points: tuple[float, float], violation: float = 0.0) -> optuna.Study:

@@ -14,7 +14,7 @@ import pytest
 
 from safemerge.errors import ConfigError, MissingDependency, RunError
 from search.config import SearchConfig
-from search.metrics import Baseline
+from search.metrics import ReferenceScores
 from search.runs.rundir import RunDir
 from search.study.context import StudyContext
 from search.study.storage import check_storage, open_study
@@ -111,7 +111,7 @@ def test_only_what_a_dead_worker_left_is_settled(make: Make, tmp_path: Path) -> 
         trial.suggest_float("x", 0.0, 1.0)
         if worker is not None:
             trial.set_user_attr(WORKER, worker)
-    context = StudyContext.of(home, study, config, Baseline({}, {}))
+    context = StudyContext.of(home, study, config, ReferenceScores({}, {}))
     recover(context, worker=1)
     states = [trial.state.name for trial in study.get_trials()]
     assert states == ["RUNNING", "FAIL", "FAIL", "WAITING", "WAITING"]

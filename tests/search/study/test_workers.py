@@ -16,7 +16,7 @@ import pytest
 import tomli_w
 
 from search.config import SearchConfig
-from search.metrics import Baseline
+from search.metrics import ReferenceScores
 from search.runs.rundir import RunDir
 from search.study.context import StudyContext
 from search.study.storage import open_study
@@ -135,7 +135,7 @@ def test_a_trial_beyond_the_budget_is_never_asked_for(config: SearchConfig, tmp_
     home = RunDir(tmp_path)
     home.write("lock.json", {"study": "search"})
     study = open_study(home, config)
-    context = StudyContext.of(home, study, config, Baseline({}, {}))
+    context = StudyContext.of(home, study, config, ReferenceScores({}, {}))
     asked = [ask(context, worker) for worker in range(6)]
     assert [trial is not None for trial in asked] == [True] * 4 + [False] * 2
     study.tell(asked[0], state=optuna.trial.TrialState.FAIL)

@@ -44,7 +44,7 @@ def started(
         bench.resident(bench.space.beginning()),
         bench.space,
         bench.space.beginning(),
-        bench.search_probes,
+        bench.evaluator.probes,
         validation,
         objectives=("domain", "harmless"),
         limited=limited,
@@ -184,7 +184,7 @@ def test_losses_that_say_when_to_stop_are_those_of_all_probes(bench: Workbench) 
     validation = bench.probes.split("validation").probes
     groups, kept = (
         grouped(bench.engine, probes, ("domain", "honest"), 3, seed=0)
-        for probes in (bench.search_probes, validation)
+        for probes in (bench.evaluator.probes, validation)
     )
     first = bench.space.beginning()
     losses = ProbeLosses(
@@ -195,7 +195,7 @@ def test_losses_that_say_when_to_stop_are_those_of_all_probes(bench: Workbench) 
     recipe = losses.recipe(losses.prior)
     bench.resident(recipe).apply(recipe, bench.live)
     for axis in ("domain", "honest"):
-        rows = [probe for probe in (*bench.search_probes, *validation) if probe.axis == axis]
+        rows = [probe for probe in (*bench.evaluator.probes, *validation) if probe.axis == axis]
         scored = bench.engine.score(bench.engine.encode([(p.prompt, p.answer) for p in rows]))
         assert begin.losses[axis] == pytest.approx(-scored.logprob.mean().item(), rel=1e-4)
 

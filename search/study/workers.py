@@ -1,8 +1,7 @@
-"""Several worker processes on one study, on one machine.
+"""Several worker processes (`search/study/worker.py`) on one study, on one machine.
 
-This process watches and runs no trial. Each worker (`worker.py`) opens models of its own and takes
-turns at the study. When one dies, its running trial goes back into the queue and another worker
-takes its place. Workers whose watcher dies end by themselves.
+This process watches and runs no trial. When a worker dies, its running trial goes back into the
+queue and another worker takes its place. Workers whose watcher dies end by themselves.
 """
 
 from __future__ import annotations
@@ -38,39 +37,41 @@ _DEATHS = KILLS + 1
 
 @dataclass(slots=True)
 class _Place:
-    """One of the workers, and those that took its place."""
-
     index: int
     device: str
     number: int  # of the worker, which no other one of this call has
-    # its process; its standard input closes when this process ends
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes]  # its standard input closes when this process ends
     deaths: int = 0  # of workers here since one finished a trial
 
 
 def run_workers(context: StudyContext, device: str, report: Report, *, first: int) -> str:
-    """Run trials in `search.workers` processes until there is a reason to stop, and return it.
+    """`run_trials` in `search.workers` processes, which read config.toml.
 
     Args:
-        context: the study of a run that this process holds; its config.toml is what workers read.
         device: of their models; "cuda" takes the GPUs in turn.
-        first: as in `run_trials`.
 
     Raises:
         SafemergeError: too many trials failed, or a worker keeps dying.
     """
-    team = _Team(context, _devices(device, context.settings.workers), first)
-    while (reason := _reason(context)) is None:
+    workers = context.settings.workers
+    devices = [device] * workers
+    if device == "cuda":
+        devices = [f"cuda:{index % torch.cuda.device_count()}" for index in range(workers)]
+    team = _Team(context, devices, first)
+    while True:
+        with uninterrupted(), context.home.turn():
+            reason = reason_to_stop(context)
+        if reason is not None:
+            return reason
         with team.at_work() as places:
             while any(place.process.poll() is None for place in places):
                 time.sleep(_WATCH_S)
                 with uninterrupted(), context.home.turn():
                     check_failures(context, first)
-                    _report(context, report)
+                    context.show(report)
                 for place in places:
                     if place.process.poll():  # not 0, nor still at work
                         team.replace(place)
-    return reason
 
 
 class _Team:
@@ -92,14 +93,14 @@ class _Team:
         finally:
             with uninterrupted():
                 for place in places:
-                    _interrupt(place.process)
+                    if place.process.poll() is None:
+                        place.process.send_signal(signal.SIGINT)
                 deadline = time.monotonic() + _STOP_S
                 for place in places:
                     _end(place.process, deadline - time.monotonic())
                 recover(self._context, stopped=True)
 
     def replace(self, place: _Place) -> None:
-        """Settle what a dead worker left, and start another one in its place."""
         with uninterrupted():
             # Asked first: what is settled as the death of this worker was not finished by it.
             finished = any(
@@ -147,13 +148,8 @@ def _popen(command: list[str], env: dict[str, str], errors: IO[bytes]) -> subpro
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _interrupt(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.send_signal(signal.SIGINT)
-
-
 def _end(process: subprocess.Popen[bytes], wait_s: float) -> None:
-    """Wait for a worker's end, and kill it after some seconds: what it leaves is settled anyway."""
+    """Wait for a worker's end, and kill it after some seconds."""
     try:
         process.wait(max(0.0, wait_s))
     except subprocess.TimeoutExpired:
@@ -161,26 +157,6 @@ def _end(process: subprocess.Popen[bytes], wait_s: float) -> None:
         process.wait()
     if process.stdin is not None:
         process.stdin.close()
-
-
-def _devices(device: str, workers: int) -> list[str]:
-    """The device of every worker."""
-    if device != "cuda":
-        return [device] * workers
-    return [f"cuda:{index % torch.cuda.device_count()}" for index in range(workers)]
-
-
-def _reason(context: StudyContext) -> str | None:
-    with uninterrupted(), context.home.turn():
-        return reason_to_stop(context.study, context.settings, context.directions)
-
-
-def _report(context: StudyContext, report: Report) -> None:
-    complete = context.complete()
-    # The highest number, not the latest by the clock, which may be set back.
-    values = zip(context.directions, complete[-1].values if complete else (), strict=False)
-    note = "  ".join(f"{name} {value:.3f}" for name, value in values)
-    report("trials", len(complete), context.settings.trials, note)
 
 
 def _log(home: RunDir, index: int) -> Path:
