@@ -22,7 +22,7 @@ from demo_seeds import axis_mean, summarise
 from search.commands.demo import PER_AXIS, demo_config
 from search.commands.search_and_measure import search_and_measure
 from search.commands.write_probes import write_probes
-from search.scoring.gap import MEAN
+from search.scoring.generalization_gap import MEAN
 from synth.probes.probe import AXES, ProbeSet
 from synth.zoo import Zoo, ZooSpec, build_zoo
 from synth.zoo.world import World

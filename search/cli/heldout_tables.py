@@ -10,7 +10,7 @@ from search.cli.tables import print_table, say, score_table
 if TYPE_CHECKING:
     from search.results.heldout_record import HeldOut
     from search.scoring.bootstrap import Difference
-    from search.scoring.gap import Gap
+    from search.scoring.generalization_gap import Gap
 
 _T = TypeVar("_T")
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from safemerge.score import Score
 from search.runs.rundir import RunDir
 from search.scoring.bootstrap import Difference
-from search.scoring.gap import Gap
+from search.scoring.generalization_gap import Gap
 from synth.judges.agreement import Agreement
 
 _FILE = "front/heldout.json"

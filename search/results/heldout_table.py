@@ -29,7 +29,7 @@ from search.results.summary import statements
 from search.runs.probe_sets import heldout_judge
 from search.runs.workbench import Workbench
 from search.scoring.bootstrap import paired_differences
-from search.scoring.gap import Gap, gaps
+from search.scoring.generalization_gap import Gap, gaps
 from search.scoring.generation import JUDGED, Answer, answer_scores, score_generations
 from search.scoring.likelihood import LikelihoodEvaluator
 from synth.judges import Verdict

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from search.results.heldout_record import HeldOut
 from search.scoring.bootstrap import Difference
-from search.scoring.gap import MEAN, Gap
+from search.scoring.generalization_gap import MEAN, Gap
 
 
 def statements(heldout: HeldOut, *, on_front: int) -> tuple[str, ...]:

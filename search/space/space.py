@@ -23,7 +23,7 @@ from safemerge.names import Role, depth_order, groups
 from safemerge.recipe import ParamValue, Recipe
 from search.config import SpaceConfig
 from search.space.checks import check_choices, check_recipe, outliers, span
-from search.space.knots import Knots, Matrix, expand, knots
+from search.space.depth_curves import Knots, Matrix, expand, knots
 from search.space.parameter import Parameter, Point
 
 if TYPE_CHECKING:

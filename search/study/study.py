@@ -22,10 +22,11 @@ from search.samplers.choose import check_sampler
 from search.study.context import StudyContext
 from search.study.interrupts import uninterrupted
 from search.study.queue import enqueue_first
+from search.study.recovery import recover
 from search.study.stopping import reason_to_stop
 from search.study.storage import check_no_copy, check_storage, open_study, quiet_optuna
 from search.study.transfer import run_to_start_from, start_of
-from search.study.trials import recover, run_trials
+from search.study.trials import run_trials
 from search.study.workers import run_workers
 
 

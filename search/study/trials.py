@@ -1,8 +1,4 @@
-"""One worker's trials: ask, merge, score, record, tell; and settling those that were left running.
-
-A kill leaves a RUNNING trial. Optuna is told of it from its complete folder; an incomplete one
-fails and is enqueued again, unless its process has died with it too often.
-"""
+"""One worker's trials: ask, merge, score, record, tell."""
 
 from __future__ import annotations
 
@@ -11,7 +7,7 @@ import math
 import time
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from safemerge.errors import SafemergeError
 from safemerge.recipe import Recipe
@@ -23,18 +19,11 @@ from search.scoring.likelihood import Measurement
 from search.scoring.racing import ByProbe
 from search.study.context import StudyContext
 from search.study.interrupts import interruptible, uninterrupted
-from search.study.rivals import race_of
+from search.study.outcome import ERROR, WORKER, fail, tell
+from search.study.race_opponents import race_of
 from search.study.stopping import SECONDS, reason_to_stop
 
-# User attributes of a trial.
-WORKER = "worker"  # number of the process that runs it
-ERROR = "error"  # why it failed; a trial that was enqueued again has none
-_RECIPE = "recipe"  # SHA-256 of its recipe
-_AGAIN = "again"  # number of the unfinished trial that it repeats
-_KILLED = "killed"  # how often its process has been killed before, with the same parameters
-
-KILLS = 3  # of its process with which a trial counts as failed
-
+_RECIPE = "recipe"  # user attribute of a trial: SHA-256 of its recipe
 _HOPELESS = 0.5  # share of sentinels with degenerate replies
 _TURN_S = 0.2  # between looks at whether others have left something to do
 
@@ -82,40 +71,14 @@ def run_trials(
         except (RuntimeError, ValueError, MemoryError, SafemergeError) as error:
             with uninterrupted(), home.turn():
                 trial.set_user_attr(SECONDS, time.monotonic() - start)
-                _fail(context, trial, recipe, f"{type(error).__name__}: {error}")
+                fail(context, trial, recipe, f"{type(error).__name__}: {error}")
             continue
         with uninterrupted(), home.turn():
             by_probe = {name: row.tolist() for name, row in (measured.by_probe or {}).items()}
             home.write_trial(trial.number, recipe, measured.scores, by_probe)
             trial.set_user_attr(SECONDS, time.monotonic() - start)
-            _tell(context, trial, measured.scores)
+            tell(context, trial, measured.scores)
             context.show(report)
-
-
-def recover(context: StudyContext, *, worker: int | None = None, stopped: bool = False) -> None:
-    """Settle the trials that were left running.
-
-    Args:
-        worker: whose trials, and those without a mark, asked for by a process that died before it
-            could set one. None is everybody's.
-        stopped: on purpose, which does not count as a kill of their process.
-    """
-    with context.home.turn():
-        for frozen in context.trials(TrialState.RUNNING):
-            if worker is not None and frozen.user_attrs.get(WORKER, worker) != worker:
-                continue
-            scores = context.home.trial_scores(frozen.number)
-            kills = frozen.user_attrs.get(_KILLED, 0) + (not stopped)
-            if scores is not None:
-                _tell(context, optuna.Trial(context.study, frozen._trial_id), scores)
-            elif kills < KILLS:
-                _enqueue_again(context, frozen, kills)
-            else:
-                reason = (
-                    f"its process was killed while it ran, {kills} times, as happens where memory "
-                    "runs out"
-                )
-                _fail(context, optuna.Trial(context.study, frozen._trial_id), None, reason)
 
 
 def check_failures(context: StudyContext, first: int) -> None:
@@ -170,32 +133,6 @@ def _same_recipe(
             context.home.write_same(trial.number, other.number)
             return context.home.trial_scores(other.number)
     return None
-
-
-def _tell(context: StudyContext, trial: optuna.Trial, scores: dict[str, Score]) -> None:
-    """Report a finished trial: constraints first, all of them, then the objectives."""
-    before_a_kill = context.trials()[trial.number].constraints
-    for metric, value in context.limits.violations(scores).items():
-        if metric not in before_a_kill:
-            trial.set_constraint(metric, value)
-    context.study.tell(trial, [scores[name].value for name in context.directions])
-
-
-def _fail(context: StudyContext, trial: optuna.Trial, recipe: Recipe | None, reason: str) -> None:
-    context.home.write_failure(trial.number, recipe, reason)
-    trial.set_user_attr(ERROR, reason.splitlines()[0][:300])
-    context.study.tell(trial, state=TrialState.FAIL)
-
-
-def _enqueue_again(context: StudyContext, frozen: FrozenTrial, kills: int) -> None:
-    """Fail an unfinished trial and put its parameters back into the queue, once."""
-    # Enqueued first: a kill in between must not lose it, and the mark keeps it from going in twice.
-    marks = (trial.user_attrs.get(_AGAIN) for trial in context.trials())
-    params = {**frozen.system_attrs.get("fixed_params", {}), **frozen.params}
-    if params and frozen.number not in marks:
-        marked = {_AGAIN: frozen.number, _KILLED: kills}
-        context.study.enqueue_trial(params, user_attrs=marked)
-    context.study.tell(frozen.number, state=TrialState.FAIL)
 
 
 def _check_finite(scores: dict[str, Score]) -> None:

@@ -25,8 +25,10 @@ from search.progress import Report
 from search.runs.rundir import RunDir
 from search.study.context import StudyContext
 from search.study.interrupts import uninterrupted
+from search.study.outcome import ERROR, WORKER
+from search.study.recovery import KILLS, recover
 from search.study.stopping import reason_to_stop
-from search.study.trials import ERROR, KILLS, WORKER, check_failures, recover
+from search.study.trials import check_failures
 
 _WATCH_S = 0.2  # between looks at the workers
 _STOP_S = 10.0  # that a worker has to end by itself after Ctrl-C

@@ -25,7 +25,7 @@ from search.config import SearchConfig
 from search.results.run import Run
 from search.runs.probe_sets import load_probes
 from search.runs.workbench import open_workbench
-from search.scoring.gap import gaps
+from search.scoring.generalization_gap import gaps
 from search.scoring.likelihood import LikelihoodEvaluator
 from search.study.study import run_search
 from synth.engines.transformers import TransformersEngine

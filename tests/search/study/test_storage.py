@@ -17,9 +17,10 @@ from search.config import SearchConfig
 from search.metrics import ReferenceScores
 from search.runs.rundir import RunDir
 from search.study.context import StudyContext
+from search.study.outcome import WORKER
+from search.study.recovery import recover
 from search.study.storage import check_storage, open_study
 from search.study.study import run_search
-from search.study.trials import WORKER, recover
 
 Make = Callable[..., SearchConfig]
 

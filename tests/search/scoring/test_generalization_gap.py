@@ -11,7 +11,7 @@ from search.results.heldout_record import HeldOut
 from search.results.summary import statements
 from search.runs.rundir import RunDir
 from search.scoring.bootstrap import Difference
-from search.scoring.gap import gaps
+from search.scoring.generalization_gap import gaps
 from synth.judges import Verdict
 from synth.judges.agreement import compare
 

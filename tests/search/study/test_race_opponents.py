@@ -14,7 +14,7 @@ from search.metrics import Limits, ReferenceScores
 from search.results.pareto import Candidate, Front
 from search.runs.rundir import RunDir
 from search.study.context import StudyContext
-from search.study.rivals import front_numbers
+from search.study.race_opponents import front_numbers
 
 DIRECTIONS = {"domain": True, "harmless": True, "over_refusal": False}
 RECIPE = Recipe(
