@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import tomli_w
 import torch
+from optuna.storages import JournalStorage
 
 from safemerge.errors import ConfigError, EngineError, RunError, SafemergeError
 from safemerge.recipe import Recipe
@@ -165,7 +166,7 @@ def test_a_clock_that_runs_backwards_changes_nothing(
         def now(cls, tz: datetime.tzinfo | None = None) -> "Backwards":
             return cls.fromtimestamp(earlier(), tz)
 
-    monkeypatch.setattr("optuna.storages.journal._storage.datetime", Backwards)
+    monkeypatch.setattr(sys.modules[JournalStorage.__module__], "datetime", Backwards)
     monkeypatch.setattr(time, "time", earlier)
     monkeypatch.setattr(time, "time_ns", lambda: int(1e9 * earlier()))
     backwards = both(tmp_path / "backwards")
