@@ -15,7 +15,7 @@ from search.config.probes import ProbesConfig
 from search.config.search import EngineConfig, StudyConfig
 from search.config.section import Section
 from search.config.space import SpaceConfig
-from search.config.toml import drop_maximise, explain, join_taxonomy, set_key, without_none
+from search.config.toml import explain, join_taxonomy, set_key, update_keys, without_none
 from search.metrics import LOWER_IS_BETTER, METRICS, Limit, Metric, probe_axes
 from synth.probes.probe import AXES
 
@@ -141,7 +141,7 @@ class SearchConfig(Section):
 
         Args:
             overrides: `a.b=c` strings; the value is read as TOML, else as a plain string.
-            of_run: a run's own record, in which keys of earlier versions are ignored.
+            of_run: a run's own record, in which keys of earlier versions are brought up to date.
 
         Raises:
             ConfigError: naming the file, the key, the value and what is allowed.
@@ -159,11 +159,9 @@ class SearchConfig(Section):
             raise ConfigError(f"{path} is not valid TOML: {error}") from error
         for override in overrides:
             set_key(record, override)
-        if drop_maximise(record) and not of_run:
-            raise ConfigError(
-                f"{path}: the key 'maximise' was removed, since every metric has one good "
-                "direction; leave it out"
-            )
+        problem = update_keys(record)
+        if problem is not None and not of_run:
+            raise ConfigError(f"{path}: {problem}")
         join_taxonomy(record, path.parent)
         return cls.from_record(record, where=str(path), folder=path.parent)
 

@@ -26,11 +26,11 @@ STEP_COST = 3  # evaluations that a gradient step is charged as: a forward and a
 
 class WarmStartConfig(Section):
     steps: int = Field(default=20, ge=0)
-    ring: int = Field(default=9, ge=1)
+    scalarizations: int = Field(default=9, ge=1)
     batch: int = Field(default=4, ge=1)
     radius: float = Field(default=0.1, gt=0.0, le=1.0)
-    noise: float = Field(default=0.4, ge=0.0)
-    pull: float = Field(default=3.0, ge=0.0)
+    weight_noise_std: float = Field(default=0.4, ge=0.0)
+    prior_l2: float = Field(default=3.0, ge=0.0)
     patience: int = Field(default=6, ge=1)
     rank_ratio: float | None = Field(default=None, gt=0.0, le=1.0)
 

@@ -30,7 +30,7 @@ class NumberConfig(Section):
 class SpaceConfig(Section):
     places: SpaceProfile = "modules"
     weight: Range = (0.0, 1.5)
-    off: float = Field(default=0.0, ge=0.0, lt=1.0)
+    zero_prob: float = Field(default=0.0, ge=0.0, lt=1.0)
     prior: dict[str, float] = Field(default={})
     rank_ratio: Range = (0.02, 0.5)
     rank_places: SpaceProfile | None = None
@@ -45,10 +45,10 @@ class SpaceConfig(Section):
         if not 0.0 <= self.scale[0] <= self.scale[1] <= 10.0:
             raise ValueError(f"scale is {list(self.scale)}; it must lie in [0, 10]")
         low, high = self.weight
-        if self.off > 0.0 and (low != 0.0 or high == 0.0):
+        if self.zero_prob > 0.0 and (low != 0.0 or high == 0.0):
             raise ValueError(
-                f"off is {self.off}, which needs a range of weights from 0 upwards, and weight is "
-                f"{[low, high]}; set the one to 0 or the other to [0, high]"
+                f"zero_prob is {self.zero_prob}, which needs a range of weights from 0 upwards, "
+                f"and weight is {[low, high]}; set the one to 0 or the other to [0, high]"
             )
         for source, weight in self.prior.items():
             if not low <= weight <= high:

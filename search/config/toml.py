@@ -11,15 +11,36 @@ from pydantic import BaseModel, ValidationError
 from safemerge.errors import ConfigError, near_names
 from safemerge.recipe import first_problem
 
+# Keys of earlier versions, and what they are called now.
+_RENAMED = {
+    "space": {"off": "zero_prob"},
+    "search.warm_start": {
+        "ring": "scalarizations",
+        "noise": "weight_noise_std",
+        "pull": "prior_l2",
+    },
+}
 
-def drop_maximise(record: dict[str, Any]) -> bool:
-    """Drop `maximise`, a key of earlier versions, from the objectives; whether one had it."""
+
+def update_keys(record: dict[str, Any]) -> str | None:
+    """Bring the keys of an earlier version up to date; the first that had to be, in a sentence."""
+    problems = []
     objectives = record.get("objectives")
-    tables = objectives.values() if isinstance(objectives, dict) else ()
-    having = [table for table in tables if isinstance(table, dict) and "maximise" in table]
-    for table in having:
-        del table["maximise"]
-    return bool(having)
+    for table in objectives.values() if isinstance(objectives, dict) else ():
+        if isinstance(table, dict) and table.pop("maximise", None) is not None:
+            problems.append(
+                "the key 'maximise' was removed, since every metric has one good direction; leave "
+                "it out"
+            )
+    for section, names in _RENAMED.items():
+        keys: Any = record
+        for part in section.split("."):
+            keys = keys.get(part) if isinstance(keys, dict) else None
+        for old, new in names.items() if isinstance(keys, dict) else ():
+            if old in keys:
+                keys[new] = keys.pop(old)
+                problems.append(f"the key {section}.{old} is called {new} now; rename it")
+    return problems[0] if problems else None
 
 
 def join_taxonomy(record: dict[str, Any], folder: Path) -> None:

@@ -33,7 +33,7 @@ def make_sampler(
     """
     # After a start the random trials that model-based samplers begin with would be wasted.
     started = study.warm_start.steps > 0 or study.start_from is not None
-    startup = study.warm_start.ring if started else 10
+    startup = study.warm_start.scalarizations if started else 10
     defaults: dict[str, dict[str, Any]] = {
         "blend": {"n_startup_trials": 2 if started else 10},
         "gp": {"n_startup_trials": startup},

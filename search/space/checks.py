@@ -40,10 +40,10 @@ def span(number: str, ranges: SpaceConfig, methods: Methods) -> Span:
 def check_choices(ranges: SpaceConfig, methods: Methods, params: FixedParams) -> None:
     """Refuse `off` and `outliers` where no method can have them."""
     for name, method in methods.items():
-        if ranges.off and not method.zero_is_base:
+        if ranges.zero_prob and not method.zero_is_base:
             raise ConfigError(
-                f"space.off is {ranges.off}, and method {name!r} cannot merge where all "
-                "weights are 0; set off to 0, or choose another method"
+                f"space.zero_prob is {ranges.zero_prob}, and method {name!r} cannot merge where "
+                "all weights are 0; set zero_prob to 0, or choose another method"
             )
     having = _having_outliers(methods)
     if ranges.outliers and not having:

@@ -84,7 +84,7 @@ class Space:
         every = frozenset(self.groups)
         low, high = ranges.weight
         # A number drawn evenly from [-length, high] is below 0 with the probability `off`.
-        tail = high * ranges.off / (1.0 - ranges.off)
+        tail = high * ranges.zero_prob / (1.0 - ranges.zero_prob)
         weight = Parameter(low - tail, high, zero_tail=tail > 0.0)
         self._weights: BySource = {
             source: lay_out(ranges.places, f"{{}}:{source}", weight, every)

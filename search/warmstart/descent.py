@@ -87,7 +87,9 @@ class Descent:
         def surrogate_loss(margins: Tensor) -> Tensor:
             return self._surrogate.loss(margins, goal.weights)
 
-        target = self._minimise(current, goal, weight_noise_std=self._config.noise, prior_l2=0.0)
+        target = self._minimise(
+            current, goal, weight_noise_std=self._config.weight_noise_std, prior_l2=0.0
+        )
         now = surrogate_loss(current.point.margins)
         promised = (now - surrogate_loss(self._surrogate.margins(target))).item()
         reached = self.linearise(target)
@@ -108,8 +110,8 @@ class Descent:
 
         Half of the steps' noise, and a penalty that keeps what no probe asks about near the prior.
         """
-        std = _LAST_NOISE * self._config.noise
-        return self._minimise(end, goal, weight_noise_std=std, prior_l2=self._config.pull)
+        std = _LAST_NOISE * self._config.weight_noise_std
+        return self._minimise(end, goal, weight_noise_std=std, prior_l2=self._config.prior_l2)
 
     def _minimise(
         self, current: Iterate, goal: Scalarization, *, weight_noise_std: float, prior_l2: float

@@ -78,7 +78,7 @@ def warm_start(
         return [], 0
     balanced, *tilted = (
         Scalarization(dict.fromkeys(limited, 1.0) | objectives, start.seed + i)
-        for i, objectives in enumerate(scalarizations(start.objectives, config.ring))
+        for i, objectives in enumerate(scalarizations(start.objectives, config.scalarizations))
     )
     steps_of_each = int((1 - _CENTRE) * config.steps) // max(1, len(tilted))
     steps_of_first = config.steps - steps_of_each * len(tilted)

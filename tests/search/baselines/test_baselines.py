@@ -41,7 +41,7 @@ from synth.zoo import Zoo
 def finished(raw_zoo: Zoo, probe_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A search of two trials and its six evaluations of warm start."""
     sources = [{"name": name, "path": str(path)} for name, path in raw_zoo.sources.items()]
-    warm = {"steps": 2, "ring": 1, "batch": 2}
+    warm = {"steps": 2, "scalarizations": 1, "batch": 2}
     config = SearchConfig.from_record(
         {
             "models": {"base": str(raw_zoo.base), "sources": sources},
@@ -102,7 +102,7 @@ def test_a_search_may_go_by_a_fitness_with_a_warm_start(
     record: dict[str, Any], tmp_path: Path
 ) -> None:
     weights = {"harmless": 1.0, "honest": 0.5}
-    warm = {"steps": 2, "ring": 2, "batch": 2}
+    warm = {"steps": 2, "scalarizations": 2, "batch": 2}
     changes = {"objectives": {"fitness": {"weights": weights}}}
     changes["search"] = {"trials": 3, "warm_start": warm}
     run = run_search(SearchConfig.from_record(record | changes), tmp_path / "run")

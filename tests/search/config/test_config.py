@@ -112,7 +112,7 @@ def test_objectives_have_one_order_whatever_the_file_says() -> None:
         ("models.sources=[{name='a', path='a'}, {name='a', path='b'}]", "'a' is used twice"),
         ("space.places=points(1)", r"'points\(1\)' needs at least two points; for one, use global"),
         ("space.places=kernels", r"unknown place profile 'kernels'.*also points\(k\) and kernel"),
-        ("space={off=0.1, weight=[-0.5, 1.0]}", r"off is 0.1.*weights from 0 upwards"),
+        ("space={zero_prob=0.1, weight=[-0.5, 1.0]}", r"zero_prob is 0.1.*weights from 0 upwards"),
         ("space.prior.b=1.0", "space.prior names 'b'"),
         ("space.prior.a=2.0", r"prior.a is 2.0, outside of weight = \[0.0, 1.5\]"),
         ("space.per_source.density.range=[1, 0]", "runs downwards"),
@@ -179,4 +179,15 @@ def test_a_runs_own_record_may_have_keys_of_earlier_versions(tmp_path: Path) -> 
     path = write(tmp_path, MINIMAL | {"objectives": objectives})
     assert list(SearchConfig.from_toml(path, of_run=True).objectives) == ["domain", "harmless"]
     with pytest.raises(ConfigError, match="key 'maximise' was removed, since every metric has one"):
+        SearchConfig.from_toml(path)
+
+
+def test_a_runs_own_record_may_have_keys_by_their_earlier_names(tmp_path: Path) -> None:
+    warm = {"ring": 3, "noise": 0.1, "pull": 2.0}
+    path = write(tmp_path, MINIMAL | {"space": {"off": 0.2}, "search": {"warm_start": warm}})
+    config = SearchConfig.from_toml(path, of_run=True)
+    started = config.search.warm_start
+    found = (started.scalarizations, started.weight_noise_std, started.prior_l2)
+    assert (config.space.zero_prob, *found) == (0.2, 3, 0.1, 2.0)
+    with pytest.raises(ConfigError, match=r"key space\.off is called zero_prob now; rename it"):
         SearchConfig.from_toml(path)

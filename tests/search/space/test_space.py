@@ -68,7 +68,7 @@ def numbers(recipe: Recipe) -> dict[str, float]:
 
 
 FULL: dict[str, Any] = {
-    "off": 0.3,
+    "zero_prob": 0.3,
     "outliers": ["none", "clip"],
     "rank_ratio": [0.05, 0.5],
     "per_source": {"density": {"range": [0.2, 0.9]}, "gamma": {"range": [0.0, 0.1]}},
@@ -183,7 +183,7 @@ def test_a_column_has_points_over_the_layers_that_have_it() -> None:
 
 
 def test_an_even_draw_is_exactly_off_with_the_probability_that_was_asked_for() -> None:
-    searched = space(("ties",), places="modules", off=0.25)
+    searched = space(("ties",), places="modules", zero_prob=0.25)
     parameter = searched.parameters["norm:a"]
     assert (0.0 - parameter.low) / (parameter.high - parameter.low) == pytest.approx(0.25)
     point = dict.fromkeys(searched.parameters, parameter.low) | {"scale": 1.0, "norm:b": 0.7}
@@ -235,9 +235,9 @@ def test_weights_are_the_basis_times_the_knots(profile: str) -> None:
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-@pytest.mark.parametrize("off", [0.0, 0.2])
-def test_the_knots_of_a_recipe_give_its_weights_back(profile: str, off: float) -> None:
-    searched = space(places=profile, off=off)
+@pytest.mark.parametrize("zero_prob", [0.0, 0.2])
+def test_the_knots_of_a_recipe_give_its_weights_back(profile: str, zero_prob: float) -> None:
+    searched = space(places=profile, zero_prob=zero_prob)
     basis = np.array(searched.basis())
     knots = np.random.default_rng(0).uniform(0.0, 1.5, (basis.shape[1], 2))
     knots[0] = 0.0
@@ -300,7 +300,7 @@ def test_the_search_begins_where_nothing_is_dropped(
         (("ties",), {"per_source": {"density": {"range": [0, 2]}}}, r"\[0, 2\].*in \[0, 1\]"),
         (("ties",), {"outliers": ["clip"]}, "ties has no parameter 'outliers'"),
         (("resm",), {"outliers": ["clipp"]}, "outliers.*'clip'.*got 'clipp'"),
-        (("linear",), {"off": 0.1}, "'linear' cannot merge where all weights are 0"),
+        (("linear",), {"zero_prob": 0.1}, "'linear' cannot merge where all weights are 0"),
         (("resm",), {"places": "layers", "rank_places": "modules"}, "finer than space.places"),
         (("slerp",), {"weight": [0.5, 0.5]}, "nothing to search"),
     ],

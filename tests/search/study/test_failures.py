@@ -47,7 +47,12 @@ def overflowing(record: dict[str, Any], *, trials: int) -> dict[str, Any]:
     return record | {
         "models": models,
         "merge": {"method": "task_arithmetic"},
-        "space": {"places": "global", "weight": [0.0, 3e38], "off": 0.75, "scale": [10.0, 10.0]},
+        "space": {
+            "places": "global",
+            "weight": [0.0, 3e38],
+            "zero_prob": 0.75,
+            "scale": [10.0, 10.0],
+        },
         "search": record["search"] | {"trials": trials, "sampler": "random"},
     }
 

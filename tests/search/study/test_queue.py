@@ -43,7 +43,7 @@ def started(home: Path, run: Run) -> list[dict[str, Any]]:
 def test_pick_and_front_of_the_other_run_are_tried_first_and_once(
     record: dict[str, Any], coarse: Run, tmp_path: Path, places: str
 ) -> None:
-    home, finer_places = tmp_path / "fine", record | {"space": {"places": places, "off": 0.2}}
+    home, finer_places = tmp_path / "fine", record | {"space": {"places": places, "zero_prob": 0.2}}
     run_search(finer(finer_places, coarse, trials=2), home)
     run = run_search(finer(finer_places, coarse, trials=12), home)
     own = [coarse.pick(), *(c for c in coarse.front().points if c != coarse.pick())]
@@ -70,7 +70,7 @@ def test_of_a_front_as_many_points_are_tried_as_a_quarter_of_the_trials(
 def test_the_warm_start_sets_out_from_the_pick(
     record: dict[str, Any], coarse: Run, tmp_path: Path, linearised: list[torch.Tensor]
 ) -> None:
-    steps = {"steps": 1, "ring": 1}
+    steps = {"steps": 1, "scalarizations": 1}
     run_search(finer(record, coarse, trials=1, warm_start=steps), tmp_path / "fine")
     wanted = torch.tensor(coarse.pick().recipe.weights_at("all"))
     knots = linearised[0].view(-1, len(wanted))
@@ -150,7 +150,7 @@ def test_the_other_runs_evaluations_count(
     record: dict[str, Any], coarse: Run, tmp_path: Path
 ) -> None:
     """For what the search is compared with, beside its own, steps that were left untaken too."""
-    warm = {"steps": 3, "ring": 1}
+    warm = {"steps": 3, "scalarizations": 1}
     run = run_search(finer(record, coarse, trials=2, warm_start=warm), tmp_path / "fine")
     begun = run.dir.read("warmstart.json")
     assert begun is not None
@@ -170,7 +170,7 @@ def test_failures_of_what_comes_first_count(
         raise RuntimeError("out of luck")
 
     monkeypatch.setattr(Workbench, "measure", failing)
-    warm = {"steps": 1, "ring": 3}
+    warm = {"steps": 1, "scalarizations": 3}
     config = record | {"search": record["search"] | {"failed_frac": 0.0, "warm_start": warm}}
     with pytest.raises(SafemergeError, match=r"4 of 4 trials failed.*out of luck"):
         run_search(SearchConfig.from_record(config), tmp_path / "run")

@@ -107,7 +107,7 @@ def test_probes_in_another_order_are_the_same_search(
     own = tmp_path / "probes.jsonl"
     lines = Path(record["probes"]["path"]).read_text().splitlines()
     record["probes"] = record["probes"] | {"path": str(own)}
-    record["search"] = record["search"] | {"warm_start": {"steps": 1, "ring": 1}}
+    record["search"] = record["search"] | {"warm_start": {"steps": 1, "scalarizations": 1}}
     kept = {}
     for name, order in (("one", lines), ("other", lines[::-1])):
         own.write_text("\n".join(order) + "\n")
@@ -333,7 +333,7 @@ def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(
 def test_the_warm_start_is_charged_and_enqueued_first(
     record: dict[str, Any], tmp_path: Path
 ) -> None:
-    warm = {"steps": 8, "ring": 3, "batch": 4}
+    warm = {"steps": 8, "scalarizations": 3, "batch": 4}
     run = run_search(with_search(record, trials=3, warm_start=warm), tmp_path / "run")
     points = run.dir.read("warmstart.json")["points"]
     assert len(points) == 5  # the ring; the balanced one at other ranks
@@ -406,7 +406,7 @@ def test_probes_that_are_also_held_out_are_refused(record: dict[str, Any], tmp_p
 def test_over_refusal_can_be_an_objective(record: dict[str, Any], tmp_path: Path) -> None:
     changed = record | {
         "objectives": {"domain": {}, "over_refusal": {}},
-        "search": {"trials": 2, "warm_start": {"steps": 2, "ring": 2}},
+        "search": {"trials": 2, "warm_start": {"steps": 2, "scalarizations": 2}},
     }
     run = run_search(SearchConfig.from_record(changed), tmp_path / "run")
     assert run.front().directions == {"domain": True, "over_refusal": False}
@@ -419,12 +419,16 @@ def test_a_search_may_choose_methods_modes_and_numbers_over_depth(
         "merge": {"method": ["resm", "ties"], "params": {"ties": {"normalize": True}}},
         "space": {
             "places": "points(2)+kind",
-            "off": 0.2,
+            "zero_prob": 0.2,
             "prior": {"safe": 1.0},
             "outliers": ["none", "clip"],
             "per_source": {"density": {"range": [0.3, 0.9]}},
         },
-        "search": {"trials": 16, "sampler": "random", "warm_start": {"steps": 2, "ring": 2}},
+        "search": {
+            "trials": 16,
+            "sampler": "random",
+            "warm_start": {"steps": 2, "scalarizations": 2},
+        },
     }
     run = run_search(SearchConfig.from_record(changed), tmp_path / "run")
     descended = run.candidates[0].recipe
@@ -442,7 +446,7 @@ def test_after_a_warm_start_every_method_and_mode_is_tried_at_the_balanced_recip
     changed = record | {
         "merge": {"method": ["resm", "ties", "task_arithmetic"]},
         "space": {"places": "layers", "outliers": ["none", "clip"], "rank_ratio": [0.25, 0.25]},
-        "search": {"trials": 4, "warm_start": {"steps": 1, "ring": 1}},
+        "search": {"trials": 4, "warm_start": {"steps": 1, "scalarizations": 1}},
     }
     run = run_search(SearchConfig.from_record(changed), tmp_path / "run")
     first, *others = [candidate.recipe for candidate in run.candidates]
@@ -454,7 +458,7 @@ def test_after_a_warm_start_every_method_and_mode_is_tried_at_the_balanced_recip
 def test_without_a_warm_start_the_prior_is_tried_first(
     record: dict[str, Any], tmp_path: Path
 ) -> None:
-    space = {"places": "points(2)+kind", "off": 0.2, "prior": {"safe": 1.0}}
+    space = {"places": "points(2)+kind", "zero_prob": 0.2, "prior": {"safe": 1.0}}
     config = with_search(record | {"space": space}, trials=1)
     first = run_search(config, tmp_path / "run").candidates[0].recipe
     begun = {"domain": 0.6, "safe": 1.0, "honest": 0.6}
@@ -501,7 +505,12 @@ def test_a_recipe_that_was_scored_before_is_not_scored_again(
     # Every weight is off but once in a thousand draws.
     changed = record | {
         "merge": {"method": "task_arithmetic"},
-        "space": {"places": "global", "weight": [0.0, 1e-9], "off": 0.999, "scale": [1.0, 1.0]},
+        "space": {
+            "places": "global",
+            "weight": [0.0, 1e-9],
+            "zero_prob": 0.999,
+            "scale": [1.0, 1.0],
+        },
         "limits": {},
         "search": record["search"] | {"trials": 5, "sampler": "random"},
         "probes": record["probes"] | {"validation_frac": 0.0},

@@ -57,7 +57,7 @@ def started(
 def descend(
     bench: Workbench, *, seed: int = 0, home: RunDir | None = None, **options: Any
 ) -> list[Recipe]:
-    config = WarmStartConfig(**{"steps": 4, "ring": 1, **options})
+    config = WarmStartConfig(**{"steps": 4, "scalarizations": 1, **options})
     return started(bench, config, seed=seed, home=home)[0]
 
 
@@ -82,7 +82,7 @@ def test_a_descent_makes_the_searched_answers_likelier(bench: Workbench) -> None
 
 
 def test_a_scalarization_favours_its_objective(bench: Workbench) -> None:
-    _, domain, harmless = (scores(bench, one) for one in descend(bench, ring=3)[:3])
+    _, domain, harmless = (scores(bench, one) for one in descend(bench, scalarizations=3)[:3])
     assert domain["domain"] > harmless["domain"]
     assert harmless["harmless"] > domain["harmless"]
 
@@ -92,7 +92,7 @@ def test_steps_left_over_go_to_the_other_scalarizations(bench: Workbench) -> Non
     done: list[tuple[int, int]] = []
     started(
         bench,
-        WarmStartConfig(steps=12, ring=3, batch=8),
+        WarmStartConfig(steps=12, scalarizations=3, batch=8),
         limited=("honest", "domain"),
         progress=lambda *step: done.append(step),
     )
@@ -112,21 +112,21 @@ def test_the_balanced_recipe_is_tried_at_other_ranks_within_the_range(bench: Wor
 
 
 def test_the_same_seed_finds_the_same_recipes(bench: Workbench) -> None:
-    assert descend(bench, ring=3) == descend(bench, ring=3)
+    assert descend(bench, scalarizations=3) == descend(bench, scalarizations=3)
     assert descend(bench) != descend(bench, seed=1)
 
 
 def test_the_noise_changes_the_recipe(bench: Workbench) -> None:
-    assert descend(bench, noise=0.0) != descend(bench)
+    assert descend(bench, weight_noise_std=0.0) != descend(bench)
 
 
 def test_a_penalty_brings_the_recipe_nearer_to_the_prior_and_leaves_the_steps(
     bench: Workbench, linearised: list[torch.Tensor]
 ) -> None:
-    free, *_ = descend(bench, pull=0.0)
+    free, *_ = descend(bench, prior_l2=0.0)
     steps = linearised.copy()
     linearised.clear()
-    held, *_ = descend(bench, pull=1e6)
+    held, *_ = descend(bench, prior_l2=1e6)
     assert distance(bench, held) < 0.5 * distance(bench, free)
     assert len(steps) == 4
     assert all(map(torch.equal, linearised, steps))
@@ -151,7 +151,7 @@ def stopped(
         return replace(found, validation=[loss] * len(found.validation))
 
     monkeypatch.setattr(ProbeLosses, "measure", measured)
-    config = WarmStartConfig(steps=20, ring=1, patience=2)
+    config = WarmStartConfig(steps=20, scalarizations=1, patience=2)
     solution, ends = Descent.solution, []
 
     def ended(self: Descent, end: Iterate, *args: Any) -> torch.Tensor:
@@ -206,7 +206,7 @@ def test_the_first_step_goes_no_further_than_the_radius(
     low, high = bench.space.ranges.weight
     for radius in (0.02, 0.1):
         linearised.clear()
-        descend(bench, steps=2, radius=radius, noise=0.0)
+        descend(bench, steps=2, radius=radius, weight_noise_std=0.0)
         prior, first = linearised
         assert (first - prior).abs().max().item() == pytest.approx(radius * (high - low), rel=1e-3)
 
@@ -214,7 +214,7 @@ def test_the_first_step_goes_no_further_than_the_radius(
 def test_after_a_stop_no_linearisation_is_made_twice(
     bench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = descend(bench, ring=3)
+    expected = descend(bench, scalarizations=3)
     measure, made = ProbeLosses.measure, []
 
     def stopping(self: ProbeLosses, knots: torch.Tensor) -> GroupLosses | None:
@@ -225,9 +225,9 @@ def test_after_a_stop_no_linearisation_is_made_twice(
 
     monkeypatch.setattr(ProbeLosses, "measure", stopping)
     with pytest.raises(KeyboardInterrupt):
-        descend(bench, ring=3, home=RunDir(tmp_path))
+        descend(bench, scalarizations=3, home=RunDir(tmp_path))
     made.clear()
-    assert descend(bench, ring=3, home=RunDir(tmp_path)) == expected
+    assert descend(bench, scalarizations=3, home=RunDir(tmp_path)) == expected
     assert len(made) == 2  # of four steps
 
 
