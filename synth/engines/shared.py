@@ -14,7 +14,7 @@ from synth.engines.base import Likelihood
 from synth.engines.replying import Sampling, SchemaReplyingEngine
 from synth.engines.vllm import VllmEngine
 
-State = Mapping[str, Tensor]
+StateDict = Mapping[str, Tensor]
 
 
 class SharedEngine:
@@ -39,7 +39,7 @@ class SwappedEngine(SchemaReplyingEngine):
     `state` reads its weights, under the names of the engine's checkpoint, whenever they go in.
     """
 
-    def __init__(self, shared: SharedEngine, state: Callable[[], State]) -> None:
+    def __init__(self, shared: SharedEngine, state: Callable[[], StateDict]) -> None:
         self.state = state
         self._shared = shared
 
@@ -51,7 +51,7 @@ class SwappedEngine(SchemaReplyingEngine):
     def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> list[Likelihood]:
         return self._shared.hold(self).loglikelihood(pairs)
 
-    def load_weights(self, state: State) -> None:
+    def load_weights(self, state: StateDict) -> None:
         held = dict(state)
         self._shared.hold(self).load_weights(held)
         self.state = lambda: held

@@ -30,7 +30,7 @@ _CHAT_TOKENS = 32768
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Scores:
+class AnswerLogprobs:
     """Likelihoods of N pairs in the caller's order, on the CPU."""
 
     logprob: Tensor  # (N,) float32, summed over answer tokens
@@ -104,7 +104,7 @@ class TransformersEngine(ReplyingEngine):
             self._check_length(last.input_ids.shape[1], pairs[int(last.rows[-1])][0])
         return tuple(batch.to(self.device) for batch in batches)
 
-    def score(self, batches: Sequence[Batch]) -> Scores:
+    def score(self, batches: Sequence[Batch]) -> AnswerLogprobs:
         """Score encoded pairs with the model's current weights, in the caller's order."""
         count = sum(len(batch.rows) for batch in batches)
         logprob = torch.empty(count, dtype=torch.float32)
@@ -116,7 +116,7 @@ class TransformersEngine(ReplyingEngine):
                 logprob[batch.rows], tokens[batch.rows], greedy[batch.rows] = (
                     part.cpu() for part in answer_logprobs(logits, batch)
                 )
-        return Scores(logprob, tokens, greedy)
+        return AnswerLogprobs(logprob, tokens, greedy)
 
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
         """In place; see `Engine.load_weights`."""

@@ -26,7 +26,7 @@ HELDOUT = 256  # probes for each axis
 # Whose content decides the bytes of a zoo.
 SOURCE_FILES = ("lexicon", "world", "draw", "corpus", "tokenizer", "train", "strength", "worker")
 
-Progress = Callable[[str, float], None]
+TrainingProgress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def build_zoo(
     spec: ZooSpec = ZooSpec(),  # noqa: B008  # frozen
     *,
     device: str = "cpu",
-    progress: Progress | None = None,
+    progress: TrainingProgress | None = None,
     processes: int | None = None,
 ) -> Zoo:
     """Train the four models of the small world, or find them trained.
@@ -113,7 +113,7 @@ def _content_hash(spec: ZooSpec) -> str:
     return digest.hexdigest()[:16]
 
 
-def _train(job: worker.Job, tell: Progress) -> None:
+def _train(job: worker.Job, tell: TrainingProgress) -> None:
     """Run the job here or in children, and pass their progress on as one share of all steps."""
     total = sum(plan.steps for plan in worker.PLAN.values())
     done = dict.fromkeys(worker.PLAN, 0.0)
