@@ -47,6 +47,13 @@ def test_merges_are_measured_as_whole_processes_and_leave_only_the_models(
     assert folders == {"base", "a", "b", "c"}
 
 
+def test_every_piece_of_machinery_is_taken_away_and_compared(models: Path, tmp_path: Path) -> None:
+    record = run("machinery.py", tmp_path / "out.json", "--size", "tiny", "--models", str(models))
+    for found in record["methods"].values():
+        assert found["ratio"].keys() == found["runs"].keys() - {"all machinery"}
+        assert all(ratio["wall_s"]["median"] > 0 for ratio in found["ratio"].values())
+
+
 def test_a_failing_program_ends_the_benchmark_with_what_it_said(
     models: Path, tmp_path: Path
 ) -> None:
