@@ -17,6 +17,7 @@ from safemerge.io.partial import check_output as check_output
 from safemerge.io.partial import free_bytes as free_bytes
 from safemerge.io.reader import Checkpoint as Checkpoint
 from safemerge.io.reader import open_checkpoint as open_checkpoint
+from safemerge.io.reader import wrapped_names as wrapped_names
 from safemerge.io.sidecars import copy_sidecars as copy_sidecars
 from safemerge.io.tokens import check_tokenizers as check_tokenizers
 from safemerge.io.vocabulary import TokenMap as TokenMap
