@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import resource
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,9 +22,11 @@ from safemerge.io import (
     CheckpointWriter,
     SourceRecord,
     TensorSpec,
+    beyond_range,
     check_output,
     copy_sidecars,
     free_bytes,
+    is_finite,
     write_card,
 )
 from safemerge.merge_tensor import (
@@ -83,8 +85,9 @@ def merge(
         The recipe's hash.
 
     Raises:
-        BadInput: checkpoints that do not fit, a recipe out of range, an output folder that is not
-            empty, a full disk. Nothing is left behind.
+        BadInput: checkpoints that do not fit, a recipe out of range, a result beyond the range of
+            its dtype, an output folder that is not empty or cannot be written, a full disk. Nothing
+            is left behind.
     """
     merging = _StreamedMerge.open(recipe, options)
     layout = merging.layout()
@@ -217,7 +220,20 @@ class _StreamedMerge:
         return together + written + method.footprint((PIECE_ENTRIES,), count)
 
     def merged(self, spec: TensorSpec, peak: Mapping[str, float]) -> Tensor:
-        """One tensor of the result, in the type that is written, on the CPU."""
+        """One tensor of the result, in the type that is written, on the CPU.
+
+        Raises:
+            RecipeError: a value is beyond the range of that type.
+        """
+        merged = self._merged(spec, peak)
+        if not is_finite(merged):
+            exact = self._merged(replace(spec, dtype=torch.float32), peak)
+            # Attention masks of old checkpoints may hold infinities; those are passed through.
+            if spec.name in self.groups or is_finite(exact):
+                raise beyond_range(f"the merged tensor {spec.name!r}", merged, exact)
+        return merged
+
+    def _merged(self, spec: TensorSpec, peak: Mapping[str, float]) -> Tensor:
         job, group = self.job, self.groups.get(spec.name)
         if group is None:
             return job.inputs.base.load(spec.name).to(spec.dtype)

@@ -6,6 +6,7 @@ from safemerge.io.card import CardRecord as CardRecord
 from safemerge.io.card import ScoreRow as ScoreRow
 from safemerge.io.card import SourceRecord as SourceRecord
 from safemerge.io.card import write_card as write_card
+from safemerge.io.compat import beyond_range as beyond_range
 from safemerge.io.compat import check_finite as check_finite
 from safemerge.io.compat import is_finite as is_finite
 from safemerge.io.header import TensorInfo as TensorInfo

@@ -1,4 +1,4 @@
-"""Models are loaded under the names that the model has, whatever its checkpoint was saved through."""
+"""Models are loaded under their own names, whatever wrapper their checkpoint was saved through."""
 
 from __future__ import annotations
 
