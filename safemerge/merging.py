@@ -69,7 +69,7 @@ def merge(
     out: str | Path,
     *,
     options: MergeOptions = MergeOptions(),
-    card: CardRecord | None = None,
+    card: CardRecord | str | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> str:
     """Write the merged checkpoint of a recipe, with its sidecars, model card and recipe.json.
@@ -78,7 +78,8 @@ def merge(
         recipe: what to merge.
         out: folder to create; an empty one may exist.
         options: how.
-        card: measured numbers for the model card; None writes sources and recipe alone.
+        card: measured numbers for the model card; without them sources and recipe alone are
+            written, under a title that is given or, with None, the folder's name.
         progress: called with (tensor name, tensors done, tensors in all).
 
     Returns:
@@ -112,7 +113,9 @@ def merge(
         digest = recipe.hash(inputs.contents())
         copy_sidecars(inputs.base, writer.folder, dtype=recipe.dtype)
         recipe.save(writer.folder / "recipe.json")
-        write_card(writer.folder, card or plain_card(recipe, inputs, Path(out).name))
+        if not isinstance(card, CardRecord):
+            card = plain_card(recipe, inputs, card or Path(out).name)
+        write_card(writer.folder, card)
     return digest
 
 

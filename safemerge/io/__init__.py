@@ -11,6 +11,7 @@ from safemerge.io.compat import check_finite as check_finite
 from safemerge.io.compat import is_finite as is_finite
 from safemerge.io.header import TensorInfo as TensorInfo
 from safemerge.io.header import TensorSpec as TensorSpec
+from safemerge.io.hub import is_hub_id as is_hub_id
 from safemerge.io.hub import local_folder as local_folder
 from safemerge.io.importance_file import open_importance as open_importance
 from safemerge.io.importance_file import save_importance as save_importance

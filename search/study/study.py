@@ -21,6 +21,7 @@ from search.runs.workbench import Workbench, Workbenches
 from search.samplers.choose import check_sampler
 from search.study.context import StudyContext
 from search.study.interrupts import uninterrupted
+from search.study.journal import mend_journal
 from search.study.queue import enqueue_first
 from search.study.recovery import recover
 from search.study.stopping import reason_to_stop
@@ -72,6 +73,7 @@ def run_search(
     with home.locked():
         check_same(home, config)  # again: another process may have begun the run meanwhile
         record_start(home, config, bench, baseline)
+        mend_journal(home.journal)
         with uninterrupted():
             study = open_study(home, config)
             check_no_copy(home, config.search.storage, study)
