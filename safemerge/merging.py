@@ -90,6 +90,7 @@ def merge(
             its dtype, an output folder that is not empty or cannot be written, a full disk. Nothing
             is left behind.
     """
+    check_output(Path(out))  # before inputs are opened, whose content may have to be read first
     merging = _StreamedMerge.open(recipe, options)
     layout = merging.layout()
     finished = 0
@@ -142,6 +143,7 @@ class Plan:
 
 def plan(recipe: Recipe, out: str | Path, options: MergeOptions = MergeOptions()) -> Plan:
     """What `merge` would do, after all its checks, the disk included; nothing is written."""
+    check_output(Path(out))
     merging = _StreamedMerge.open(recipe, options)
     inputs, groups, layout = merging.job.inputs, merging.groups, merging.layout()
     written = sum(spec.nbytes for spec in layout)

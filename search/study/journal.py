@@ -65,9 +65,8 @@ def mend_journal(path: Path) -> None:
     """
     if not path.exists():
         return
-    lines = path.read_bytes().splitlines(keepends=True)
-    if lines and not lines[-1].endswith(b"\n"):
-        lines.pop()  # half written, which the next line that is added cuts off
+    # What comes after the last end of a line is half written: the next line added cuts it off.
+    lines = [line + b"\n" for line in path.read_bytes().split(b"\n")[:-1]]
     records = [_record(line) for line in lines]
     first = _first_unusable(records)
     if first is None:

@@ -10,6 +10,7 @@ import torch
 from optuna.trial import TrialState
 
 from safemerge.recipe import Recipe
+from safemerge.writable import check_writable
 from search.config import SearchConfig
 from search.progress import Report, silent
 from search.results.run import Run
@@ -59,6 +60,7 @@ def run_search(
     config = config.resolved(Path.cwd())
     benches = Workbenches() if benches is None else benches
     check_fresh(home.path)
+    check_writable(home.path)
     home.check_free()
     check_same(home, config)
     with quiet_optuna():
@@ -78,7 +80,7 @@ def run_search(
             study = open_study(home, config)
             check_no_copy(home, config.search.storage, study)
             context = StudyContext.of(home, study, config, baseline)
-            recover(context)
+        recover(context)
         stopped = reason_to_stop(context)
         if start is not None:
             home.write(START, start)
