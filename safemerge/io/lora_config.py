@@ -16,7 +16,8 @@ from typing import Any
 from safemerge.errors import CheckpointError
 from safemerge.io.files import inside, read_json
 from safemerge.io.hub import is_hub_id
-from safemerge.io.reader import Checkpoint, holds_model, open_checkpoint
+from safemerge.io.reader import Checkpoint, open_checkpoint
+from safemerge.io.shards import holds_model
 
 CONFIG_FILE = "adapter_config.json"
 REMEDY = (
@@ -45,6 +46,12 @@ class LoraConfig:
     file: Path  # where they are written
     decisive: Mapping[str, Any]  # those that decide the deltas
     base: str | None  # what the adapter calls its base, if anything
+    ties: bool  # whether a change of the embedding is one of the tied head too
+    saved: tuple[str, ...]  # modules that were trained whole, by the ends of their names
+
+    def saves(self, module: str) -> bool:
+        """Whether a module was trained whole."""
+        return any(module == name or module.endswith(f".{name}") for name in self.saved)
 
     def scaling(self, module: str, rank: int) -> float:
         """The factor on B @ A of a module: alpha / r, or alpha / sqrt(r) for rank-stabilised LoRA.
@@ -57,8 +64,11 @@ class LoraConfig:
                 f"{self.file} gives {module} the rank {written:g}, and its factors have rank "
                 f"{rank}; config and weights belong to different adapters, download it again"
             )
-        alpha = self._number("lora_alpha", "alpha_pattern", module)
-        return alpha / (math.sqrt(rank) if self.decisive.get("use_rslora") else rank)
+        return self.alpha(module) / (math.sqrt(rank) if self.decisive.get("use_rslora") else rank)
+
+    def alpha(self, module: str) -> float:
+        """lora_alpha of a module."""
+        return self._number("lora_alpha", "alpha_pattern", module)
 
     def _number(self, key: str, pattern_key: str, module: str) -> float:
         """Of the first pattern that ends the module's name, else the common one."""
@@ -127,4 +137,11 @@ def read_lora_config(folder: Path) -> LoraConfig:
             )
     named = config.get("base_model_name_or_path")
     decisive = {key: config[key] for key in sorted(_DECISIVE & config.keys())}
-    return LoraConfig(file, decisive, named if isinstance(named, str) and named else None)
+    saved = config.get("modules_to_save")
+    return LoraConfig(
+        file,
+        decisive,
+        base=named if isinstance(named, str) and named else None,
+        ties=config.get("ensure_weight_tying") is True,
+        saved=tuple(map(str, saved)) if isinstance(saved, list) else (),
+    )

@@ -25,9 +25,9 @@ def merge(
 ) -> None:
     """Merge once: write the checkpoint that a recipe describes.
 
-    The recipe is one of safemerge (JSON), or a YAML file as mergekit reads it (.yml or .yaml);
-    what cannot be expressed in a mergekit file is refused before anything is written. The recipe
-    as it was merged is kept in the output as recipe.json.
+    The recipe is one of safemerge (JSON), or a YAML file as mergekit reads it (.yml or .yaml),
+    whose name is the card's title. What cannot be expressed in a mergekit file is refused before
+    anything is written. The recipe as it was merged is kept in the output as recipe.json.
     """
     from safemerge.cache import tensor_store
     from safemerge.devices import check_device
@@ -38,11 +38,11 @@ def merge(
 
     check_device(device)
     if recipe.suffix.lower() in (".yml", ".yaml"):
-        from safemerge.mergekit import from_mergekit
+        from safemerge.mergekit import from_mergekit, title_of
 
-        parsed = from_mergekit(recipe, allow_pickle=allow_pickle)
+        parsed, title = from_mergekit(recipe, allow_pickle=allow_pickle), title_of(recipe)
     else:
-        parsed = Recipe.load(recipe)
+        parsed, title = Recipe.load(recipe), None
     options = MergeOptions(allow_pickle=allow_pickle, store=tensor_store(), device=device)
     if dry_run:
         planned = plan(parsed, out, options)
@@ -56,6 +56,7 @@ def merge(
             parsed,
             out,
             options=options,
+            card=title,
             progress=lambda name, done, total: report("merge", done, total, name),
         )
     if json_:

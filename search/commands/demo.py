@@ -13,6 +13,7 @@ from typing import Any
 
 from safemerge.devices import check_device
 from safemerge.recipe import Recipe
+from safemerge.writable import check_writable
 from search.baselines.registry import PLAIN
 from search.commands.search_and_measure import search_and_measure
 from search.commands.write_probes import write_probes
@@ -68,6 +69,7 @@ def run_demo(
     home = home.absolute()
     check_device(settings.device)
     check_fresh(home)
+    check_writable(home)
     start = time.monotonic()
     zoo = build_zoo(
         home.parent / "zoo",

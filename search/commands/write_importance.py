@@ -6,6 +6,7 @@ from pathlib import Path
 
 from safemerge.devices import check_device
 from safemerge.errors import ConfigError, ProbeError, near_names
+from safemerge.writable import check_writable
 from search.config import SearchConfig
 from search.progress import Report, silent
 from search.runs.probe_sets import heldout_prompts
@@ -46,6 +47,7 @@ def write_importance(
             f'importance = "{source}.importance.safetensors" to its [[models.sources]]'
         )
     check_device(config.engine.device)
+    check_writable(Path(out).parent)
     held = heldout_prompts(config)
     usable = [
         probe

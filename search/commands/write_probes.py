@@ -24,6 +24,7 @@ from synth.engines.transformers import TransformersEngine
 from synth.engines.vllm import VllmEngine
 from synth.probes.probe import ProbeSet
 from synth.writing.context import Terms
+from synth.writing.one_writer import one_writer
 from synth.writing.pipeline import ProbeReport, WritingInputs, check_files, make_probes
 
 
@@ -44,8 +45,16 @@ def write_probes(
     Raises:
         ConfigError: there is nothing to write from.
         ProbeError: a file that the section names cannot be used.
+        OutputError: the file cannot be written, or another command is writing it.
     """
     path = Path(config.probes.path)
+    with one_writer(path):
+        return _write(config, path, terms, report)
+
+
+def _write(
+    config: SearchConfig, path: Path, terms: Terms | None, report: Report
+) -> ProbeReport | None:
     if path.exists():
         ProbeSet.from_jsonl(path)  # a damaged file is said now, not after the models have loaded
         return None

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from safemerge.errors import ConfigError, near_names
+from search.config.model_path import model_path
 from search.config.models import MergeConfig, ModelsConfig
 from search.config.probes import ProbesConfig
 from search.config.search import EngineConfig, StudyConfig
@@ -163,7 +164,8 @@ class SearchConfig(Section):
         if problem is not None and not of_run:
             raise ConfigError(f"{path}: {problem}")
         join_taxonomy(record, path.parent)
-        return cls.from_record(record, where=str(path), folder=path.parent)
+        # A run's own record has absolute paths and hub ids only.
+        return cls.from_record(record, where=str(path), folder=None if of_run else path.parent)
 
     @classmethod
     def from_record(
@@ -179,7 +181,7 @@ class SearchConfig(Section):
     def resolved(self, folder: Path) -> SearchConfig:
         """The same config with relative paths joined to `folder`, made absolute.
 
-        A model path that does not exist there stays as it is: it may be a hub id.
+        A model path that does not exist there may be a hub id (`model_path`).
         """
         folder = folder.absolute()
 
@@ -187,7 +189,7 @@ class SearchConfig(Section):
             return path and str(folder / path)
 
         def model(path: str) -> str:
-            return str(folder / path) if (folder / path).exists() else path
+            return model_path(path, folder)
 
         def judge(name: str) -> str:
             kind, equals, path = name.partition("=")

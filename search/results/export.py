@@ -8,7 +8,7 @@ from safemerge.atomic import replacing
 from safemerge.cache import tensor_store
 from safemerge.errors import RecipeError, RunError
 from safemerge.inputs import open_inputs
-from safemerge.io import CardRecord, ScoreRow, SourceRecord
+from safemerge.io import CardRecord, ScoreRow, SourceRecord, check_output
 from safemerge.mergekit import to_mergekit
 from safemerge.merging import MergeOptions, merge
 from safemerge.recipe import ModelRef
@@ -32,6 +32,7 @@ def export(run: Run, number: int, out: str | Path, report: Report = silent) -> s
             f"trial {number} of {run.dir.path} did not finish (see its error.txt), so nothing is "
             "known of it; export another"
         )
+    check_output(Path(out))
     pinned = run.dir.require("lock.json", dict)["inputs"]
 
     def pin(model: ModelRef) -> ModelRef:

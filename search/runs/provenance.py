@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import platform
 import uuid
 from collections.abc import Mapping
@@ -11,11 +12,14 @@ from typing import Any
 
 import tomli_w
 
+import safemerge
 from safemerge.errors import ConfigError, OutputError, RunError
 from search.config import SearchConfig
 from search.metrics import Limits, ReferenceScores
 from search.runs.rundir import BASELINE, RunDir
 from search.runs.workbench import Workbench
+
+log = logging.getLogger(__name__)
 
 # Keys that may differ when a run goes on: they change no trial that is finished.
 MAY_CHANGE = frozenset(
@@ -95,12 +99,14 @@ def record_start(
     import torch
     import transformers
 
-    versions = {module.__name__: module.__version__ for module in (torch, transformers, optuna)}
+    modules = (safemerge, torch, transformers, optuna)
+    versions = {"python": platform.python_version()}
+    versions |= {module.__name__: module.__version__ for module in modules}
     record = {
         "inputs": bench.inputs.contents(),
         "probes": bench.probes.content_hash,
         "judge": bench.judge.fingerprint(),
-        "versions": {"python": platform.python_version(), **versions},
+        "versions": versions,
         "device": config.engine.device,
         "seed": config.seed,
         "study": _study_name(home, config),
@@ -114,11 +120,30 @@ def record_start(
                 f"(hash {before.get(name, 'none')[:12]}, now {digest[:12]}); restore it, or "
                 "start a new run with --run NAME"
             )
+    if lock is not None:
+        _say_other_versions(home, lock["versions"], versions)
     home.write_text("config.toml", tomli_w.dumps(config.record()))
     if lock is None:
         home.write("lock.json", record)
     if home.read(BASELINE) is None:
         home.write(BASELINE, baseline)
+
+
+def _say_other_versions(home: RunDir, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """A warning, no more: a run of weeks outlives its libraries, and its trials stay comparable to
+    a few digits. What an earlier version has not recorded is not compared."""
+    differ = [
+        f"{name} {before[name]} (now {version})"
+        for name, version in now.items()
+        if before.get(name, version) != version
+    ]
+    if differ:
+        log.warning(
+            "%s was started with %s: scores of new trials may differ a little from those of "
+            "earlier ones; for exact ones install those versions, or start a new run",
+            home.path,
+            ", ".join(differ),
+        )
 
 
 def _contents(lock: Mapping[str, Any]) -> dict[str, str]:

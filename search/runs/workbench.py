@@ -14,6 +14,7 @@ from safemerge.cache import tensor_store
 from safemerge.devices import check_device
 from safemerge.errors import ConfigError
 from safemerge.inputs import Inputs, open_inputs
+from safemerge.io import beyond_range, is_finite
 from safemerge.live import stored_views
 from safemerge.methods import get_method
 from safemerge.recipe import ModelRef, Recipe
@@ -242,10 +243,17 @@ def recipe_template(config: SearchConfig) -> Recipe:
 
 
 def load_live(live: Mapping[str, Tensor], inputs: Inputs, source: int | None = None) -> None:
-    """Copy the base, or the source of an index, into a live model."""
+    """Copy the base, or the source of an index, into a live model.
+
+    A RecipeError where a value of the source is beyond the range of the model's dtype.
+    """
     with torch.no_grad():
         for name, tensor in live.items():
-            tensor.copy_(stored_tensor(inputs, name, source))
+            stored = stored_tensor(inputs, name, source)
+            tensor.copy_(stored)
+            if not is_finite(tensor):
+                ref = inputs.base_ref if source is None else inputs.sources[source].ref
+                raise beyond_range(f"the tensor {name!r} of {ref.path}", tensor, stored.float())
 
 
 def stored_tensor(inputs: Inputs, name: str, source: int | None = None) -> Tensor:

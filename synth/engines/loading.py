@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from safemerge.errors import CheckpointError
+from safemerge.io import wrapped_names
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
@@ -47,6 +48,7 @@ def load(
     name, where = _locate(path)
     if tokenizer is None:
         tokenizer = load_tokenizer(name, **where)
+    renamed = wrapped_names(Path(name)) if Path(name).is_dir() else {}
     try:
         with quiet():
             model, info = AutoModelForCausalLM.from_pretrained(
@@ -55,6 +57,7 @@ def load(
                 trust_remote_code=False,
                 use_safetensors=True,
                 dtype="auto" if dtype is None else dtype,
+                key_mapping={f"^{re.escape(key)}$": own for key, own in renamed.items()} or None,
                 output_loading_info=True,
             )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:

@@ -37,6 +37,7 @@ class ServerSettings:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_no_secret(self.url)
         if not self.url.startswith(("http://", "https://")):
             raise BadInput(
                 f"the server's url is {self.url!r}; it must begin with http:// or https://"
@@ -47,6 +48,23 @@ class ServerSettings:
                 f"{self.timeout_s}; they must be at least 1, at least 0 and above 0"
             )
         check_arguments(self.arguments, _OWN)
+
+
+def check_no_secret(url: str) -> None:
+    """Refuse a URL with a user, password or key, which files and messages would show.
+
+    Raises:
+        BadInput: without the URL, for the same reason.
+    """
+    address, _, query = url.partition("?")
+    server = address.partition("://")[2].partition("/")[0]
+    if "@" in server or query:
+        what = "a user or password" if "@" in server else "a query, where keys stand,"
+        raise BadInput(
+            f"the server's url holds {what} which would be copied into the run folder and into "
+            "messages; leave it out, and name the environment variable that holds the key as "
+            "engine.key"
+        )
 
 
 class Logprobs(BaseModel, frozen=True):

@@ -25,7 +25,7 @@ from search.results.run import Run
 from search.runs.workbench import Workbench
 from search.scoring.likelihood import LikelihoodEvaluator, Measurement
 from search.study.interrupts import interruptible, uninterrupted
-from search.study.storage import Journal
+from search.study.journal import Journal
 from search.study.study import run_search
 from synth.judges import PhraseJudge
 from synth.probes.probe import ProbeSet
