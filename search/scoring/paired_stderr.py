@@ -11,12 +11,15 @@ def paired_stderr(differences: Iterable[float], largest: float = 1.0) -> float:
 
     Two probes are added, with half a probe at either end and one in the middle: for results that
     are right or wrong this is the adjustment of Agresti and Min (2005). So equal differences are
-    not certain, and one probe on which two models differ is not more than one standard error.
+    not certain, and one probe on which two models differ is not more than one standard error. Of
+    one probe alone it is as large as a difference can be, since nothing can be told.
 
     Args:
         largest: that a difference can be, up or down.
     """
     sample = list(differences)
+    if len(sample) == 1:
+        return largest
     n = len(sample) + 2
     squares = math.fsum(difference**2 for difference in sample) + largest**2
     spread = squares / n - (math.fsum(sample) / n) ** 2

@@ -4,13 +4,13 @@ from math import hypot
 from pathlib import Path
 
 import pytest
+from search.scoring.bootstrap import Difference
 
 from safemerge.errors import RunError
 from safemerge.score import Score
 from search.results.heldout_record import HeldOut
 from search.results.summary import statements
 from search.runs.rundir import RunDir
-from search.scoring.bootstrap import Difference
 from search.scoring.generalization_gap import gaps
 from synth.judges import Verdict
 from synth.judges.agreement import compare
