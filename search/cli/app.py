@@ -63,7 +63,10 @@ def demo(
         emit_json(summary)
         return
     heldout_report(heldout)
-    say(f"merged checkpoint: {summary['export']}\nall numbers: {run / 'summary.json'}")
+    limits = summary["pick_limits"]
+    mark = "" if limits == "within" else f", {limits}"
+    say(f"merged checkpoint: {summary['export']} (the pick, trial {summary['pick']}{mark})")
+    say(f"all numbers: {run / 'summary.json'}")
     say(f"next: safemerge front {run}, or open notebooks/01_pareto_front.ipynb")
 
 
