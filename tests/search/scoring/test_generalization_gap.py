@@ -4,7 +4,6 @@ from math import hypot
 from pathlib import Path
 
 import pytest
-from search.scoring.bootstrap import Difference
 
 from safemerge.errors import RunError
 from safemerge.score import Score
@@ -13,6 +12,7 @@ from search.results.heldout_record import HeldOut
 from search.results.summary import statements
 from search.runs.rundir import RunDir
 from search.scoring.generalization_gap import gaps
+from search.scoring.paired_differences import Difference
 from synth.judges import Verdict
 from synth.judges.agreement import compare
 
