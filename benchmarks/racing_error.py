@@ -117,7 +117,7 @@ def simulate(kind: str, n: int, searches: int, trials: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--searches", type=int, default=50)
+    parser.add_argument("--searches", type=int, default=10)
     parser.add_argument("--trials", type=int, default=60, help="of each search")
     parser.add_argument("--probes", type=int, nargs="+", default=[32, 64, 128])
     parser.add_argument("--out", default="benchmarks/results/racing_error.json")
