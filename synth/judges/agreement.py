@@ -69,7 +69,7 @@ def compare(
     chance, whole = sum(rows[verdict] * columns[verdict] for verdict in Verdict), n * n
     defined = chance < whole
     share = same / n
-    # Where all verdicts agree, that of the plus-four rule (Agresti and Coull 1998), which is not 0.
+    # At least that of the plus-four rule (Agresti and Coull 1998), which is not 0 where all agree.
     padded = (same + 2) / (n + 4)
     error = sqrt(max(share * (1 - share) / n, padded * (1 - padded) / (n + 4)))
     both = confusion[Verdict.REFUSE][Verdict.REFUSE]

@@ -94,7 +94,7 @@ def test_two_judges_are_said_with_how_far_they_agree() -> None:
     found = measured({}).model_copy(update={"judge": "wildguard", "agreement": both})
     assert statements(found, NO_LIMITS, on_front=1)[0] == (
         "wildguard read the replies on held-out probes in place of phrases: of 10 "
-        "different held-out replies they judge 90.0 % alike (Cohen's kappa 0.80 ± 0.19); 1 only "
+        "different held-out replies they judge 90.0 % alike (Cohen's kappa 0.80 ± 0.22); 1 only "
         "phrases calls a refusal, 0 only wildguard."
     )
 

@@ -1,4 +1,4 @@
-"""Every metric is an objective alone, or a limit beside another, with the default warm start."""
+"""Every metric is an objective alone, or a limit beside another, with a warm start."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pytest
 
 from safemerge.errors import ConfigError
 from search.config import SearchConfig
-from search.config.search import WarmStartConfig
 from search.metrics import METRICS
 from search.results.run import Run
 from search.study.study import run_search
@@ -19,12 +18,9 @@ LIMITABLE = [metric for metric in METRICS if metric != "fitness"]
 
 
 def searched(record: dict[str, Any], home: Path, **sections: Any) -> Run:
-    """A search with the default warm start of these objectives and limits."""
-    record |= {"space": {"places": "global"}, "limits": {}, **sections}
-    record["search"] = {"trials": 3}
-    config = SearchConfig.from_record(record)
-    assert config.search.warm_start == WarmStartConfig()
-    return run_search(config, home)
+    """A search for these objectives and limits, with the default warm start or another one."""
+    record |= {"space": {"places": "global"}, "limits": {}, "search": {"trials": 3}} | sections
+    return run_search(SearchConfig.from_record(record), home)
 
 
 def ask_for(metric: str) -> dict[str, Any]:
@@ -36,6 +32,7 @@ def ask_for(metric: str) -> dict[str, Any]:
 def test_a_metric_alone_is_searched_for_and_a_trial_is_picked_by_it(
     metric: str, record: dict[str, Any], tmp_path: Path
 ) -> None:
+    """With the default warm start."""
     run = searched(record, tmp_path / "run", objectives=ask_for(metric))
     assert len(run.candidates) == 3
     assert run.pick().number in {candidate.number for candidate in run.candidates}
@@ -58,6 +55,7 @@ def test_a_metric_is_a_limit_of_a_search_for_degenerate_alone(
         tmp_path / "run",
         objectives={objective: {}},
         limits={metric: {side: "base + 0.0" if side == "at_most" else "base - 0.0"}},
+        search={"trials": 2, "warm_start": {"steps": 2}},
     )
     assert run.pick().number in {candidate.number for candidate in run.candidates}
 
