@@ -19,7 +19,6 @@ from safemerge.live import stored_views
 from safemerge.methods import get_method
 from safemerge.recipe import ModelRef, Recipe
 from safemerge.resident import ResidentMerge
-from safemerge.score import Score
 from search.config import EngineConfig, SearchConfig, WarmStartConfig
 from search.config.profiles import recipe_places
 from search.metrics import ReferenceScores, measurable
@@ -96,12 +95,12 @@ class Workbench:
         self.make_live(recipe)
         return self.evaluator.measure_live(most_degenerate=most_degenerate, race=race)
 
-    def score_validation(self, recipe: Recipe) -> dict[str, Score]:
+    def measure_validation(self, recipe: Recipe) -> Measurement:
         """Merge a recipe into the live model and score it on the validation probes, if any."""
         if self.validation is None:
-            return {}
+            return Measurement({}, None)
         self.make_live(recipe)
-        return self.validation.score_live()
+        return self.validation.measure_live()
 
     def generation_engine(self) -> Engine:
         """The engine that generates replies, vLLM or the live model, with the live weights."""
