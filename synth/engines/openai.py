@@ -15,7 +15,8 @@ from pathlib import Path
 from torch import Tensor
 
 from safemerge.errors import BadInput
-from synth.engines.base import Likelihood
+from synth.engines.base import FirstToken, Likelihood
+from synth.engines.conversation import Prompt, chat_messages
 from synth.engines.loading import load_tokenizer
 from synth.engines.replying import Sampling, SchemaReplyingEngine
 from synth.engines.server import Client, ServerSettings
@@ -68,7 +69,7 @@ class OpenAIEngine(SchemaReplyingEngine):
         return hashlib.sha256(identity.encode()).hexdigest()
 
     def generate(
-        self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling
+        self, prompts: Sequence[Prompt], seeds: Sequence[int], sampling: Sampling
     ) -> list[str]:
         """Whether a seed gives the same samples again is up to the server; vLLM's does."""
         system, held = sampling.system, {}
@@ -77,10 +78,10 @@ class OpenAIEngine(SchemaReplyingEngine):
             form = {"name": "reply", "schema": sampling.schema, "strict": True}
             held = {"response_format": {"type": "json_schema", "json_schema": form}}
 
-        def reply(request: tuple[str, int]) -> str:
+        def reply(request: tuple[Prompt, int]) -> str:
             prompt, seed = request
             return self._client.chat(
-                [*before, {"role": "user", "content": self._plain(prompt)}],
+                [*before, *chat_messages(prompt, self._plain)],
                 max_tokens=sampling.max_tokens,
                 temperature=sampling.temperature,
                 top_p=1.0,
@@ -89,6 +90,14 @@ class OpenAIEngine(SchemaReplyingEngine):
             )
 
         return self._client.in_parallel(reply, list(zip(prompts, seeds, strict=True)))
+
+    def first_tokens(self, prompts: Sequence[Prompt]) -> list[list[FirstToken]]:
+        """See `FirstTokenEngine.first_tokens`; a BadInput where the server does not tell."""
+
+        def first(prompt: Prompt) -> list[FirstToken]:
+            return self._client.first_tokens(chat_messages(prompt, self._plain))
+
+        return self._client.in_parallel(first, prompts)
 
     def _score(self, pair: tuple[list[int], list[int]]) -> Likelihood:
         before, after = pair

@@ -13,6 +13,7 @@ from pydantic import AliasPath, BaseModel, Field, ValidationError
 
 from safemerge.errors import BadInput, EngineError, near_names, require
 from synth.engines.asking import check_arguments, first_line
+from synth.engines.base import FIRST_TOKENS, FirstToken
 
 _Request = TypeVar("_Request")
 _Answer = TypeVar("_Answer")
@@ -96,6 +97,22 @@ class Client:
         )
         return answer.choices[0].logprobs or Logprobs()
 
+    def first_tokens(self, messages: Sequence[Mapping[str, str]]) -> list[FirstToken]:
+        """The likeliest first tokens of the reply to a conversation; see `chat`.
+
+        Raises:
+            BadInput: also where the server gives no log-probabilities.
+        """
+        send = self._client.chat.completions.with_raw_response.create
+        asked = {"max_tokens": 1, "temperature": 0.0, "top_logprobs": FIRST_TOKENS}
+        answer = self._ask(send, _FirstTokens, messages=messages, logprobs=True, **asked)
+        if not answer.told:
+            raise BadInput(
+                f"the server at {self._settings.url} gives no log-probabilities of a reply's first "
+                "token, which a yes/no guard is read by; take a server that does, such as vLLM's"
+            )
+        return [FirstToken(token.token, token.logprob) for token in answer.told]
+
     def in_parallel(
         self, ask: Callable[[_Request], _Answer], requests: Sequence[_Request]
     ) -> list[_Answer]:
@@ -175,6 +192,18 @@ class Client:
 # What is read of an answer; the rest of it is left alone.
 class _Chat(BaseModel):
     content: str | None = Field(validation_alias=AliasPath("choices", 0, "message", "content"))
+
+
+class _TopToken(BaseModel):
+    token: str
+    logprob: float
+
+
+class _FirstTokens(BaseModel):
+    told: tuple[_TopToken, ...] = Field(
+        default=(),
+        validation_alias=AliasPath("choices", 0, "logprobs", "content", 0, "top_logprobs"),
+    )
 
 
 class _ScoredChoice(BaseModel):

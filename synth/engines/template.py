@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 from typing import Any
 
 from safemerge.errors import BadInput
+from synth.engines.conversation import Prompt, chat_messages
 
 _ANSWER = "ANSWER"
 
@@ -25,7 +27,7 @@ class Turn:
     stops: frozenset[int]  # token ids that end a reply
 
 
-def render(tokenizer: Any, prompts: Sequence[str], *, system: str | None = None) -> list[str]:
+def render(tokenizer: Any, prompts: Sequence[Prompt], *, system: str | None = None) -> list[str]:
     """Prompts as text ready for generation.
 
     Raises:
@@ -38,7 +40,7 @@ def render(tokenizer: Any, prompts: Sequence[str], *, system: str | None = None)
         )
     before = [] if system is None else [{"role": "system", "content": plain(tokenizer, system)}]
     conversations = [
-        [*before, {"role": "user", "content": plain(tokenizer, prompt)}] for prompt in prompts
+        [*before, *chat_messages(prompt, partial(plain, tokenizer))] for prompt in prompts
     ]
     return [_apply(tokenizer, conversation, add_prompt=True) for conversation in conversations]
 

@@ -6,7 +6,7 @@ The search uses more than the protocol: `model` (the live module, which may be r
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ from torch import Tensor, nn
 
 from safemerge.errors import BadInput
 from synth.engines.asking import check_length
-from synth.engines.base import Likelihood
+from synth.engines.base import FirstToken, Likelihood
 from synth.engines.batches import Batch, answer_logprobs, encode, left_padded
+from synth.engines.conversation import Prompt
+from synth.engines.first_tokens import first_tokens
 from synth.engines.loading import eos_ids, load, quiet
 from synth.engines.replying import ReplyingEngine, Sampling
 from synth.engines.sampling import RowNoise
@@ -127,26 +129,42 @@ class TransformersEngine(ReplyingEngine):
         return content_digest(self.model.config.to_dict(), sorted(self.model.state_dict().items()))
 
     def generate(
-        self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling
+        self, prompts: Sequence[Prompt], seeds: Sequence[int], sampling: Sampling
     ) -> list[str]:
         """See `ReplyingEngine.generate`; in batches of about the same length."""
         texts = render(self.tokenizer, prompts, system=sampling.system)
-        if not texts:
-            return []
-        encoded = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
-        order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
-        widest = len(encoded[order[-1]]) + sampling.max_tokens
-        self._check_length(widest, prompts[order[-1]])
         replies = [""] * len(prompts)
-        step = max(1, min(_CHAT_ROWS, _CHAT_TOKENS // widest))
-        for start in range(0, len(order), step):
-            rows = order[start : start + step]
+        for rows, encoded in self._batches(texts, prompts, sampling.max_tokens):
             heat = sampling.temperature
             noise = RowNoise(heat, [seeds[row] for row in rows]) if heat else None
-            decoded = self._decode([encoded[row] for row in rows], sampling.max_tokens, noise)
+            decoded = self._decode(encoded, sampling.max_tokens, noise)
             for row, reply in zip(rows, decoded, strict=True):
                 replies[row] = reply
         return replies
+
+    def first_tokens(self, prompts: Sequence[Prompt]) -> list[list[FirstToken]]:
+        """See `FirstTokenEngine.first_tokens`."""
+        told: list[list[FirstToken]] = [[] for _ in prompts]
+        for rows, encoded in self._batches(render(self.tokenizer, prompts), prompts, 1):
+            tops = first_tokens(self.model, self.tokenizer, encoded, min(self._stops))
+            for row, top in zip(rows, tops, strict=True):
+                told[row] = top
+        return told
+
+    def _batches(
+        self, texts: list[str], prompts: Sequence[Prompt], max_tokens: int
+    ) -> Iterator[tuple[list[int], list[list[int]]]]:
+        """Rows and token ids of rendered prompts, in batches of about the same length."""
+        if not texts:
+            return
+        encoded = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
+        widest = len(encoded[order[-1]]) + max_tokens
+        self._check_length(widest, prompts[order[-1]])
+        step = max(1, min(_CHAT_ROWS, _CHAT_TOKENS // widest))
+        for start in range(0, len(order), step):
+            rows = order[start : start + step]
+            yield rows, [encoded[row] for row in rows]
 
     def _decode(
         self, prompts: Sequence[list[int]], max_tokens: int, noise: RowNoise | None
@@ -174,6 +192,6 @@ class TransformersEngine(ReplyingEngine):
             self.model.generation_config = stored
         return decode(self.tokenizer, out[:, input_ids.shape[1] :].tolist(), self._stops)
 
-    def _check_length(self, length: int, prompt: str) -> None:
+    def _check_length(self, length: int, prompt: Prompt) -> None:
         limit = getattr(self.model.config, "max_position_embeddings", None)
         check_length(length, limit, prompt)

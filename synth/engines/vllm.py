@@ -20,7 +20,8 @@ from safemerge.io import open_checkpoint
 from safemerge.io.tied_weights import tied_embedding
 from safemerge.names import is_constant
 from synth.engines.asking import check_arguments, check_length, first_line
-from synth.engines.base import Likelihood
+from synth.engines.base import FIRST_TOKENS, FirstToken, Likelihood
+from synth.engines.conversation import Prompt
 from synth.engines.loading import eos_ids, load_tokenizer, quiet
 from synth.engines.replying import Sampling, SchemaReplyingEngine
 from synth.engines.template import decode, render, tokenize, turn
@@ -38,6 +39,7 @@ class VllmEngine(SchemaReplyingEngine):
         path: checkpoint folder, or hub id as org/name or org/name@revision; safetensors only.
         dtype: such as `torch.float32`; None lets vLLM choose, mostly the checkpoint's.
         arguments: of `vllm.LLM`, such as `{"gpu_memory_utilization": 0.5, "max_model_len": 4096}`.
+        chat_template: set on the tokenizer in place of its own; guards have formats of their own.
 
     Raises:
         MissingDependency: if vLLM is not installed or cannot be imported.
@@ -51,12 +53,15 @@ class VllmEngine(SchemaReplyingEngine):
         *,
         dtype: torch.dtype | None = None,
         arguments: Mapping[str, Any] | None = None,
+        chat_template: str | None = None,
     ) -> None:
         arguments = arguments or {}
         check_arguments(arguments, _OWN)
         self._vllm = import_vllm()
         self._checkpoint = open_checkpoint(path)
         self.tokenizer = load_tokenizer(self._checkpoint.folder)
+        if chat_template is not None:
+            self.tokenizer.chat_template = chat_template
         self._stops = turn(self.tokenizer).stops | _own_stops(self._checkpoint.folder)
         self.llm = start(self._vllm, self._checkpoint, dtype, arguments)
         self._limit: int = self.llm.llm_engine.model_config.max_model_len
@@ -104,15 +109,10 @@ class VllmEngine(SchemaReplyingEngine):
         return self._digest
 
     def generate(
-        self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling
+        self, prompts: Sequence[Prompt], seeds: Sequence[int], sampling: Sampling
     ) -> list[str]:
         """See `ReplyingEngine.generate`; samples are not those of the transformers engine."""
-        if not prompts:
-            return []
-        texts = render(self.tokenizer, prompts, system=sampling.system)
-        encoded = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
-        for prompt, ids in zip(prompts, encoded, strict=True):
-            check_length(len(ids) + sampling.max_tokens, self._limit, prompt)
+        encoded = self._encoded(prompts, sampling.max_tokens, system=sampling.system)
         params = [
             self._params(
                 schema=sampling.schema,
@@ -124,6 +124,30 @@ class VllmEngine(SchemaReplyingEngine):
         ]
         rows = [output.outputs[0].token_ids for output in self._run(encoded, params)]
         return decode(self.tokenizer, rows, self._stops)
+
+    def first_tokens(self, prompts: Sequence[Prompt]) -> list[list[FirstToken]]:
+        """See `FirstTokenEngine.first_tokens`."""
+        encoded = self._encoded(prompts, 1)
+        outputs = self._run(encoded, self._params(max_tokens=1, logprobs=FIRST_TOKENS))
+        return [
+            [
+                FirstToken(self.tokenizer.decode([token]), told.logprob)
+                for token, told in output.outputs[0].logprobs[0].items()
+            ]
+            for output in outputs
+        ]
+
+    def _encoded(
+        self, prompts: Sequence[Prompt], max_tokens: int, *, system: str | None = None
+    ) -> list[list[int]]:
+        """Token ids of prompts that leave room for a reply."""
+        if not prompts:
+            return []
+        texts = render(self.tokenizer, prompts, system=system)
+        encoded: list[list[int]] = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        for prompt, ids in zip(prompts, encoded, strict=True):
+            check_length(len(ids) + max_tokens, self._limit, prompt)
+        return encoded
 
     def _params(self, *, schema: dict[str, Any] | None = None, **settings: Any) -> Any:
         from vllm.sampling_params import StructuredOutputsParams
