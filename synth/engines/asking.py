@@ -24,7 +24,7 @@ def check_length(length: int, limit: int | None, prompt: Prompt) -> None:
     if limit is not None and length > limit:
         raise BadInput(
             f"a prompt of {letters(prompt)} letters and its answer take {length} tokens, but the "
-            f"model's context holds {limit}; shorten them or lower max_tokens"
+            f"model's context holds {limit}; shorten them, or lower max_tokens or thinking_tokens"
         )
 
 

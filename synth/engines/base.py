@@ -117,7 +117,7 @@ class FirstTokenEngine(Protocol):
     """An engine that tells how likely a reply begins with one token or another."""
 
     def first_tokens(self, prompts: Sequence[Prompt]) -> list[list[FirstToken]]:
-        """For each prompt the likeliest first tokens of the reply, at most `FIRST_TOKENS` of them.
+        """For each prompt the likeliest first tokens of the answer, at most `FIRST_TOKENS` of them.
 
         Raises:
             BadInput: if a prompt could be longer than the context, or the engine does not tell.

@@ -24,7 +24,7 @@ from synth.engines.base import FIRST_TOKENS, FirstToken, Likelihood
 from synth.engines.conversation import Prompt
 from synth.engines.loading import eos_ids, load_tokenizer, quiet
 from synth.engines.replying import Sampling, SchemaReplyingEngine
-from synth.engines.template import decode, render, tokenize, turn
+from synth.engines.template import ChatSettings, open_template
 from synth.engines.vllm_start import import_vllm, start
 from synth.engines.weights import check_state, content_digest
 
@@ -39,12 +39,13 @@ class VllmEngine(SchemaReplyingEngine):
         path: checkpoint folder, or hub id as org/name or org/name@revision; safetensors only.
         dtype: such as `torch.float32`; None lets vLLM choose, mostly the checkpoint's.
         arguments: of `vllm.LLM`, such as `{"gpu_memory_utilization": 0.5, "max_model_len": 4096}`.
-        chat_template: set on the tokenizer in place of its own; guards have formats of their own.
+        chat: how it is talked to: chat template and thinking.
 
     Raises:
         MissingDependency: if vLLM is not installed or cannot be imported.
         CheckpointError: if the checkpoint is missing, incomplete or not in safetensors.
-        BadInput: if the tokenizer has no chat template, or vLLM refuses the model or an argument.
+        BadInput: if the chat template cannot be used as wanted, or vLLM refuses the model or an
+            argument.
     """
 
     def __init__(
@@ -53,16 +54,15 @@ class VllmEngine(SchemaReplyingEngine):
         *,
         dtype: torch.dtype | None = None,
         arguments: Mapping[str, Any] | None = None,
-        chat_template: str | None = None,
+        chat: ChatSettings | None = None,
     ) -> None:
         arguments = arguments or {}
         check_arguments(arguments, _OWN)
         self._vllm = import_vllm()
         self._checkpoint = open_checkpoint(path)
         self.tokenizer = load_tokenizer(self._checkpoint.folder)
-        if chat_template is not None:
-            self.tokenizer.chat_template = chat_template
-        self._stops = turn(self.tokenizer).stops | _own_stops(self._checkpoint.folder)
+        self.template = open_template(self.tokenizer, chat)
+        self._stops = self.template.stops | _own_stops(self._checkpoint.folder)
         self.llm = start(self._vllm, self._checkpoint, dtype, arguments)
         self._limit: int = self.llm.llm_engine.model_config.max_model_len
         self._digest = ""
@@ -70,7 +70,7 @@ class VllmEngine(SchemaReplyingEngine):
 
     def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> list[Likelihood]:
         """See `Engine.loglikelihood`; a pair must be shorter than the context by a token."""
-        encoded = tokenize(self.tokenizer, pairs)
+        encoded = self.template.tokenize(pairs)
         for (prompt, _), (before, after) in zip(pairs, encoded, strict=True):
             check_length(len(before) + len(after), self._limit - 1, prompt)
         params = self._params(max_tokens=1, prompt_logprobs=0)
@@ -106,28 +106,32 @@ class VllmEngine(SchemaReplyingEngine):
         if not self._digest:
             stored = {name: self._checkpoint.load(name) for name in self._checkpoint.tensors}
             self._digest = content_digest(self._checkpoint.config, self._whole(stored))
-        return self._digest
+        return self.template.sign(self._digest)
 
     def generate(
         self, prompts: Sequence[Prompt], seeds: Sequence[int], sampling: Sampling
     ) -> list[str]:
         """See `ReplyingEngine.generate`; samples are not those of the transformers engine."""
-        encoded = self._encoded(prompts, sampling.max_tokens, system=sampling.system)
+        # A schema holds from the first token on, which leaves no room for thinking.
+        held = sampling.schema is not None
+        most = sampling.max_tokens + (0 if held else self.template.budget)
+        texts = self.template.render(prompts, system=sampling.system, answer=held)
+        encoded = self._encoded(texts, prompts, most)
         params = [
             self._params(
                 schema=sampling.schema,
-                max_tokens=sampling.max_tokens,
+                max_tokens=most,
                 temperature=sampling.temperature,
                 seed=seed if sampling.temperature else None,
             )
             for seed in seeds
         ]
         rows = [output.outputs[0].token_ids for output in self._run(encoded, params)]
-        return decode(self.tokenizer, rows, self._stops)
+        return self.template.decode(rows, self._stops, answer=held)
 
     def first_tokens(self, prompts: Sequence[Prompt]) -> list[list[FirstToken]]:
         """See `FirstTokenEngine.first_tokens`."""
-        encoded = self._encoded(prompts, 1)
+        encoded = self._encoded(self.template.render(prompts, answer=True), prompts, 1)
         outputs = self._run(encoded, self._params(max_tokens=1, logprobs=FIRST_TOKENS))
         return [
             [
@@ -138,13 +142,10 @@ class VllmEngine(SchemaReplyingEngine):
         ]
 
     def _encoded(
-        self, prompts: Sequence[Prompt], max_tokens: int, *, system: str | None = None
+        self, texts: Sequence[str], prompts: Sequence[Prompt], max_tokens: int
     ) -> list[list[int]]:
-        """Token ids of prompts that leave room for a reply."""
-        if not prompts:
-            return []
-        texts = render(self.tokenizer, prompts, system=system)
-        encoded: list[list[int]] = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        """Token ids of rendered prompts that leave room for a reply."""
+        encoded = self.template.ids(texts)
         for prompt, ids in zip(prompts, encoded, strict=True):
             check_length(len(ids) + max_tokens, self._limit, prompt)
         return encoded
