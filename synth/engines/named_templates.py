@@ -32,7 +32,7 @@ _PLAIN = Format(  # as few-shot evaluations ask a model that was never tuned to 
 _ALPACA = Format(  # Taori et al. 2023, Stanford Alpaca
     _LOOP + "{% if loop.first %}{% if message['role'] == 'system' %}{{ message['content'] }}"
     "{% else %}Below is an instruction that describes a task. Write a response that appropriately "
-    "completes the request.{% endif %}\n\n{% endif %}"
+    "completes the request.{% endif %}{{ '\n\n' }}{% endif %}"
     "{% if message['role'] == 'user' %}### Instruction:\n{{ message['content'] }}\n\n"
     "{% elif message['role'] == 'assistant' %}### Response:\n{{ message['content'] }}"
     "{{ eos_token }}\n\n{% endif %}{% endfor %}"

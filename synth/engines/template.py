@@ -21,7 +21,7 @@ from synth.engines.conversation import Prompt, chat_messages
 from synth.engines.named_templates import choose_template
 from synth.engines.template_checks import check_prompt, check_system, end_of_turn, show
 from synth.engines.template_writer import TemplateWriter
-from synth.engines.thinking import Thinking, ThinkingPlan, plan_thinking
+from synth.engines.thinking import MARKS, Thinking, ThinkingPlan, plan_thinking
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +190,7 @@ def open_template(tokenizer: Any, settings: ChatSettings | None = None) -> ChatT
     tail, stops = end_of_turn(writer, plan.variables)
     marks = plan.marks
     around = set() if marks is None else {marks.opens, marks.closes}
-    kept = "" if marks is None else marks.block + marks.closes
+    shown = "" if marks is None else marks.block + marks.closes
     special = writer.special_tokens().items()
     return ChatTemplate(
         writer=writer,
@@ -210,5 +210,5 @@ def open_template(tokenizer: Any, settings: ChatSettings | None = None) -> ChatT
             for mark in sorted({*writer.control_tokens(), *around, *form.frame})
             if len(mark) > 1
         ),
-        hidden=frozenset(i for i, token in special if token not in kept),
+        hidden=frozenset(i for i, t in special if t not in shown and t not in MARKS),
     )

@@ -25,10 +25,12 @@ def check_prompt(writer: TemplateWriter) -> TemplateWriter:
     problems = []
     for tried in (writer, replace(writer, parts=True)):
         try:
-            times = tried.write([_QUESTION], {}).count(_PROMPT)
+            text = tried.write([_QUESTION], {})
         except BadInput as error:
             problems.append(str(error))
             continue
+        # Parts that are written as the list they are, with its brackets, are no message.
+        times = 0 if tried.parts and "'text'" in text else text.count(_PROMPT)
         turn = _attempt(tried, [_QUESTION, _ANSWER])
         if times != 1:
             what = f"writes {times} times" if times else "leaves out or changes"
@@ -59,10 +61,15 @@ def check_system(writer: TemplateWriter) -> tuple[bool, str]:
     )
 
 
-def show(writer: TemplateWriter, variables: Mapping[str, Any], note: str) -> Shown:
-    """What the template writes around a prompt and an answer, with a note as system message."""
+def show(writer: TemplateWriter, variables: Mapping[str, Any], note: str) -> Shown | None:
+    """What the template writes around a prompt and an answer, with a note as system message.
+
+    None where it fails, or leaves the prompt out.
+    """
     asked = [{"role": "system", "content": note}, _QUESTION] if note else [_QUESTION]
-    before, _, opening = (_attempt(writer, asked, variables) or "").partition(_PROMPT)
+    before, prompt, opening = (_attempt(writer, asked, variables) or "").partition(_PROMPT)
+    if not prompt:
+        return None
     # Templates read the reasoning of an old turn under one of these names.
     names = ("reasoning_content", "thinking", "reasoning")
     thought = {**_ANSWER, **dict.fromkeys(names, _THOUGHT)}

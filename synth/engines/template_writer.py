@@ -9,6 +9,7 @@ from typing import Any
 from safemerge.errors import BadInput
 from synth.engines.asking import first_line
 from synth.engines.named_templates import Format
+from synth.engines.thinking import MARKS
 
 MEND = "mend it, or choose another format by template under [models]"
 
@@ -57,9 +58,12 @@ class TemplateWriter:
         return {place: str(token) for place, token in tokens if token.special}
 
     def control_tokens(self) -> set[str]:
-        """Special tokens, and others that the template writes, such as `<think>`."""
+        """Special tokens, and others that the template writes or that mark thinking."""
         added = (str(token) for token in self.tokenizer.added_tokens_decoder.values())
-        written = {token for token in added if token in self.form.text and _is_mark(token)}
+        text = self.form.text
+        written = {
+            token for token in added if token in MARKS or (token in text and _is_mark(token))
+        }
         return {*self.tokenizer.all_special_tokens, *self.special_tokens().values(), *written}
 
 

@@ -7,7 +7,7 @@ switch. All of this is read off what the template writes, never off a model's na
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -53,6 +53,10 @@ _FAMILIES = (
         "Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]", "\n[BEGIN FINAL RESPONSE]\n"
     ),
 )
+# Marks that are whole tokens where a model has them.
+MARKS = frozenset(
+    mark for family in _FAMILIES if not family.channels for mark in (family.opens, family.closes)
+)
 # Variables by which templates are told not to think, or to.
 _OFF: tuple[dict[str, Any], ...] = (
     {"enable_thinking": False},
@@ -91,16 +95,18 @@ class ThinkingPlan:
     opened: bool = False  # a reply begins inside the thinking
 
 
-def plan_thinking(
-    thinking: Thinking, source: str, show: Callable[[Mapping[str, Any], str], Shown]
-) -> ThinkingPlan:
+Show = Callable[[Mapping[str, Any], str], Shown | None]
+
+
+def plan_thinking(thinking: Thinking, source: str, show: Show) -> ThinkingPlan:
     """Find out how a template is used in a mode.
 
     Args:
         thinking: "off": by the template's own switch, or because it does not think anyway; "empty":
             an empty block stands before every answer; "free": the model thinks.
         source: the template itself, in which the marks of its family stand.
-        show: what it writes under variables and with a note in the system message.
+        show: what it writes under variables and with a note in the system message; None where it
+            fails, which it does not without either.
 
     Raises:
         BadInput: for a model that always thinks and should not, an empty block where there is none,
@@ -108,6 +114,7 @@ def plan_thinking(
     """
     marks = next((m for m in _FAMILIES if m.opens in source or m.closes in source), None)
     plain = show({}, "")
+    assert plain is not None
     off = _switched_off(marks, source, plain, show)
     if marks is None and plain.reasoned is not None and (off is None or thinking != "off"):
         raise BadInput(
@@ -126,8 +133,7 @@ def plan_thinking(
         return ThinkingPlan(variables, note, lead, lead, marks)
     if thinking == "empty" and off is not None and _state(marks, off[2].opening) == "closed":
         return plan_thinking("off", source, show)  # the switch writes the empty block
-    choices = ((variables, show(variables, "")) for variables in _ON)
-    variables, shown = next((c for c in choices if c[1] != plain), ({}, plain))
+    variables, shown = _changed(_ON, plain, show)[0]
     ending = _ending_thought(marks, shown, None if off is None else off[2])
     if thinking == "empty":
         if ending is None:
@@ -149,20 +155,25 @@ def plan_thinking(
 
 
 def _switched_off(
-    marks: Marks | None, source: str, plain: Shown, show: Callable[[Mapping[str, Any], str], Shown]
+    marks: Marks | None, source: str, plain: Shown, show: Show
 ) -> tuple[Mapping[str, Any], str, Shown] | None:
     """Variables and note under which a template does not think; None where there are none."""
-    for variables in _OFF:
-        shown = show(variables, "")
-        if shown != plain and not _thinks(marks, shown):
+    for variables, shown in _changed(_OFF, plain, show):
+        if variables and not _thinks(marks, shown):
             return variables, "", shown
     if not _thinks(marks, plain) and (marks is not None or plain.reasoned is None):
         return {}, "", plain
-    if _NOTE in source:
-        shown = show({}, _NOTE)
-        if not _thinks(marks, shown):
-            return {}, _NOTE, shown
-    return None
+    noted = show({}, _NOTE) if _NOTE in source else None
+    return None if noted is None or _thinks(marks, noted) else ({}, _NOTE, noted)
+
+
+def _changed(
+    choices: Sequence[Mapping[str, Any]], plain: Shown, show: Show
+) -> list[tuple[Mapping[str, Any], Shown]]:
+    """The variables that change what is written, with what is; at the end, none of them."""
+    tried = ((variables, show(variables, "")) for variables in choices)
+    found = [(name, shown) for name, shown in tried if shown is not None and shown != plain]
+    return [*found, ({}, plain)]
 
 
 def _thinks(marks: Marks | None, shown: Shown) -> bool:

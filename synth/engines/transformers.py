@@ -20,7 +20,7 @@ from synth.engines.base import FirstToken, Likelihood
 from synth.engines.batches import Batch, answer_logprobs, encode, left_padded
 from synth.engines.conversation import Prompt
 from synth.engines.first_tokens import first_tokens
-from synth.engines.loading import eos_ids, load, quiet
+from synth.engines.loading import eos_ids, load_model, load_tokenizer, quiet
 from synth.engines.replying import ReplyingEngine, Sampling
 from synth.engines.sampling import RowNoise
 from synth.engines.template import ChatSettings, open_template
@@ -71,11 +71,15 @@ class TransformersEngine(ReplyingEngine):
         if isinstance(path_or_model, nn.Module):
             if tokenizer is None:
                 raise BadInput("a loaded model comes without its tokenizer; pass tokenizer=...")
-            self.model: Any = path_or_model
-            self.tokenizer: Any = tokenizer
-        else:
-            self.model, self.tokenizer = load(path_or_model, tokenizer, device, dtype)
-        self.template = open_template(self.tokenizer, chat)
+        elif tokenizer is None:
+            tokenizer = load_tokenizer(path_or_model)
+        self.tokenizer: Any = tokenizer
+        self.template = open_template(tokenizer, chat)  # before a large model is loaded
+        self.model: Any = (
+            path_or_model
+            if isinstance(path_or_model, nn.Module)
+            else load_model(path_or_model, device, dtype)
+        )
         self.model.eval()
         self._batch_tokens = batch_tokens or (2048 if self.device.type == "cpu" else 16384)
         settings = getattr(self.model, "generation_config", None)
