@@ -30,8 +30,9 @@ from search.runs.probe_sets import heldout_judge
 from search.runs.workbench import Workbench
 from search.scoring.bootstrap import paired_differences
 from search.scoring.generalization_gap import Gap, gaps
-from search.scoring.generation import JUDGED, Answer, answer_scores, score_generations
+from search.scoring.generation import Answer, answer_scores, score_generations
 from search.scoring.likelihood import LikelihoodEvaluator
+from synth.grading import JUDGED, untold_note
 from synth.judges import Verdict
 from synth.judges.agreement import Agreement, compare
 
@@ -51,7 +52,8 @@ def measure_run(
     likelihood = LikelihoodEvaluator(bench.engine, probes, likelihood=section.likelihood)
     other = heldout_judge(run.config)
     judges = [judge.fingerprint() for judge in (other, bench.judge) if judge is not None]
-    forget_others(run.dir, _FOLDER, {"judges": judges, "engine": bench.settings.kind})
+    asked = {"judges": judges, "engine": bench.settings.kind, **bench.grading}
+    forget_others(run.dir, _FOLDER, asked)
     front = run.reported_points()
     points = thinned(front, FRONT_POINTS, run.pick())
 
@@ -63,6 +65,7 @@ def measure_run(
             other or bench.judge,
             max_tokens=section.max_tokens,
             second=bench.judge if other else None,
+            grader=bench.grader,
         )
         return answers
 
@@ -98,6 +101,8 @@ def measure_run(
         },
     )
     sentences = statements(heldout, on_front=len(front))
+    if untold := untold_note(answer.untold for answer in every):
+        sentences = (*sentences, untold)
     heldout = heldout.model_copy(update={"statements": sentences})
     heldout.save(run.dir)
     return heldout
