@@ -56,6 +56,7 @@ _OR_BEFORE = re.compile(rf"\bor\s+{_ARTICLE_AT_END}")
 _AND_BEFORE = re.compile(rf"\band\s+{_ARTICLE_AT_END}")
 _COMMA_BEFORE = re.compile(rf",\s*{_ARTICLE_AT_END}")
 _COMMA_AFTER = re.compile(r"\s*(?:\([^()]*\)\s*)?,(?!\s*(?:which|that|who|works|used)\b)")
+_AND_AFTER = re.compile(r"\s*and\b")
 _BULLET = re.compile(r"[ \t]*(?:[-*•]|\d+[.)])[ \t]+(?:an?\s+|the\s+)?")
 _BULLETED = re.compile(r"[ \t]*(?:[-*•]|\d+[.)])[ \t]+\S")
 _ITEM_WORDS = 4  # of another item in a list, at most
@@ -105,11 +106,12 @@ def _pattern(words: Sequence[str]) -> re.Pattern[str]:
 
 
 def _inflected(word: str) -> str:
-    if not word.isalpha() or len(word) < 4:
+    if not word.isalpha() or len(word) < 3:
         return re.escape(word)
     if word.endswith("ies") and len(word) > 4:
         return rf"{re.escape(word[:-3])}(?:y|ies)"
-    stem = word.removesuffix("s") if not word.endswith(("ss", "us", "is")) else word
+    plural = len(word) > 3 and not word.endswith(("ss", "us", "is"))
+    stem = word.removesuffix("s") if plural else word
     if stem.endswith("y"):
         return rf"(?:{re.escape(stem)}s?|{re.escape(stem[:-1])}ies)(?:'s)?"
     return rf"{re.escape(stem)}(?:s|es)?(?:'s)?"
@@ -143,14 +145,15 @@ def _among_others(text: str, match: re.Match[str], words: Sequence[str]) -> bool
         return True
     if _OR_BEFORE.search(before):
         return True
-    if _BULLET.fullmatch(before):
+    if _BULLET.fullmatch(text, text.rfind("\n", 0, match.start()) + 1, match.start()):
         items = [line for line in text.split("\n") if _BULLETED.match(line)]
         return sum(len(line.split()) <= _ITEM_WORDS + 2 for line in items) > _MANY
     goes_on = _COMMA_AFTER.match(after) is not None
     left = _items(before)
     last = _AND_BEFORE.search(before) is not None
     # "Omeprazole, a proton pump inhibitor, ..." says what it is.
-    middle = goes_on and _COMMA_BEFORE.search(before) is not None and len(left) > 1
+    more = goes_on or (_AND_AFTER.match(after) is not None and _listed(_items(after)))
+    middle = more and _COMMA_BEFORE.search(before) is not None and len(left) > 1
     count = len(_listed(left[::-1], first=True)) if last or middle else 0
     return count + (len(_listed(_items(after))) if goes_on else 0) >= _MANY
 

@@ -45,6 +45,7 @@ def final_answer(text: str) -> str | None:
         rest = plain[named.end() :].lstrip()
         end = _END.search(rest)
         said = (rest[: end.start()] if end else rest).strip()
-        if said:
+        asked = end is not None and end[0] == "?"
+        if said and not asked:
             return said
     return None

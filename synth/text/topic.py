@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from itertools import chain
 
 _WORD = re.compile(r"[^\W\d_]{4,}")
 _STEM = 5  # letters that two forms of a word share
@@ -31,10 +30,10 @@ def is_off_topic(reply: str, prompt: str, answer: str) -> bool:
     asked = _content(prompt)
     if len(said) < _LONG or not asked:
         return False
-    return not {word[:_STEM] for word in said} & {
-        word[:_STEM] for word in chain(asked, _content(answer))
-    }
+    return not said & (asked | _content(answer))
 
 
 def _content(text: str) -> set[str]:
-    return set(_WORD.findall(text.casefold())) - _COMMON
+    """The first letters of the words that say what a text is about."""
+    words = set(_WORD.findall(text.casefold())) - _COMMON
+    return {word.removesuffix("s")[:_STEM] for word in words}
