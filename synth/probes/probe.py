@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from safemerge.errors import ProbeError, near_names
-from safemerge.recipe import first_problem
 from synth.checkers.check import Check
 from synth.probes.jsonl import read_jsonl, write_jsonl
 from synth.probes.origin import ModelVerdict, Origin
@@ -250,4 +249,8 @@ def _probe(row: dict[str, Any], where: str) -> Probe:
     try:
         return Probe.model_validate(fields)
     except ValidationError as error:
-        raise ProbeError(f"{where}: {first_problem(error)}; mend or delete it") from error
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        what = f"the key {key!r} is not valid ({message})" if key else message
+        raise ProbeError(f"{where}: {what}; mend or delete it") from error
