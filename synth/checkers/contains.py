@@ -2,8 +2,8 @@
 
 "Omeprazole is a type of medication called a proton pump inhibitor (PPI)" says "proton pump
 inhibitor". Whoever denies it, asks about it, or lists it among others does not say it. The words
-must stand together and in order, at word boundaries; plurals, hyphens, articles, accents and
-parentheses make no difference.
+must stand together and in order, at word boundaries; plurals, hyphens, articles, accents, British
+or American spelling and parentheses make no difference.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ _CARRIER = re.compile(
     r"|(?:the )?(?:correct |right )?answer (?:is|was))\s+(?=\S)",
     re.IGNORECASE,
 )
+# "anaesthetic" and "anesthetic", "colour" and "color": what else falls together does no harm.
+_SPELLINGS = (("ae", "e"), ("oe", "e"), ("our", "or"), ("z", "s"), ("sulph", "sulf"))
 _PASSED_OVER = {"a", "an", "the", "and"}
 _POLAR = {"yes": "no", "no": "yes", "true": "false", "false": "true"}
 # A clause ends here; a comma ends one where another begins after it.
@@ -74,21 +76,24 @@ def says(reply: str, wanted: str) -> bool:
     pattern = _pattern(words)
     named = final_answer(reply)
     if named is not None and pattern.search(named):
-        return not _denied(named, pattern)
-    found = list(pattern.finditer(reply))
-    if not found or _denied(reply, pattern):
-        return False
+        return not any(_denied(named, match) for match in pattern.finditer(named))
     whole_list = len(_items(wanted)) > _MANY
-    return any(
-        not _asked(reply, match) and (whole_list or not _among_others(reply, match, words))
-        for match in found
-    )
+    for match in pattern.finditer(reply):
+        # The first mention that settles it counts: what comes after is detail.
+        if _denied(reply, match):
+            return False
+        listed = not whole_list and _among_others(reply, match, words)
+        if not listed and not _asked(reply, match):
+            return True
+    return False
 
 
 def _even(text: str) -> str:
-    """Lower case, without accents, with straight apostrophes and single spaces."""
+    """Lower case, without accents, in one spelling, with straight quotes and single spaces."""
     parts = unicodedata.normalize("NFKD", text.replace("’", "'").casefold())
     plain = "".join(c for c in parts if not unicodedata.combining(c))
+    for british, american in _SPELLINGS:
+        plain = plain.replace(british, american)
     return re.sub(r"[^\S\n]+", " ", re.sub(r"\s*\n\s*", "\n", plain))
 
 
@@ -117,15 +122,11 @@ def _inflected(word: str) -> str:
     return rf"{re.escape(stem)}(?:s|es)?(?:'s)?"
 
 
-def _denied(text: str, pattern: re.Pattern[str]) -> bool:
-    """Is any mention denied in its own clause?"""
-    for match in pattern.finditer(text):
-        start = max((end.end() for end in _CLAUSE_END.finditer(text, 0, match.start())), default=0)
-        if _DENIAL.search(_NO_DENIAL.sub(" ", text[start : match.start()])):
-            return True
-        if _DENIED_AFTER.match(text, match.end()):
-            return True
-    return False
+def _denied(text: str, match: re.Match[str]) -> bool:
+    """Is the mention denied in its own clause?"""
+    start = max((end.end() for end in _CLAUSE_END.finditer(text, 0, match.start())), default=0)
+    denial = _DENIAL.search(_NO_DENIAL.sub(" ", text[start : match.start()]))
+    return denial is not None or _DENIED_AFTER.match(text, match.end()) is not None
 
 
 def _asked(text: str, match: re.Match[str]) -> bool:

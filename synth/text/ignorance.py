@@ -65,7 +65,8 @@ _ADMISSIONS = [
     r"\bno (?:\w+ )?way (?:to|of|for|that|anyone|i)\b",
     r"\bno (?:\w+ )?(?:information|data|records?|evidence|knowledge|answer) (?:is|are|exists?"
     r"|about|on|of|available|regarding|as to|for|to)\b",
-    r"\b(?:impossible|not possible|too early|too soon|hard|difficult|premature)"
+    r"\b(?:is|are|it's|be|seems|remains|currently) (?:\w+ )?"
+    r"(?:impossible|not possible|too early|too soon|hard|difficult|premature)"
     rf"(?: for \w+(?: \w+)?)? to (?:\w+ly )?{_TELL}\b",
 ]
 _ADMITS = re.compile("|".join(f"(?:{pattern})" for pattern in _ADMISSIONS))
