@@ -69,6 +69,10 @@ def eval_(
     model: Annotated[str, typer.Argument(help="Checkpoint folder or hub id.")],
     probes: Annotated[Path, typer.Option(help="JSON Lines of probes to answer.")],
     judge: Judges = None,
+    grader: Annotated[
+        str | None,
+        typer.Option(help="Chat model that reads long free-text answers: a folder or hub id."),
+    ] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Length of a reply.")] = 64,
     template: Template = None,
     thinking: ThinkingMode = "off",
@@ -76,23 +80,32 @@ def eval_(
     device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
     json_: Json = False,
 ) -> None:
-    """Measure any checkpoint on a probe file, by greedy generation and a judge."""
+    """Measure any checkpoint on a probe file, by greedy generation, checks and a judge."""
     from safemerge.devices import check_device
     from search.cli.score_tables import rate_table
-    from search.cli.tables import emit_json
+    from search.cli.tables import emit_json, say
     from search.scoring.generation import score_generations
     from synth.engines.template import ChatSettings
     from synth.engines.thinking import Thinking
     from synth.engines.transformers import TransformersEngine
+    from synth.grading import check_gradable, make_grader, unchecked_notes, untold_note
     from synth.judges import make_judge
     from synth.probes.probe import ProbeSet
 
     check_device(device)
-    labels = make_judge(judge or "phrases", device=device)
     prompts = ProbeSet.from_jsonl(probes).probes
+    check_gradable(prompts, graded=grader is not None)
+    for note in unchecked_notes(prompts, graded=grader is not None):
+        say(note)
+    labels = make_judge(judge or "phrases", device=device)
+    reads = None if grader is None else make_grader(grader, device=device)
     chat = ChatSettings(template, cast(Thinking, thinking), thinking_tokens)
     engine = TransformersEngine(model, device=device, chat=chat)
-    scores, _ = score_generations(engine, prompts, labels, max_tokens=max_tokens)
+    scores, answers = score_generations(
+        engine, prompts, labels, max_tokens=max_tokens, grader=reads
+    )
+    if untold := untold_note(answer.untold for answer in answers):
+        say(untold)
     if json_:
         emit_json(scores)
     else:

@@ -23,6 +23,7 @@ class ProbesConfig(Section):
     likelihood: Literal["answer", "token"] = "token"
     judge: str | tuple[str, ...] = "phrases"
     heldout_judge: str | tuple[str, ...] | None = None
+    grader: str | None = None
     unreadable_frac: float = Field(default=0.05, ge=0.0, le=1.0)
     max_tokens: int = Field(default=64, ge=1, le=4096)
     write: ProbeConfig | None = None

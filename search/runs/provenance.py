@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 # Keys that may differ when a run goes on: they change no trial that is finished.
 MAY_CHANGE = frozenset(
     {"search.trials", "search.failed_frac", "search.workers"}
-    | {"search.answered", "probes.unreadable_frac", "probes.heldout_judge"}
+    | {"search.answered", "probes.unreadable_frac", "probes.heldout_judge", "probes.grader"}
 )
 MAY_CHANGE_IN = ("search.stop.", "engine.")
 
