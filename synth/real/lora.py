@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from safemerge.errors import require
-from synth.engines.loading import load, quiet
+from synth.engines.loading import load_model, load_tokenizer, quiet
 from synth.real.own_replies import Lesson
 from synth.real.packing import pack, packed_loss
 
@@ -51,7 +51,8 @@ def train_lora(
         MissingDependency: without PEFT.
     """
     peft = require("peft", extra="real")
-    model, tokenizer = load(base, None, "cpu", torch.float32)
+    tokenizer = load_tokenizer(base)
+    model = load_model(base, "cpu", torch.float32)
     torch.manual_seed(0)
     with quiet():
         wrapped = peft.get_peft_model(
