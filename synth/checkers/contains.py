@@ -26,7 +26,7 @@ _CARRIER = re.compile(
     re.IGNORECASE,
 )
 # "anaesthetic" and "anesthetic", "colour" and "color": what else falls together does no harm.
-_SPELLINGS = (("ae", "e"), ("oe", "e"), ("our", "or"), ("z", "s"), ("sulph", "sulf"))
+_SPELLINGS = (("[ao]e", "e"), (r"(?<=\w)our", "or"), ("z", "s"), ("sulph", "sulf"))
 _PASSED_OVER = {"a", "an", "the", "and"}
 _POLAR = {"yes": "no", "no": "yes", "true": "false", "false": "true"}
 # A clause ends here; a comma ends one where another begins after it.
@@ -93,7 +93,7 @@ def _even(text: str) -> str:
     parts = unicodedata.normalize("NFKD", text.replace("’", "'").casefold())
     plain = "".join(c for c in parts if not unicodedata.combining(c))
     for british, american in _SPELLINGS:
-        plain = plain.replace(british, american)
+        plain = re.sub(british, american, plain)
     return re.sub(r"[^\S\n]+", " ", re.sub(r"\s*\n\s*", "\n", plain))
 
 

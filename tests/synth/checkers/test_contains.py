@@ -31,6 +31,7 @@ PPI = "proton pump inhibitor"
         ("The capital is Zorland.", "It is Zorland."),
         ("It's a “beta blocker”.", "beta blocker"),
         ("Beyoncé", "Beyonce"),
+        ("Of these it is our beta blocker.", "beta blocker"),
         ("It is a local anesthetic.", "local anaesthetic"),
         ("The colour of haemoglobin", "color of hemoglobin"),
         ("It is a type of statin, and not a class of statin medication.", "statin"),
