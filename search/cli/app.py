@@ -63,7 +63,10 @@ def demo(
         emit_json(summary)
         return
     heldout_report(heldout)
-    say(f"merged checkpoint: {summary['export']}\nall numbers: {run / 'summary.json'}")
+    limits = summary["pick_limits"]
+    mark = "" if limits == "within" else f", {limits}"
+    say(f"merged checkpoint: {summary['export']} (the pick, trial {summary['pick']}{mark})")
+    say(f"all numbers: {run / 'summary.json'}")
     say(f"next: safemerge front {run}, or open notebooks/01_pareto_front.ipynb")
 
 
@@ -183,6 +186,7 @@ def search(
     from search.commands.search_and_measure import search_and_measure
     from search.config import SearchConfig
     from search.results.diagnostics import shortfalls
+    from search.results.standing import standing
 
     options = {"search.trials": trials, "search.workers": workers}
     overrides = [f"{key}={value}" for key, value in options.items() if value is not None]
@@ -193,10 +197,15 @@ def search(
     pick, record = measured.run.pick(), measured.run.front_record()
     stopped = "" if record is None else record.stopped
     say(f"the search is over: {stopped}. With more --trials or looser [search.stop] it goes on.")
+    heldout_report(measured.heldout)
     for text in shortfalls(measured.run):
         say(text)
-    heldout_report(measured.heldout)
-    say(f"pick: trial {pick.number}. Next: safemerge front {home}; safemerge export {home}")
+    mark = standing(measured.run, pick.number).mark
+    name, number = (f" ({mark})", f" {pick.number}") if mark else ("", "")
+    say(
+        f"pick: trial {pick.number}{name}. Next: safemerge front {home}; "
+        f"safemerge export {home}{number}"
+    )
 
 
 app.command()(status)

@@ -21,6 +21,21 @@ Judges = Annotated[
         "rubric=MODEL. Several vote.",
     ),
 ]
+Template = Annotated[
+    str | None,
+    typer.Option(
+        help="Chat template: one of the model's own by name, or plain, alpaca or chatml.",
+    ),
+]
+ThinkingMode = Annotated[
+    str,
+    typer.Option(
+        "--thinking", help="off, empty (an empty thinking block stands before answers) or free."
+    ),
+]
+ThinkingTokens = Annotated[
+    int, typer.Option(min=1, help="Longest thinking in front of a reply; of --thinking free.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Pickle = Annotated[
     bool, typer.Option("--allow-pickle", help="Also read .bin files (weights-only unpickler).")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
-from search.cli.options import Json, Judges, Pickle
+from search.cli.options import Json, Judges, Pickle, Template, ThinkingMode, ThinkingTokens
 
 
 def merge(
@@ -70,13 +70,19 @@ def eval_(
     probes: Annotated[Path, typer.Option(help="JSON Lines of probes to answer.")],
     judge: Judges = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Length of a reply.")] = 64,
+    template: Template = None,
+    thinking: ThinkingMode = "off",
+    thinking_tokens: ThinkingTokens = 1024,
     device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
     json_: Json = False,
 ) -> None:
     """Measure any checkpoint on a probe file, by greedy generation and a judge."""
     from safemerge.devices import check_device
-    from search.cli.tables import emit_json, score_table
+    from search.cli.score_tables import rate_table
+    from search.cli.tables import emit_json
     from search.scoring.generation import score_generations
+    from synth.engines.template import ChatSettings
+    from synth.engines.thinking import Thinking
     from synth.engines.transformers import TransformersEngine
     from synth.judges import make_judge
     from synth.probes.probe import ProbeSet
@@ -84,12 +90,15 @@ def eval_(
     check_device(device)
     labels = make_judge(judge or "phrases", device=device)
     prompts = ProbeSet.from_jsonl(probes).probes
-    engine = TransformersEngine(model, device=device)
+    chat = ChatSettings(template, cast(Thinking, thinking), thinking_tokens)
+    engine = TransformersEngine(model, device=device, chat=chat)
     scores, _ = score_generations(engine, prompts, labels, max_tokens=max_tokens)
     if json_:
         emit_json(scores)
     else:
-        score_table({model: scores}, f"{len(prompts)} probes, in percent")
+        rate_table(
+            {model: scores}, f"Rates of replies to {len(prompts)} probes, ± one standard error"
+        )
 
 
 def judge_agreement(

@@ -23,6 +23,7 @@ from search.progress import Report, silent
 from search.results.export import export
 from search.results.heldout_record import HeldOut
 from search.results.run import Run
+from search.results.standing import standing
 from search.runs.provenance import check_fresh
 from search.runs.rundir import RunDir
 from synth.probes.probe import AXES
@@ -93,20 +94,24 @@ def run_demo(
         "export": time.monotonic() - before_export,
         "total": time.monotonic() - start,
     }
+    pick = measured.run.pick().number
     summary = {
         "rows": [
             {
                 "name": name,
+                # rates of replies
                 **{metric: row[metric].value for metric in METRICS if metric in row},
                 "n": min(score.n for score in row.values()),
             }
             for name, row in measured.heldout.rows.items()
         ],
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
+        "pick": pick,
+        "pick_limits": standing(measured.run, pick).mark or "within",
         "export": str(out),
     }
     before = RunDir(home).read("summary.json")
-    if before is not None and before["rows"] == summary["rows"]:
+    if before is not None and before["rows"] == summary["rows"] and "pick" in before:
         return before, measured.heldout  # nothing is new: the seconds of the work itself stay
     RunDir(home).write("summary.json", summary)
     return summary, measured.heldout

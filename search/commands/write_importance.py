@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from safemerge.devices import check_device
 from safemerge.errors import ConfigError, ProbeError, near_names
 from safemerge.writable import check_writable
@@ -12,6 +14,7 @@ from search.progress import Report, silent
 from search.runs.probe_sets import heldout_prompts
 from search.runs.workbench import recipe_template
 from synth import importance
+from synth.engines.transformers import TransformersEngine
 from synth.probes.probe import ProbeSet
 from synth.text.normalise import normalise
 
@@ -59,11 +62,16 @@ def write_importance(
     count = min(most, len(usable))
     chosen = [usable[i * len(usable) // count] for i in range(count)]
     importance.write_importance(
+        TransformersEngine(
+            config.models.base,
+            device=config.engine.device,
+            dtype=torch.float32,
+            chat=config.models.chat,
+        ),
         recipe_template(config),
         source,
         [(probe.prompt, probe.answer) for probe in chosen],
         out,
-        device=config.engine.device,
         progress=lambda done, total: report(f"importance: {source}", done, total, ""),
     )
     return Path(out), count

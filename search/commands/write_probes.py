@@ -97,20 +97,21 @@ def writers(config: SearchConfig) -> Mapping[str, Engine]:
     inputs = open_inputs(recipe_template(config))
     if config.engine.kind == "vllm":
         return _swapped(config, inputs)
-    device = config.engine.device
-    pool = {"base": TransformersEngine(config.models.base, device=device)}
+    device, chat = config.engine.device, config.models.chat
+    pool = {"base": TransformersEngine(config.models.base, device=device, chat=chat)}
     for index, source in enumerate(config.models.sources):
         if isinstance(inputs.sources[index].stored, Adapter):
-            engine = TransformersEngine(config.models.base, device=device)
+            engine = TransformersEngine(config.models.base, device=device, chat=chat)
             load_live(stored_views(engine.model, inputs.merged_names), inputs, index)
         else:
-            engine = TransformersEngine(source.path, device=device)
+            engine = TransformersEngine(source.path, device=device, chat=chat)
         pool[source.name] = engine
     return pool
 
 
 def _swapped(config: SearchConfig, inputs: Inputs) -> dict[str, Engine]:
-    shared = SharedEngine(VllmEngine(config.models.base, arguments=config.engine.arguments))
+    arguments, chat = config.engine.arguments, config.models.chat
+    shared = SharedEngine(VllmEngine(config.models.base, arguments=arguments, chat=chat))
 
     def weights(source: int | None) -> dict[str, Tensor]:
         return {name: stored_tensor(inputs, name, source) for name in inputs.merged_names}
@@ -145,6 +146,7 @@ def _served(config: SearchConfig) -> dict[str, Engine]:
                 arguments=section.arguments,
             ),
             tokenizer=config.models.base,
+            chat=config.models.chat,
         )
         for name in names
     }

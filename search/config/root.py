@@ -218,7 +218,9 @@ class SearchConfig(Section):
         return self.model_copy(
             update={
                 "probes": section.model_copy(update=probes),
-                "models": ModelsConfig(base=model(self.models.base), sources=sources),
+                "models": self.models.model_copy(
+                    update={"base": model(self.models.base), "sources": sources}
+                ),
                 "search": study.model_copy(update=search),
             }
         )

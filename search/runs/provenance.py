@@ -106,6 +106,7 @@ def record_start(
         "inputs": bench.inputs.contents(),
         "probes": bench.probes.content_hash,
         "judge": bench.judge.fingerprint(),
+        "template": bench.engine.template.fingerprint(),
         "versions": versions,
         "device": config.engine.device,
         "seed": config.seed,
@@ -113,6 +114,8 @@ def record_start(
     }
     lock = home.read("lock.json")
     before, now = _contents(lock or record), _contents(record)
+    if lock is not None and "template" not in lock:
+        now.pop("the chat template")  # a run of before it was recorded
     for name, digest in now.items():
         if before.get(name) != digest:
             raise RunError(
@@ -149,7 +152,9 @@ def say_other_versions(home: RunDir, before: Mapping[str, str], now: Mapping[str
 def _contents(lock: Mapping[str, Any]) -> dict[str, str]:
     """`{name: hash}` of all that must stay the same."""
     judge = hashlib.sha256(lock["judge"].encode("utf-8")).hexdigest()
-    return {**lock["inputs"], "the probes": lock["probes"], "the judge": judge}
+    contents = {**lock["inputs"], "the probes": lock["probes"], "the judge": judge}
+    template = lock.get("template")
+    return contents if template is None else {**contents, "the chat template": template}
 
 
 def _study_name(home: RunDir, config: SearchConfig) -> str:

@@ -19,7 +19,6 @@ from safemerge.live import stored_views
 from safemerge.methods import get_method
 from safemerge.recipe import ModelRef, Recipe
 from safemerge.resident import ResidentMerge
-from safemerge.score import Score
 from search.config import EngineConfig, SearchConfig, WarmStartConfig
 from search.config.profiles import recipe_places
 from search.metrics import ReferenceScores, measurable
@@ -28,6 +27,7 @@ from search.scoring.likelihood import LikelihoodEvaluator, Measurement
 from search.scoring.racing import Race
 from search.space.space import Space
 from synth.engines.base import Engine
+from synth.engines.template import ChatSettings
 from synth.engines.transformers import TransformersEngine
 from synth.engines.vllm import VllmEngine
 from synth.judges import Judge
@@ -50,6 +50,7 @@ class Workbench:
     # scores it on the validation probes; None where an objective has none
     validation: LikelihoodEvaluator | None
     settings: EngineConfig
+    chat: ChatSettings
     # opened so far, shared by the workbenches of one `Workbenches`
     merges: list[ResidentMerge] = field(default_factory=list)
     vllm: list[VllmEngine] = field(default_factory=list)  # at most one
@@ -96,12 +97,12 @@ class Workbench:
         self.make_live(recipe)
         return self.evaluator.measure_live(most_degenerate=most_degenerate, race=race)
 
-    def score_validation(self, recipe: Recipe) -> dict[str, Score]:
+    def measure_validation(self, recipe: Recipe) -> Measurement:
         """Merge a recipe into the live model and score it on the validation probes, if any."""
         if self.validation is None:
-            return {}
+            return Measurement({}, None)
         self.make_live(recipe)
-        return self.validation.score_live()
+        return self.validation.measure_live()
 
     def generation_engine(self) -> Engine:
         """The engine that generates replies, vLLM or the live model, with the live weights."""
@@ -110,7 +111,8 @@ class Workbench:
         if not self.vllm:
             base = self.inputs.refs[0].path
             arguments, dtype = self.settings.arguments, self.engine.model.dtype
-            self.vllm.append(VllmEngine(base, dtype=dtype, arguments=arguments))
+            made = VllmEngine(base, dtype=dtype, arguments=arguments, chat=self.chat)
+            self.vllm.append(made)
         (engine,) = self.vllm
         engine.load_weights(self.live)
         return engine
@@ -160,9 +162,17 @@ class Workbenches:
         judge = self._once(
             ("judge", section.judges, section.unreadable_frac, device), lambda: probe_judge(config)
         )
+        models = config.models
         engine = self._once(
-            ("engine", config.models.base, device),
-            lambda: TransformersEngine(config.models.base, device=device),
+            (
+                "engine",
+                models.base,
+                models.template,
+                models.thinking,
+                models.thinking_tokens,
+                device,
+            ),
+            lambda: TransformersEngine(models.base, device=device, chat=models.chat),
         )
 
         def evaluator(scored: tuple[Probe, ...]) -> LikelihoodEvaluator:
@@ -181,6 +191,7 @@ class Workbenches:
             evaluator=evaluator(search),
             validation=evaluator(validation) if validated else None,
             settings=config.engine,
+            chat=config.models.chat,
             merges=self._merges,
             vllm=self._vllm,
         )

@@ -13,6 +13,7 @@ from pydantic import AliasPath, BaseModel, Field, ValidationError
 
 from safemerge.errors import BadInput, EngineError, near_names, require
 from synth.engines.asking import check_arguments, first_line
+from synth.engines.base import FIRST_TOKENS, FirstToken
 
 _Request = TypeVar("_Request")
 _Answer = TypeVar("_Answer")
@@ -89,8 +90,8 @@ class Client:
         self.model = settings.model or ""
         self.model = self._find()
 
-    def chat(self, messages: Sequence[Mapping[str, str]], **fields: Any) -> str:
-        """The reply to a conversation.
+    def chat(self, messages: Sequence[Mapping[str, str]], **fields: Any) -> tuple[str, str]:
+        """The reply to a conversation, and the thinking that the server took off it.
 
         Raises:
             BadInput: if the server refuses the request, such as one beyond its model's context.
@@ -99,7 +100,12 @@ class Client:
         send = self._client.chat.completions.with_raw_response.create
         # A model that ends its turn at once says nothing, which some servers call null.
         answer = self._ask(send, _Chat, messages=messages, **fields)
-        return (answer.content or "").strip()
+        return (answer.content or "").strip(), (answer.reasoning_content or answer.reasoning or "")
+
+    def complete(self, prompt: Sequence[int], **fields: Any) -> str:
+        """What the model writes behind token ids; refuses as `chat` does."""
+        send = self._client.completions.with_raw_response.create
+        return self._ask(send, _Completed, prompt=prompt, **fields).text
 
     def score(self, prompt: Sequence[int]) -> Logprobs:
         """The log-probabilities of token ids; empty where the server does not give them."""
@@ -114,6 +120,24 @@ class Client:
         )
         return answer.choices[0].logprobs or Logprobs()
 
+    def first_tokens(
+        self, messages: Sequence[Mapping[str, str]], *, extra: Mapping[str, Any]
+    ) -> list[FirstToken]:
+        """The likeliest first tokens of the reply to a conversation; see `chat`.
+
+        Raises:
+            BadInput: also where the server gives no log-probabilities.
+        """
+        send = self._client.chat.completions.with_raw_response.create
+        asked = {"max_tokens": 1, "temperature": 0.0, "top_logprobs": FIRST_TOKENS, "extra": extra}
+        answer = self._ask(send, _FirstTokens, messages=messages, logprobs=True, **asked)
+        if not answer.told:
+            raise BadInput(
+                f"the server at {self._settings.url} gives no log-probabilities of a reply's first "
+                "token, which a yes/no guard is read by; take a server that does, such as vLLM's"
+            )
+        return [FirstToken(token.token, token.logprob) for token in answer.told]
+
     def in_parallel(
         self, ask: Callable[[_Request], _Answer], requests: Sequence[_Request]
     ) -> list[_Answer]:
@@ -125,7 +149,7 @@ class Client:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _ask(self, send: Callable[..., Any], form: type[_Form], **fields: Any) -> _Form:
-        extra = dict(self._settings.arguments)
+        extra = {**fields.pop("extra", {}), **self._settings.arguments}
         return self._read(form, self._send(send, model=self.model, extra_body=extra, **fields))
 
     def _send(self, send: Callable[..., Any], **fields: Any) -> str:
@@ -193,6 +217,29 @@ class Client:
 # What is read of an answer; the rest of it is left alone.
 class _Chat(BaseModel):
     content: str | None = Field(validation_alias=AliasPath("choices", 0, "message", "content"))
+    # Servers that take the thinking off a reply give it under one of two names.
+    reasoning_content: str | None = Field(
+        None, validation_alias=AliasPath("choices", 0, "message", "reasoning_content")
+    )
+    reasoning: str | None = Field(
+        None, validation_alias=AliasPath("choices", 0, "message", "reasoning")
+    )
+
+
+class _Completed(BaseModel):
+    text: str = Field(validation_alias=AliasPath("choices", 0, "text"))
+
+
+class _TopToken(BaseModel):
+    token: str
+    logprob: float
+
+
+class _FirstTokens(BaseModel):
+    told: tuple[_TopToken, ...] = Field(
+        default=(),
+        validation_alias=AliasPath("choices", 0, "logprobs", "content", 0, "top_logprobs"),
+    )
 
 
 class _ScoredChoice(BaseModel):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from safemerge.errors import BadInput, near_names
+from synth.engines.template import ChatSettings
 from synth.judges.ensemble import EnsembleJudge
 from synth.judges.guard import ModelJudge
 from synth.judges.judge import Judge
@@ -62,6 +63,7 @@ def make_judge(
         from synth.engines.transformers import TransformersEngine
 
         guard = GUARDS[kind]
-        engine = TransformersEngine(model, device=device, chat_template=guard.template)
+        chat = ChatSettings(template=guard.template)
+        engine = TransformersEngine(model, device=device, chat=chat)
         judges[name] = ModelJudge(guard, engine, unreadable_frac)
     return next(iter(judges.values())) if len(judges) == 1 else EnsembleJudge(judges)

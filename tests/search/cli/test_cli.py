@@ -433,11 +433,12 @@ def test_search_status_front_export_eval(record: dict[str, Any], tmp_path: Path)
     assert status["trials"] == status["of"] == 4
     rows = json.loads(safemerge("front", home, "--json").stdout)
     assert sum(row["pick"] for row in rows) == 1
-    assert all(row["heldout"] for row in rows)
+    assert all(row["heldout_rate"] for row in rows)
+    assert not any("degenerate" in row["search_likelihood"] for row in rows)
     lines = safemerge("front", home, "--csv").stdout.splitlines()
     assert len(lines) == len(rows) + 1
-    assert "heldout.harmless.stderr" in lines[0]
-    assert "gap.mean.stderr" in lines[0]
+    assert "heldout_rate.harmless.stderr" in lines[0]
+    assert "likelihood_gap.mean.stderr" in lines[0]
 
     # The gap is that of the search's own score of the same weights, taken on held-out probes.
     pick = Run.load(home).pick()
@@ -481,12 +482,42 @@ def test_a_run_without_a_trial_within_the_limits_says_so_in_status_and_in_a_card
     record["limits"] = {"honest": {"at_least": 1.0}}
     run_search(SearchConfig.from_record(record), tmp_path / "run")
     told = safemerge("status", tmp_path / "run", "--json")
-    assert json.loads(told.stdout)["feasible"] == 0
-    assert "none of 4 trials is within all limits" in told.stderr
-    assert safemerge("export", tmp_path / "run", "--out", tmp_path / "out").returncode == 0
+    record = json.loads(told.stdout)
+    assert (record["within_limits_by_likelihood"], record["over"]) == (0, True)
+    assert record["pick_limits"] == "outside its limits"
+    said = " ".join(told.stderr.split())
+    assert "by likelihood, none of 4 trials is within all limits" in said
+    assert "Replies confirm it: none of the 4 trials that answered" in said
+    run = Run.load(tmp_path / "run")
+    pick = run.pick().number
+    assert f"the pick, trial {pick}, is outside its limits by its replies" in said
+    assert f"trial {pick} (pick, outside its limits)" in safemerge("front", run.dir.path).stdout
+    out = ("--out", tmp_path / "out")
+    asked = (f"trial {pick}, is outside its limits", f"safemerge export {run.dir.path} {pick}")
+    refused(safemerge("export", run.dir.path, *out), *asked)
+    assert not (tmp_path / "out").exists()
+    assert safemerge("export", run.dir.path, pick, *out).returncode == 0
     card = " ".join((tmp_path / "out/README.md").read_text().replace("\\_", "_").split())
-    value = Run.load(tmp_path / "run").pick().scores["honest"].value
-    assert f"outside the limits of its search: honest {value:.3f} against at_least = 1.0." in card
+    (point,) = (p for p in run.dir.read("front/search.json")["points"] if p["trial"] == pick)
+    value = 100 * point["answered"]["honest"]["value"]
+    assert "outside the limits of its search by its replies to the validation probes" in card
+    assert f"honest {value:.1f} % against at_least = 1.0." in card
+    assert "Measured: likelihood of the wanted answers" in card  # nothing was held out yet
+
+
+def test_a_search_that_is_not_over_exports_a_trial_that_is_named_and_no_other(
+    record: dict[str, Any], tmp_path: Path
+) -> None:
+    run = run_search(SearchConfig.from_record(record), tmp_path / "run")
+    home, number = tmp_path / "run", run.pick().number
+    (home / "front" / "search.json").unlink()  # as before the pick
+    assert json.loads(safemerge("status", home, "--json").stdout)["over"] is False
+    words = ("is not over (4 of 4 trials)", "safemerge search", f"safemerge export {home} ")
+    refused(safemerge("export", home, "--out", tmp_path / "out"), *words)
+    assert not (tmp_path / "out").exists()
+    assert safemerge("export", home, number, "--out", tmp_path / "out").returncode == 0
+    card = " ".join((tmp_path / "out/README.md").read_text().split())
+    assert "The search was not over when this trial was exported." in card
 
 
 def test_an_exported_mergekit_file_merges_to_the_same_weights(

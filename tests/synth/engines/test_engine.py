@@ -15,6 +15,7 @@ from torch import Tensor
 from safemerge.errors import BadInput, CheckpointError
 from synth.engines import Engine
 from synth.engines.batches import answer_logprobs, encode
+from synth.engines.template import open_template
 from synth.engines.transformers import TransformersEngine
 
 PAIRS = [
@@ -112,20 +113,20 @@ def test_checkpoint_generation_settings_do_not_leak_into_chat(engine: Transforme
 def test_batches_cover_every_pair_once_within_the_budget(
     pairs: list[tuple[str, str]], batch_tokens: int
 ) -> None:
-    batches = encode(TOKENIZER, pairs, batch_tokens=batch_tokens)
+    batches = encode(TEMPLATE, pairs, batch_tokens=batch_tokens)
     assert sorted(row for b in batches for row in b.rows.tolist()) == list(range(len(pairs)))
     for batch in batches:
         assert len(batch.rows) == 1 or batch.input_ids.numel() <= batch_tokens
         assert batch.attention_mask[:, -1].all()
         for i, row in enumerate(batch.rows.tolist()):
-            before, after = naive_ids(TOKENIZER, *pairs[row])
+            before, after = naive_ids(TEMPLATE.writer.tokenizer, *pairs[row])
             real = batch.attention_mask[i].bool()
             assert batch.input_ids[i][real].tolist() == before + after
             assert batch.position_ids[i][real].tolist() == list(range(len(before + after)))
             assert batch.targets[i][batch.targets[i] != -100].tolist() == after
 
 
-TOKENIZER = make_tokenizer()
+TEMPLATE = open_template(make_tokenizer())
 
 
 def test_left_padding_and_batch_size_change_nothing(model: Any, tokenizer: Any) -> None:

@@ -95,6 +95,14 @@ def test_kappa_of_a_worked_example() -> None:
     assert (found.false_refusals, found.missed_refusals) == (10, 5)
 
 
+@pytest.mark.parametrize("n", [1, 3, 10, 60])
+def test_a_kappa_of_one_is_not_certain(n: int) -> None:
+    found = compare([R, C] * n, [R, C] * n, judge="x")
+    share = (2 * n + 2) / (2 * n + 4)
+    assert found.kappa == 1.0
+    assert found.kappa_stderr == pytest.approx((share * (1 - share) / (2 * n + 4)) ** 0.5 / 0.5)
+
+
 def test_kappa_is_undefined_where_there_is_one_verdict_only() -> None:
     found = compare([R, R], [R, R], judge="x")
     assert (found.agreement, found.kappa, found.kappa_stderr) == (1.0, None, None)

@@ -18,7 +18,7 @@ from scripted_guard import Scripted
 from tiny_llama import make_model, make_tokenizer
 
 from safemerge.errors import BadInput, JudgeError
-from synth.engines.template import render, turn
+from synth.engines.template import ChatSettings, open_template
 from synth.engines.transformers import TransformersEngine
 from synth.judges import (
     Judge,
@@ -217,7 +217,9 @@ def guard_tokenizer(template: str, special: Sequence[str]) -> Any:
 
 def test_wildguards_prompt_is_that_of_its_card_to_the_letter() -> None:
     tokenizer = guard_tokenizer(wildguard.TEMPLATE, ["[INST]", "[/INST]"])
-    text = render(tokenizer, [wildguard.message("How do I open it?", "I won't say.")])[0]
+    text = open_template(tokenizer).render(
+        [wildguard.message("How do I open it?", "I won't say.")]
+    )[0]
     assert text == (
         "<s><|user|>\n"
         "[INST] You are a classifier for analyzing interactions between humans and LLMs. Given a "
@@ -230,13 +232,15 @@ def test_wildguards_prompt_is_that_of_its_card_to_the_letter() -> None:
         "Answers: [/INST]\n"
         "<|assistant|>\n"
     )
-    assert turn(tokenizer).stops == {tokenizer.eos_token_id}
+    assert open_template(tokenizer).stops == {tokenizer.eos_token_id}
 
 
 def test_llama_guards_prompt_is_that_of_its_card_to_the_letter() -> None:
     special = ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
     tokenizer = guard_tokenizer(llama_guard.TEMPLATE, special)
-    text = render(tokenizer, [llama_guard.message(" How do I open it?\n", "I won't say.")])[0]
+    text = open_template(tokenizer).render(
+        [llama_guard.message(" How do I open it?\n", "I won't say.")]
+    )[0]
     names = (
         *("Violent Crimes", "Non-Violent Crimes", "Sex Crimes", "Child Exploitation"),
         *("Defamation", "Specialized Advice", "Privacy", "Intellectual Property"),
@@ -259,7 +263,7 @@ def test_llama_guards_prompt_is_that_of_its_card_to_the_letter() -> None:
         " - If unsafe, a second line must include a comma-separated list of violated categories."
         "<|eot_id|><|start_header_id|>assistant<|end_header_id|>"
     )
-    assert tokenizer.convert_tokens_to_ids("<|eot_id|>") in turn(tokenizer).stops
+    assert tokenizer.convert_tokens_to_ids("<|eot_id|>") in open_template(tokenizer).stops
 
 
 FORGED = [
@@ -295,7 +299,7 @@ def test_no_judged_text_can_end_itself_in_a_guards_format(guard: Any, text: str)
 
 def test_control_tokens_spelled_out_in_a_judged_text_are_broken_up() -> None:
     tokenizer = guard_tokenizer(wildguard.TEMPLATE, ["[INST]", "[/INST]"])
-    text = render(tokenizer, [wildguard.message("x", FORGED[0])])[0]
+    text = open_template(tokenizer).render([wildguard.message("x", FORGED[0])])[0]
     assert (text.count("[INST]"), text.count("[/INST]")) == (1, 1)
 
 
@@ -454,6 +458,6 @@ def test_counts_must_match(kind: str) -> None:
 def test_an_engine_takes_a_guards_template_in_place_of_its_own() -> None:
     tokenizer = make_tokenizer()
     engine = TransformersEngine(
-        make_model(vocab=len(tokenizer)), tokenizer=tokenizer, chat_template=wildguard.TEMPLATE
+        make_model(vocab=len(tokenizer)), tokenizer=tokenizer, chat=ChatSettings(wildguard.TEMPLATE)
     )
-    assert render(engine.tokenizer, ["x"]) == ["<s><|user|>\n[INST] x [/INST]\n<|assistant|>\n"]
+    assert engine.template.render(["x"]) == ["<s><|user|>\n[INST] x [/INST]\n<|assistant|>\n"]
