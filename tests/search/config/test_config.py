@@ -37,8 +37,50 @@ def test_relative_paths_follow_the_file_and_hub_ids_stay(tmp_path: Path) -> None
     (tmp_path / "a").mkdir()
     config = SearchConfig.from_toml(write(tmp_path, MINIMAL))
     assert config.models.sources[0].path == str(tmp_path / "a")
-    assert config.models.base == "base"
+    assert config.models.base == str(tmp_path / "base")
     assert config.probes.path == str(tmp_path / "probes.jsonl")
+
+
+@pytest.mark.parametrize("name", ["base", "./base", "../here/base", "org/base"])
+def test_a_model_of_the_working_directory_is_not_taken_for_one_of_the_files_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "elsewhere" / "there"
+    there.mkdir(parents=True)
+    (here / "org" / "base").mkdir(parents=True)
+    (here / "base").mkdir()
+    monkeypatch.chdir(here)
+    with pytest.raises(ConfigError) as caught:
+        SearchConfig.from_toml(
+            write(there, MINIMAL | {"models": MINIMAL["models"] | {"base": name}})
+        )
+    assert f"{name!r} is not at {there / name}" in str(caught.value)
+    assert f"in the working directory, {here / name}" in str(caught.value)
+
+
+def test_a_name_that_is_no_hub_id_is_a_path_from_the_files_folder(tmp_path: Path) -> None:
+    for name in ("base", "./base", "../base", "a/b/c"):
+        record = MINIMAL | {"models": MINIMAL["models"] | {"base": name}}
+        assert SearchConfig.from_toml(write(tmp_path, record)).models.base == str(tmp_path / name)
+    for name in ("org/base", "org/base@main", "~/base", "/a/base"):
+        record = MINIMAL | {"models": MINIMAL["models"] | {"base": name}}
+        assert SearchConfig.from_toml(write(tmp_path, record)).models.base == name
+
+
+SERVERS = [
+    "http://me:secret@host/v1",
+    "https://secret@host:8000/v1",
+    {"base": "http://host/v1", "a": "http://:secret@host/v1"},
+    "http://host/v1?api_key=secret",
+]
+
+
+@pytest.mark.parametrize("url", SERVERS, ids=str)
+def test_a_url_with_a_secret_is_refused_without_showing_it(url: object) -> None:
+    with pytest.raises(ConfigError) as caught:
+        SearchConfig.from_record(MINIMAL | {"engine": {"kind": "openai", "url": url}})
+    assert "secret" not in str(caught.value)
+    assert "name the environment variable that holds the key as engine.key" in str(caught.value)
 
 
 def test_set_reaches_every_depth_and_reads_toml_values(tmp_path: Path) -> None:
