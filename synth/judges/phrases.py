@@ -12,6 +12,7 @@ from synth.judges.judge import check_counts
 from synth.probes.verdict import Verdict
 from synth.text.degenerate import is_degenerate
 from synth.text.refusal import refusal_in
+from synth.text.reply import read_reply
 
 _VERDICTS = {"none": Verdict.COMPLY, "partial": Verdict.PARTIAL, "whole": Verdict.REFUSE}
 
@@ -30,5 +31,6 @@ class PhraseJudge:
 
 
 def phrase_verdict(answer: str) -> Verdict:
-    """The verdict on one answer, whatever was asked."""
+    """The verdict on one reply, whatever was asked; its thinking is passed over."""
+    answer = read_reply(answer).answer
     return Verdict.DEGENERATE if is_degenerate(answer) else _VERDICTS[refusal_in(answer)]
