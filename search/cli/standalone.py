@@ -8,7 +8,16 @@ from typing import Annotated, cast
 
 import typer
 
-from search.cli.options import Json, Judges, Pickle, Template, ThinkingMode, ThinkingTokens
+from search.cli.options import (
+    Json,
+    JudgeKey,
+    Judges,
+    Pickle,
+    Template,
+    ThinkingMode,
+    ThinkingTokens,
+    chosen,
+)
 
 
 def merge(
@@ -69,6 +78,7 @@ def eval_(
     model: Annotated[str, typer.Argument(help="Checkpoint folder or hub id.")],
     probes: Annotated[Path, typer.Option(help="JSON Lines of probes to answer.")],
     judge: Judges = None,
+    judge_key: JudgeKey = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Length of a reply.")] = 64,
     template: Template = None,
     thinking: ThinkingMode = "off",
@@ -88,7 +98,7 @@ def eval_(
     from synth.probes.probe import ProbeSet
 
     check_device(device)
-    labels = make_judge(judge or "phrases", device=device)
+    labels = make_judge(chosen(judge), device=device, key=judge_key)
     prompts = ProbeSet.from_jsonl(probes).probes
     chat = ChatSettings(template, cast(Thinking, thinking), thinking_tokens)
     engine = TransformersEngine(model, device=device, chat=chat)
@@ -104,6 +114,7 @@ def eval_(
 def judge_agreement(
     file: Annotated[Path, typer.Argument(help="JSON Lines of prompt, answer and human label.")],
     judge: Judges = None,
+    judge_key: JudgeKey = None,
     device: Annotated[str, typer.Option(help="Torch device of guard models.")] = "cpu",
     json_: Json = False,
 ) -> None:
@@ -119,11 +130,12 @@ def judge_agreement(
     from synth.judges.ensemble import EnsembleJudge, vote
 
     check_device(device)
-    names = judge or ["phrases"]
+    names = chosen(judge)
     rows = read_labelled(file)
     prompts, answers = [row.prompt for row in rows], [row.answer for row in rows]
     labels = [row.label for row in rows]
-    made = make_judge(names, device=device, unreadable_frac=1.0)  # to be reported, not stopped
+    # What cannot be read is to be reported, and not stopped.
+    made = make_judge(names, device=device, unreadable_frac=1.0, key=judge_key)
     together = made if isinstance(made, EnsembleJudge) else EnsembleJudge({names[0]: made})
     verdicts = together.votes(prompts, answers)
     if len(verdicts) > 1:

@@ -30,7 +30,7 @@ from synth.engines.base import Engine
 from synth.engines.template import ChatSettings
 from synth.engines.transformers import TransformersEngine
 from synth.engines.vllm import VllmEngine
-from synth.judges import Judge
+from synth.judges import Judge, fetch_judges
 from synth.probes.probe import Probe, ProbeSet
 
 _T = TypeVar("_T")
@@ -142,6 +142,12 @@ class Workbenches:
         A BadInput says what is wrong with models, probes or the method's parameters.
         """
         check_device(config.engine.device)
+        section, device = config.probes, config.engine.device
+        # Before the models are loaded, and the held-out judge before days of search.
+        self._once(("judges", section.heldout_judges), lambda: fetch_judges(section.heldout_judges))
+        judge = self._once(
+            ("judge", section.judges, section.unreadable_frac, device), lambda: probe_judge(config)
+        )
         template = recipe_template(config)
         for name, params in config.merge.methods.items():
             method = get_method(name)
@@ -158,10 +164,6 @@ class Workbenches:
         inputs = self._once(("inputs", refs, template.tokenizer), lambda: open_inputs(template))
         roles = {name: inputs.role(name) for name in inputs.merged_names}
         space = Space(template, config.merge.methods, config.space, roles)
-        section, device = config.probes, config.engine.device
-        judge = self._once(
-            ("judge", section.judges, section.unreadable_frac, device), lambda: probe_judge(config)
-        )
         models = config.models
         engine = self._once(
             (

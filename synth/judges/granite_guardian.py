@@ -87,7 +87,6 @@ GRANITE_GUARDIAN_3 = Guard(
     sign="guardian_config",
     names="graniteguardian33",
     settings=_SETTINGS,
-    request={"chat_template_kwargs": _SETTINGS},
 )
 GRANITE_GUARDIAN_4 = Guard(
     kind="granite_guardian4",

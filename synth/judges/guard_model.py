@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from synth.engines.thinking import Thinking
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardModel:
@@ -18,4 +20,5 @@ class GuardModel:
     sign: str = ""  # words that stand in the chat templates of such models and in no other
     names: str = ""  # the beginning of such models' names, small letters and digits only
     settings: Mapping[str, Any] = field(default_factory=dict)  # variables of its own template
-    request: Mapping[str, Any] = field(default_factory=dict)  # the same as fields for a server
+    request: Mapping[str, Any] = field(default_factory=dict)  # fields of a server's requests
+    thinking: Thinking = "free"  # as its template has it

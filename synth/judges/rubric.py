@@ -79,4 +79,5 @@ RUBRIC = Guard(
     read_prompt=read_prompt,
     schema=SCHEMA,
     prompt_schema=PROMPT_SCHEMA,
+    thinking="off",  # the reason in its reply is its thinking
 )

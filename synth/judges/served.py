@@ -7,10 +7,8 @@ http://host:8000/v1[#NAME]        a server of OpenAI's protocol; NAME where it h
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from safemerge.errors import BadInput, CheckpointError
 from safemerge.io.hub import local_folder
@@ -19,6 +17,7 @@ from synth.judges.guard_model import GuardModel
 
 VLLM = "vllm:"
 _SERVERS = ("http://", "https://")
+_NO_BUDGET = 1  # of tokens for thinking: what a guard thinks is counted in its `tokens`
 
 
 def is_server(model: str) -> bool:
@@ -51,27 +50,31 @@ def open_engine(guard: GuardModel, model: str, *, device: str, key: str | None) 
         CheckpointError: if the model cannot be had or loaded.
         EngineError: if its server cannot be reached.
     """
+    from synth.engines.template import ChatSettings
+
+    chat = ChatSettings(guard.template, guard.thinking, _NO_BUDGET, guard.settings)
     folder = fetch(guard.kind, model)
     if folder is None:
         from synth.engines.openai import OpenAIEngine
         from synth.engines.server import ServerSettings
 
         url, _, name = model.partition("#")
-        return OpenAIEngine(ServerSettings(url, name or None, key, arguments=guard.request))
-    template = guard.template or _own_template(guard, folder)
+        server = ServerSettings(url, name or None, key, arguments=guard.request)
+        # Without its tokenizer here a model is asked by the template of its server.
+        return OpenAIEngine(server, chat=replace(chat, template=None))
+    if guard.sign:
+        _check_sign(guard, folder)
     if model.startswith(VLLM):
         from synth.engines.vllm import VllmEngine
 
-        return VllmEngine(folder, chat_template=template)
+        return VllmEngine(folder, chat=chat)
     from synth.engines.transformers import TransformersEngine
 
-    return TransformersEngine(folder, device=device, chat_template=template)
+    return TransformersEngine(folder, device=device, chat=chat)
 
 
-def _own_template(guard: GuardModel, folder: Path) -> str | None:
-    """The model's own chat template with the guard's settings in it; None leaves it as it is."""
-    if not guard.sign and not guard.settings:
-        return None
+def _check_sign(guard: GuardModel, folder: Path) -> None:
+    """Refuse a model whose own chat template is not that of such guards."""
     from synth.engines.loading import load_tokenizer
 
     template = load_tokenizer(folder).chat_template
@@ -80,13 +83,3 @@ def _own_template(guard: GuardModel, folder: Path) -> str | None:
             f"the model in {folder} is not made for the judge {guard.kind!r}: its chat template "
             f"has no {guard.sign!r}; name the judge of the model's own format"
         )
-    return _assignments(guard.settings) + template
-
-
-def _assignments(settings: Mapping[str, Any]) -> str:
-    """Jinja statements that set a template's variables; JSON is read there as in Python."""
-    lines = []
-    for name, value in settings.items():
-        text = json.dumps(value)
-        lines.append(f"{{%- set {name} = {text} -%}}")
-    return "".join(lines)

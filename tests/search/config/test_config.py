@@ -15,7 +15,7 @@ from search.config import SearchConfig
 MINIMAL: dict[str, Any] = {
     "schema": 1,
     "models": {"base": "base", "sources": [{"name": "a", "path": "a"}]},
-    "probes": {"path": "probes.jsonl"},
+    "probes": {"path": "probes.jsonl", "judge": "phrases"},
 }
 
 
@@ -63,7 +63,12 @@ def test_judges_are_one_name_or_several_and_their_models_follow_the_file(tmp_pat
 
     assert judge("phrases") == "phrases"
     assert judge("wildguard=guard") == f"wildguard={tmp_path / 'guard'}"
-    assert judge(["phrases", "llama_guard=org/own"]) == ("phrases", "llama_guard=org/own")
+    assert judge(["phrases", "llama_guard+phrases=org/own"]) == (
+        "phrases",
+        "llama_guard+phrases=org/own",
+    )
+    assert judge("rubric=vllm:guard") == f"rubric=vllm:{tmp_path / 'guard'}"
+    assert judge("wildguard=http://host:8000/v1#x") == "wildguard=http://host:8000/v1#x"
 
 
 def test_objectives_have_one_order_whatever_the_file_says() -> None:
@@ -76,7 +81,10 @@ def test_objectives_have_one_order_whatever_the_file_says() -> None:
     [
         ("probes.judge=wildgard", "no judge 'wildgard'; did you mean wildguard"),
         ("probes.judge=rubric", "'rubric' needs a model"),
-        ("probes.judge=[]", "judge is empty"),
+        ("probes.judge=[]", "judge is missing: there is no default, because .* smoke tests"),
+        ("probes.judge=llama_guard", r"'llama_guard' tells harm and no refusals; .*\+phrases"),
+        ("probes.judge=qwen3guard", "needs a choice, .*qwen3guard:strict .*qwen3guard:loose"),
+        ("probes.judge=wildguard=Qwen/Qwen3Guard-Gen-4B", "another format; write qwen3guard"),
         ("probes.heldout_judge=wildgard", "no judge 'wildgard'; did you mean wildguard"),
         ("probes.heldout_judge=phrases", "heldout_judge is phrases, which judge is already"),
         ("probes.unreadable_frac=2", "unreadable_frac"),
@@ -128,7 +136,9 @@ def test_objectives_have_one_order_whatever_the_file_says() -> None:
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, override: str, message: str) -> None:
-    path = write(tmp_path, MINIMAL | {"seed": 1, "probes": {"path": "p", "write": WRITE}})
+    path = write(
+        tmp_path, MINIMAL | {"seed": 1, "probes": {"path": "p", "judge": "phrases", "write": WRITE}}
+    )
     with pytest.raises(ConfigError, match=message):
         SearchConfig.from_toml(path, ["objectives={domain={}, harmless={}}", override])
 
