@@ -427,7 +427,7 @@ def test_search_status_front_export_eval(record: dict[str, Any], tmp_path: Path)
     done = safemerge("search", config, "--run", home, "--baseline", "without_safety")
     assert done.returncode == 0, done.stderr
     assert "search without safety" in done.stdout
-    assert "One judge, phrases, read all replies" in done.stderr
+    assert "One judge, phrases (for smoke tests" in done.stderr
 
     status = json.loads(safemerge("status", home, "--json").stdout)
     assert status["trials"] == status["of"] == 4
