@@ -143,11 +143,9 @@ class Workbenches:
         """
         check_device(config.engine.device)
         section, device = config.probes, config.engine.device
-        # Before the models are loaded, and the held-out judge before days of search.
-        self._once(("judges", section.heldout_judges), lambda: fetch_judges(section.heldout_judges))
-        judge = self._once(
-            ("judge", section.judges, section.unreadable_frac, device), lambda: probe_judge(config)
-        )
+        # Before anything is loaded, and the judge of held-out replies before days of search.
+        judges = (*section.judges, *section.heldout_judges)
+        self._once(("judges", judges), lambda: fetch_judges(judges))
         template = recipe_template(config)
         for name, params in config.merge.methods.items():
             method = get_method(name)
@@ -164,6 +162,9 @@ class Workbenches:
         inputs = self._once(("inputs", refs, template.tokenizer), lambda: open_inputs(template))
         roles = {name: inputs.role(name) for name in inputs.merged_names}
         space = Space(template, config.merge.methods, config.space, roles)
+        judge = self._once(
+            ("judge", section.judges, section.unreadable_frac, device), lambda: probe_judge(config)
+        )
         models = config.models
         engine = self._once(
             (

@@ -584,6 +584,19 @@ def test_a_guard_that_cannot_be_read_stops_the_run_which_then_goes_on(
     assert all(row["degenerate"]["value"] >= asked / len(heldout) for row in rows.values())
 
 
+def test_a_guard_that_cannot_be_had_is_said_before_anything_is_loaded(
+    record: dict[str, Any], tmp_path: Path
+) -> None:
+    file = tmp_path / "run.toml"
+    record["models"]["base"] = "none-there"  # what would be said next
+    file.write_text(tomli_w.dumps(record))
+    words = ("'./guard'", "judge 'wildguard' could not be fetched")
+    for key in ("judge", "heldout_judge"):
+        named = ("--set", f"probes.{key}=wildguard=./guard")
+        refused(safemerge("search", file, "--run", tmp_path / "run", *named), *words)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_second_judge_reads_the_heldout_replies_and_may_be_changed_later(
     record: dict[str, Any], raw_zoo: Zoo, tmp_path: Path
 ) -> None:

@@ -201,3 +201,26 @@ def test_a_runs_own_record_may_have_keys_by_their_earlier_names(tmp_path: Path) 
     assert (config.space.zero_prob, *found) == (0.2, 3, 0.1, 2.0)
     with pytest.raises(ConfigError, match=r"key space\.off is called zero_prob now; rename it"):
         SearchConfig.from_toml(path)
+
+
+def test_a_config_without_a_judge_is_told_which_to_choose(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL | {"probes": {"path": "probes.jsonl"}})
+    with pytest.raises(ConfigError, match="judge is missing: there is no default") as said:
+        SearchConfig.from_toml(path)
+    assert '"qwen3guard:strict"' in str(said.value)
+    assert "phrases" in str(said.value)
+    chosen = SearchConfig.from_toml(path, ["probes.judge=phrases"])
+    assert chosen.probes.judges == ("phrases",)
+
+
+def test_a_runs_own_record_has_the_judges_that_it_had(tmp_path: Path) -> None:
+    def judges(**section: Any) -> tuple[Any, Any]:
+        path = write(tmp_path, MINIMAL | {"probes": {"path": "p", **section}})
+        probes = SearchConfig.from_toml(path, of_run=True).probes
+        return probes.judges, probes.heldout_judges
+
+    assert judges() == (("phrases",), ())
+    assert judges(judge="wildguard") == (("wildguard",), ())
+    assert judges(heldout_judge="llama_guard") == (("phrases",), ("llama_guard+phrases",))
+    both = judges(judge=["llama_guard=org/a", "phrases"])
+    assert both == (("llama_guard+phrases=org/a", "phrases"), ())
