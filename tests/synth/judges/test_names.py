@@ -98,7 +98,7 @@ def test_names_that_are_refused(name: str, message: str) -> None:
 @pytest.mark.parametrize("kind", JUDGES)
 def test_harm_judges_are_named_alike_and_need_no_one_for_refusals(kind: str) -> None:
     model = "=org/chat" if kind == "rubric" else ""
-    if kind in ("phrases", "harmbench", "sorry_bench"):
+    if kind in ("phrases", "trained", "harmbench", "sorry_bench"):
         with pytest.raises(
             BadInput, match=rf"{kind}' cannot tell from a request alone .*wildguard"
         ):
