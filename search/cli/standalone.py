@@ -8,7 +8,16 @@ from typing import Annotated, cast
 
 import typer
 
-from search.cli.options import Json, Judges, Pickle, Template, ThinkingMode, ThinkingTokens
+from search.cli.options import (
+    Json,
+    JudgeKey,
+    Judges,
+    Pickle,
+    Template,
+    ThinkingMode,
+    ThinkingTokens,
+    chosen,
+)
 
 
 def merge(
@@ -73,6 +82,7 @@ def eval_(
         str | None,
         typer.Option(help="Chat model that reads long free-text answers: a folder or hub id."),
     ] = None,
+    judge_key: JudgeKey = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Length of a reply.")] = 64,
     template: Template = None,
     thinking: ThinkingMode = "off",
@@ -97,7 +107,7 @@ def eval_(
     check_gradable(prompts, graded=grader is not None)
     for note in unchecked_notes(prompts, graded=grader is not None):
         say(note)
-    labels = make_judge(judge or "phrases", device=device)
+    labels = make_judge(chosen(judge), device=device, key=judge_key)
     reads = None if grader is None else make_grader(grader, device=device)
     chat = ChatSettings(template, cast(Thinking, thinking), thinking_tokens)
     engine = TransformersEngine(model, device=device, chat=chat)
@@ -117,6 +127,7 @@ def eval_(
 def judge_agreement(
     file: Annotated[Path, typer.Argument(help="JSON Lines of prompt, answer and human label.")],
     judge: Judges = None,
+    judge_key: JudgeKey = None,
     device: Annotated[str, typer.Option(help="Torch device of guard models.")] = "cpu",
     json_: Json = False,
 ) -> None:
@@ -132,11 +143,12 @@ def judge_agreement(
     from synth.judges.ensemble import EnsembleJudge, vote
 
     check_device(device)
-    names = judge or ["phrases"]
+    names = chosen(judge)
     rows = read_labelled(file)
     prompts, answers = [row.prompt for row in rows], [row.answer for row in rows]
     labels = [row.label for row in rows]
-    made = make_judge(names, device=device, unreadable_frac=1.0)  # to be reported, not stopped
+    # What cannot be read is to be reported, and not stopped.
+    made = make_judge(names, device=device, unreadable_frac=1.0, key=judge_key)
     together = made if isinstance(made, EnsembleJudge) else EnsembleJudge({names[0]: made})
     verdicts = together.votes(prompts, answers)
     if len(verdicts) > 1:

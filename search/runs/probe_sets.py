@@ -70,5 +70,10 @@ def probe_grader(config: SearchConfig) -> Grader | None:
 
 
 def _judge(config: SearchConfig, names: tuple[str, ...]) -> Judge:
-    device, unreadable = config.engine.device, config.probes.unreadable_frac
-    return make_judge(names, device=device, unreadable_frac=unreadable)
+    section = config.probes
+    return make_judge(
+        names,
+        device=config.engine.device,
+        unreadable_frac=section.unreadable_frac,
+        key=section.judge_key,
+    )

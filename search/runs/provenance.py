@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 MAY_CHANGE = frozenset(
     {"search.trials", "search.failed_frac", "search.workers"}
     | {"search.answered", "probes.unreadable_frac", "probes.heldout_judge", "probes.grader"}
+    | {"probes.judge_key"}
 )
 MAY_CHANGE_IN = ("search.stop.", "engine.")
 

@@ -31,7 +31,7 @@ from synth.engines.template import ChatSettings
 from synth.engines.transformers import TransformersEngine
 from synth.engines.vllm import VllmEngine
 from synth.grading import GRADING, Grader, check_gradable
-from synth.judges import Judge
+from synth.judges import Judge, fetch_judges
 from synth.probes.probe import Probe, ProbeSet
 
 _T = TypeVar("_T")
@@ -150,6 +150,10 @@ class Workbenches:
         A BadInput says what is wrong with models, probes or the method's parameters.
         """
         check_device(config.engine.device)
+        section, device = config.probes, config.engine.device
+        # Before anything is loaded, and the judge of held-out replies before days of search.
+        judges = (*section.judges, *section.heldout_judges)
+        self._once(("judges", judges), lambda: fetch_judges(judges))
         template = recipe_template(config)
         for name, params in config.merge.methods.items():
             method = get_method(name)
@@ -167,7 +171,6 @@ class Workbenches:
         inputs = self._once(("inputs", refs, template.tokenizer), lambda: open_inputs(template))
         roles = {name: inputs.role(name) for name in inputs.merged_names}
         space = Space(template, config.merge.methods, config.space, roles)
-        section, device = config.probes, config.engine.device
         judge = self._once(
             ("judge", section.judges, section.unreadable_frac, device), lambda: probe_judge(config)
         )

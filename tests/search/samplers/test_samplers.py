@@ -21,7 +21,7 @@ def config(sampler: str, **options: Any) -> SearchConfig:
         {
             "schema": 1,
             "models": {"base": "base", "sources": [{"name": "a", "path": "a"}]},
-            "probes": {"path": "probes.jsonl"},
+            "probes": {"path": "probes.jsonl", "judge": "phrases"},
             "search": {"sampler": sampler, "sampler_options": options},
         }
     )
