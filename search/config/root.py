@@ -25,7 +25,7 @@ from search.config.toml import (
     without_none,
 )
 from search.metrics import LOWER_IS_BETTER, METRICS, Limit, Metric, probe_axes
-from synth.judges.served import VLLM
+from synth.judges.served import VLLM, is_server
 from synth.probes.probe import AXES
 
 
@@ -203,6 +203,8 @@ class SearchConfig(Section):
 
         def judge(name: str) -> str:
             kind, equals, path = name.partition("=")
+            if is_server(path):
+                return name
             where = VLLM if path.startswith(VLLM) else ""
             return f"{kind}{equals}{where}{model(path.removeprefix(where))}" if path else name
 
