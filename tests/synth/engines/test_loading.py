@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from synth.engines.loading import load
+from synth.engines.loading import load_model
 
 BASE = Path(__file__).parents[2] / "data" / "goldens" / "fp32" / "models" / "base"
 
@@ -32,6 +32,6 @@ def test_a_wrapped_model_is_loaded_as_the_model_inside(
     tensors = load_file(BASE / "model.safetensors")
     renamed = {wrapper(name): tensor for name, tensor in tensors.items()}
     save_file(renamed, folder / "model.safetensors", metadata={"format": "pt"})
-    model, _ = load(folder, None, "cpu", None)
+    model = load_model(folder, "cpu", None)
     for name, tensor in tensors.items():
         assert torch.equal(model.get_parameter(name), tensor)
