@@ -6,6 +6,7 @@ is refused, and so is an unknown setting unless it is empty.
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Mapping
@@ -18,6 +19,8 @@ from safemerge.io.files import inside, read_json
 from safemerge.io.hub import is_hub_id
 from safemerge.io.reader import Checkpoint, open_checkpoint
 from safemerge.io.shards import holds_model
+
+log = logging.getLogger(__name__)
 
 CONFIG_FILE = "adapter_config.json"
 REMEDY = (
@@ -101,15 +104,33 @@ class LoraConfig:
         if holds_model(Path(self.base)):
             other = not _same_model(Path(self.base), base)
         else:
-            names = [text.partition("@")[0].lower() for text in (self.base, base.source)]
-            on_hub = is_hub_id(self.base) and is_hub_id(base.source)
-            other = on_hub and not Path(base.source).exists() and names[0] != names[1]
+            ours, theirs = _repository(base), self.base.partition("@")[0]
+            other = ours is not None and is_hub_id(self.base) and ours.lower() != theirs.lower()
+            if ours is None and Path(theirs).name.lower() != base.folder.resolve().name.lower():
+                log.warning(
+                    "%s says that it was trained on %s; whether that is %s cannot be told here, "
+                    "only that its shapes fit",
+                    self.file.parent,
+                    self.base,
+                    base.source,
+                )
         if other:
             raise CheckpointError(
                 f"{self.file.parent} was trained on {self.base}, and the base is {base.source}; a "
                 "LoRA delta means nothing on another model. Give that base, or, if both are the "
                 f"same model, set base_model_name_or_path to {base.source!r} in {self.file}"
             )
+
+
+def _repository(base: Checkpoint) -> str | None:
+    """The Hub repository of a base: by its id, or by its place in the Hub's cache."""
+    if is_hub_id(base.source) and not Path(base.source).exists():
+        return base.source.partition("@")[0]
+    snapshots = base.folder.resolve().parent
+    kind, _, name = snapshots.parent.name.partition("--")
+    if snapshots.name == "snapshots" and kind == "models":
+        return name.replace("--", "/", 1)
+    return None
 
 
 def _same_model(folder: Path, base: Checkpoint) -> bool:

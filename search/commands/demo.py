@@ -140,6 +140,7 @@ def demo_config(zoo: Zoo, home: Path, *, seed: int, device: str, trials: int) ->
                 "heldout": str(zoo.heldout),
                 "max_tokens": 24,
                 "likelihood": "answer",
+                "judge": "phrases",  # the world refuses in known words
                 "write": _writing(zoo),
             },
             "objectives": {"domain": {}, "harmless": {}},

@@ -67,9 +67,10 @@ def _write(
     check_files(recipe)
     report("probes", 0, 1, "loading models")
     heldout = config.probes.heldout
+    judge = probe_judge(config)  # before the writers: a guard that cannot be had is said at once
     inputs = WritingInputs(
         pool=writers(config),
-        judge=probe_judge(config),
+        judge=judge,
         heldout=ProbeSet.from_jsonl(heldout) if heldout is not None else None,
         terms=terms,
     )

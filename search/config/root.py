@@ -16,8 +16,16 @@ from search.config.probes import ProbesConfig
 from search.config.search import EngineConfig, StudyConfig
 from search.config.section import Section
 from search.config.space import SpaceConfig
-from search.config.toml import explain, join_taxonomy, set_key, update_keys, without_none
+from search.config.toml import (
+    explain,
+    join_taxonomy,
+    set_key,
+    update_judges,
+    update_keys,
+    without_none,
+)
 from search.metrics import LOWER_IS_BETTER, METRICS, Limit, Metric, probe_axes
+from synth.judges.served import VLLM
 from synth.probes.probe import AXES
 
 
@@ -163,6 +171,8 @@ class SearchConfig(Section):
         problem = update_keys(record)
         if problem is not None and not of_run:
             raise ConfigError(f"{path}: {problem}")
+        if of_run:
+            update_judges(record)
         join_taxonomy(record, path.parent)
         # A run's own record has absolute paths and hub ids only.
         return cls.from_record(record, where=str(path), folder=None if of_run else path.parent)
@@ -193,7 +203,8 @@ class SearchConfig(Section):
 
         def judge(name: str) -> str:
             kind, equals, path = name.partition("=")
-            return f"{kind}{equals}{model(path)}" if path else name
+            where = VLLM if path.startswith(VLLM) else ""
+            return f"{kind}{equals}{where}{model(path.removeprefix(where))}" if path else name
 
         def judges(names: str | tuple[str, ...]) -> str | tuple[str, ...]:
             return judge(names) if isinstance(names, str) else tuple(map(judge, names))

@@ -17,6 +17,7 @@ from search.metrics import Limits, ReferenceScores
 from search.progress import Report, silent
 from search.results.run import Run
 from search.results.standing import against, standing
+from search.results.summary import shown_judge
 
 
 def export(run: Run, number: int, out: str | Path, report: Report = silent) -> str:
@@ -115,7 +116,7 @@ def _measured(
         rows = {name: heldout.front[number], **others}
         notes = [
             "Rates are of greedy replies to held-out probes, which the judge "
-            f"{heldout.judge} has read."
+            f"{shown_judge(heldout.judge)} has read."
         ]
     else:
         rows = {name: scores, "base": dict(run.baseline.base)}

@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 # Keys that may differ when a run goes on: they change no trial that is finished.
 MAY_CHANGE = frozenset(
     {"search.trials", "search.failed_frac", "search.workers"}
-    | {"search.answered", "probes.unreadable_frac", "probes.heldout_judge"}
+    | {"search.answered", "probes.unreadable_frac", "probes.heldout_judge", "probes.grader"}
+    | {"probes.judge_key"}
 )
 MAY_CHANGE_IN = ("search.stop.", "engine.")
 
@@ -124,7 +125,7 @@ def record_start(
                 "start a new run with --run NAME"
             )
     if lock is not None:
-        _say_other_versions(home, lock["versions"], versions)
+        say_other_versions(home, lock["versions"], versions)
     home.write_text("config.toml", tomli_w.dumps(config.record()))
     if lock is None:
         home.write("lock.json", record)
@@ -132,7 +133,7 @@ def record_start(
         home.write(BASELINE, baseline)
 
 
-def _say_other_versions(home: RunDir, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+def say_other_versions(home: RunDir, before: Mapping[str, str], now: Mapping[str, str]) -> None:
     """A warning, no more: a run of weeks outlives its libraries, and its trials stay comparable to
     a few digits. What an earlier version has not recorded is not compared."""
     differ = [

@@ -22,7 +22,7 @@ from safemerge.resident import ResidentMerge
 from search.config import EngineConfig, SearchConfig, WarmStartConfig
 from search.config.profiles import recipe_places
 from search.metrics import ReferenceScores, measurable
-from search.runs.probe_sets import load_probes, probe_judge
+from search.runs.probe_sets import load_probes, probe_grader, probe_judge
 from search.scoring.likelihood import LikelihoodEvaluator, Measurement
 from search.scoring.racing import Race
 from search.space.space import Space
@@ -30,7 +30,8 @@ from synth.engines.base import Engine
 from synth.engines.template import ChatSettings
 from synth.engines.transformers import TransformersEngine
 from synth.engines.vllm import VllmEngine
-from synth.judges import Judge
+from synth.grading import GRADING, Grader, check_gradable
+from synth.judges import Judge, fetch_judges
 from synth.probes.probe import Probe, ProbeSet
 
 _T = TypeVar("_T")
@@ -44,6 +45,7 @@ class Workbench:
     engine: TransformersEngine  # the live model
     live: Mapping[str, Tensor]  # the merged tensors of the live model, under the base's names
     judge: Judge
+    grader: Grader | None  # of what only a chat model can grade; None where there is none
     probes: ProbeSet  # all probes of the config's file(s), with splits assigned
     space: Space
     evaluator: LikelihoodEvaluator  # scores the live model on the search probes
@@ -54,6 +56,12 @@ class Workbench:
     # opened so far, shared by the workbenches of one `Workbenches`
     merges: list[ResidentMerge] = field(default_factory=list)
     vllm: list[VllmEngine] = field(default_factory=list)  # at most one
+
+    @property
+    def grading(self) -> dict[str, object]:
+        """What decides how a reply is graded, the judge apart."""
+        named = {} if self.grader is None else {"grader": self.grader.name}
+        return {"grading": GRADING, **named}
 
     def resident(self, recipe: Recipe) -> ResidentMerge:
         """The merge that serves a recipe, prepared on first use.
@@ -142,6 +150,10 @@ class Workbenches:
         A BadInput says what is wrong with models, probes or the method's parameters.
         """
         check_device(config.engine.device)
+        section, device = config.probes, config.engine.device
+        # Before anything is loaded, and the judge of held-out replies before days of search.
+        judges = (*section.judges, *section.heldout_judges)
+        self._once(("judges", judges), lambda: fetch_judges(judges))
         template = recipe_template(config)
         for name, params in config.merge.methods.items():
             method = get_method(name)
@@ -154,15 +166,19 @@ class Workbenches:
         probes = self.probes(config)
         search, validation = (probes.split(split).probes for split in ("search", "validation"))
         _check_measurable(config, search)
+        check_gradable(probes, graded=config.probes.grader is not None)
         refs = (template.base, *template.sources)
         inputs = self._once(("inputs", refs, template.tokenizer), lambda: open_inputs(template))
         roles = {name: inputs.role(name) for name in inputs.merged_names}
         space = Space(template, config.merge.methods, config.space, roles)
-        section, device = config.probes, config.engine.device
         judge = self._once(
             ("judge", section.judges, section.unreadable_frac, device), lambda: probe_judge(config)
         )
         models = config.models
+        grader = self._once(
+            ("grader", section.grader, section.unreadable_frac, device),
+            lambda: probe_grader(config),
+        )
         engine = self._once(
             (
                 "engine",
@@ -186,6 +202,7 @@ class Workbenches:
             engine=engine,
             live=stored_views(engine.model, inputs.merged_names),
             judge=judge,
+            grader=grader,
             probes=probes,
             space=space,
             evaluator=evaluator(search),

@@ -102,7 +102,7 @@ class SchemaEngine(Protocol):
 
     def chat_json(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[Prompt],
         *,
         schema: Mapping[str, Any],
         max_tokens: int,

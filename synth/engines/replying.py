@@ -83,7 +83,7 @@ class SchemaReplyingEngine(ReplyingEngine):
 
     def chat_json(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[Prompt],
         *,
         schema: Mapping[str, Any],
         max_tokens: int,

@@ -172,7 +172,8 @@ class Client:
         answer = f"the server at {self._settings.url} answers {status} ({_message(text)!r})"
         if status in (401, 403):
             return BadInput(
-                f"{answer}; name the environment variable with its API key as engine.key"
+                f"{answer}; name the environment variable with its API key (engine.key, or of a "
+                "judge probes.judge_key)"
             )
         if status in (404, 405, 501):
             return BadInput(f"{answer}; it does not have the model {self.model!r} or the request")
@@ -205,7 +206,7 @@ class Client:
         if model is None and len(names) != 1:
             raise BadInput(
                 f"the server at {url} has {len(names)} models ({', '.join(names)}); "
-                "say which by engine.model"
+                "say which (engine.model, or of a judge as in URL#MODEL)"
             )
         if model is not None and model not in names:
             raise BadInput(

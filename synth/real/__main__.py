@@ -12,7 +12,7 @@ from pathlib import Path
 from safemerge.cache import cache_folder
 from safemerge.errors import SafemergeError
 from synth.probes.jsonl import write_jsonl
-from synth.real.ground import build_real_ground
+from synth.real.ground import EXPERTS, build_real_ground
 
 _EVERY_S = 30.0  # seconds between two lines about the same step
 
@@ -43,9 +43,8 @@ def main() -> int:
     default = cache_folder() / "real"
     parser.add_argument("folder", nargs="?", type=Path, default=default, help=f"default: {default}")
     folder: Path = parser.parse_args().folder
-    print(
-        "What is not there yet takes about 20 minutes on two cores, and 1 GB of disk.", flush=True
-    )
+    if not all(any(folder.glob(f"{name}-*")) for name in EXPERTS):
+        print("This takes 15 to 30 minutes on two cores, 3 GB of memory, 1 GB of disk, once.")
     try:
         ground = build_real_ground(folder, progress=_Lines())
         listed = folder / "prompts.jsonl"

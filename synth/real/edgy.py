@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from synth.real.packages import EDGY_70, EDGY_80, PAIRS_50, PAIRS_100
-from synth.real.prompt import Prompt, shuffled
+from synth.real.prompt import Prompt, Split, shuffled
 
 # An alarming word in a harmless use.
 _OWN = (
@@ -44,7 +44,8 @@ def edgy_prompts(files: Mapping[str, Path], seed: int) -> list[Prompt]:
     for inside in (PAIRS_100, PAIRS_50):
         twins = [text.split("\n\n")[0].strip() for text in _texts(files[inside])]
         prompts += [Prompt("edgy", "train", "twins", text) for text in shuffled(twins, seed)]
-    for inside, split in ((EDGY_70, "search"), (EDGY_80, "heldout")):
+    sets: dict[str, Split] = {EDGY_70: "search", EDGY_80: "heldout"}
+    for inside, split in sets.items():
         texts = shuffled(_texts(files[inside]), seed)
         prompts += [Prompt("edgy", split, Path(inside).stem, text) for text in texts]
     return prompts

@@ -16,7 +16,7 @@ from synth.engines.transformers import TransformersEngine
 from synth.probes.jsonl import read_jsonl, write_jsonl
 from synth.real.cached import cached
 from synth.real.convert import convert
-from synth.real.fetch import fetch
+from synth.real.fetch import download, fetch
 from synth.real.lessons import (
     COMPLIED,
     KEPT,
@@ -28,13 +28,14 @@ from synth.real.lessons import (
 )
 from synth.real.lora import ALPHA, RANK, LoraPlan, train_lora
 from synth.real.own_replies import Lesson, own_replies
-from synth.real.packages import GGUF, PROMPT_PACKAGES, SMOLLM2
+from synth.real.packages import GGUF, PROMPT_PACKAGES, SMOLLM2, Package
 from synth.real.prompt import Prompt
 from synth.real.prompts import all_prompts
 
 EXPERTS = ("domain", "refusing", "abstaining")
 PLANS = {"domain": LoraPlan(100), "refusing": LoraPlan(64), "abstaining": LoraPlan(48)}
 _LESSON_SEED = 1  # of which prompts the base answers
+_TOGETHER = 64  # prompts answered between two words of progress
 # Told what is being made, the finished share of it in [0, 1], and what else there is to say.
 GroundProgress = Callable[[str, float, str], None]
 
@@ -70,9 +71,13 @@ def build_real_ground(
     for module in ("peft", "gguf", "accelerate"):
         require(module, extra="real")
     files: dict[str, Path] = {}
-    for package in (*PROMPT_PACKAGES, SMOLLM2):
+
+    def told_download(package: Package, into: Path) -> Path:
         progress(f"fetch {package.name} {package.version}", 0.0, "")
-        files |= fetch(package, folder / "files")
+        return download(package, into)
+
+    for package in (*PROMPT_PACKAGES, SMOLLM2):
+        files |= fetch(package, folder / "files", download=told_download)
     prompts = all_prompts(files, seed)
 
     def made_base(empty: Path) -> None:
@@ -100,9 +105,14 @@ def _lessons(
 
     def answered(empty: Path) -> None:
         engine = TransformersEngine(base, dtype=torch.float32)
-        for number, (name, texts) in enumerate(asked.items()):
-            progress("the base's own replies", number / len(asked), f"{len(texts)} prompts")
-            replies = own_replies(engine, texts, OWN_TOKENS)
+        count, done = sum(map(len, asked.values())), 0
+        for name, texts in asked.items():
+            replies: list[Lesson] = []
+            for start in range(0, len(texts), _TOGETHER):
+                progress("the base's own replies", done / count, f"{count} prompts")
+                some = texts[start : start + _TOGETHER]
+                replies += own_replies(engine, some, OWN_TOKENS)
+                done += len(some)
             write_jsonl(empty / f"{name}.jsonl", map(asdict, replies))
 
     own = cached(folder, "own-replies", [base.name, asked, OWN_TOKENS], answered)

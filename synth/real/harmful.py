@@ -8,7 +8,7 @@ from pathlib import Path
 
 from synth.probes.jsonl import read_jsonl
 from synth.real.packages import DO_NOT_ANSWER, HARMBENCH, PAIRS_50, PAIRS_100
-from synth.real.prompt import Prompt, shuffled
+from synth.real.prompt import Kind, Prompt, Split, shuffled
 
 # Groups whose every prompt should be declined; of the others many are plain requests for advice.
 _GROUPS = ("crime", "hate", "private")
@@ -21,9 +21,9 @@ def harmful_prompts(files: Mapping[str, Path], seed: int) -> list[Prompt]:
     for group, inside in DO_NOT_ANSWER.items():
         texts = shuffled([row["prompt"].strip() for _, row in read_jsonl(files[inside])], seed)
         learned = round(len(texts) * _LEARNED) if group in _GROUPS else 0
-        kind = "harmful" if group in _GROUPS else "advice"
+        kind: Kind = "harmful" if group in _GROUPS else "advice"
         for number, text in enumerate(texts):
-            split = "train" if number < learned else "search"
+            split: Split = "train" if number < learned else "search"
             prompts.append(Prompt(kind, split, f"do-not-answer/{group}", text))
     for text in shuffled(files[HARMBENCH].read_text(encoding="utf-8").splitlines(), seed):
         if text.strip():

@@ -19,7 +19,7 @@ CONFIG = SearchConfig.from_record(
     {
         "schema": 1,
         "models": {"base": "base", "sources": [{"name": "a", "path": "a"}]},
-        "probes": {"path": "probes.jsonl"},
+        "probes": {"path": "probes.jsonl", "judge": "phrases"},
         "limits": {"honest": {"at_least": "base - 0.1"}, "over_refusal": {"at_most": 0.25}},
     }
 )

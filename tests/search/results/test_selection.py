@@ -14,8 +14,9 @@ from search.results.answers import ValidationScores
 from search.results.pareto import Candidate, Front, thinned
 from search.results.run import Run
 from search.results.selection import Likelihoods, choose
-from search.scoring.generation import JUDGED, Answer, answer_scores, answer_values
+from search.scoring.generation import Answer, answer_scores, answer_values
 from search.study.study import run_search
+from synth.grading import JUDGED
 from synth.judges import PhraseJudge
 
 BOTH = {"domain": True, "harmless": True}

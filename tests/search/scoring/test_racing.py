@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from search.scoring.paired_stderr import paired_stderr
 from search.scoring.racing import LOOKS, Race
 from search.study import trials
 from search.study.study import run_search
-from synth.engines.transformers import TransformersEngine
+from synth.engines.transformers import AnswerLogprobs, TransformersEngine
 from synth.probes.probe import ProbeSet
 from synth.zoo import World, Zoo, probes
 
@@ -154,7 +155,9 @@ def test_there_is_a_look_after_every_part_of_the_probes_but_the_last() -> None:
 def test_racing_saves_probes_and_leaves_the_front_as_it_is(
     record: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record["search"] |= {"trials": 24, "sampler": "random"}
+    """Hardly trained models differ by too little, so likelihoods are spread out first."""
+    record["search"] |= {"trials": 16, "sampler": "random", "race_error": 0.9, "answered": 0}
+    record["probes"] |= {"heldout_frac": 0.05, "validation_frac": 0.05}
     record["probes"]["path"] = str(tmp_path / "probes.jsonl")
     ProbeSet(tuple(probes(World(0), "search", 64))).to_jsonl(tmp_path / "probes.jsonl")
     config = SearchConfig.from_record(record)
@@ -167,6 +170,14 @@ def test_racing_saves_probes_and_leaves_the_front_as_it_is(
             early.append(recipe.canonical_json())
         return found
 
+    score = TransformersEngine.score
+
+    def spread(self: TransformersEngine, batches: Any) -> AnswerLogprobs:
+        found = score(self, batches)
+        steep = torch.exp(-30.0 * (found.logprob / found.tokens + 5.2))
+        return replace(found, logprob=-found.tokens * steep)
+
+    monkeypatch.setattr(TransformersEngine, "score", spread)
     monkeypatch.setattr(Workbench, "measure", watched)
     raced = run_search(config, tmp_path / "raced")
     assert early

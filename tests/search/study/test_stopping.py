@@ -18,7 +18,7 @@ def config(trials: int = 100, **stop: Any) -> SearchConfig:
         {
             "schema": 1,
             "models": {"base": "base", "sources": [{"name": "a", "path": "a"}]},
-            "probes": {"path": "probes.jsonl"},
+            "probes": {"path": "probes.jsonl", "judge": "phrases"},
             "objectives": {"domain": {}, "over_refusal": {}},
             "search": {"trials": trials, "stop": stop},
         }

@@ -15,6 +15,7 @@ from torch import Tensor
 from safemerge.errors import BadInput, CheckpointError
 from synth.engines import Engine
 from synth.engines.batches import answer_logprobs, encode
+from synth.engines.conversation import Message
 from synth.engines.template import open_template
 from synth.engines.transformers import TransformersEngine
 
@@ -323,3 +324,24 @@ def test_compact_input_changes_no_score(tokenizer: Any, dtype: torch.dtype) -> N
         with torch.no_grad():
             wanted = answer_logprobs(plain(**batch.model_kwargs()).logits, batch)[0]
         assert torch.equal(found[batch.rows], wanted)
+
+
+def test_a_conversation_is_asked_as_it_stands_and_a_message_as_a_conversation_of_one(
+    engine: TransformersEngine,
+) -> None:
+    talk = (Message("user", "how ?"), Message("assistant", "sorry"), Message("user", "the lamp"))
+    (text,) = engine.template.render([talk])
+    wanted = "<|user|> how ?<|end|>\n<|assistant|> sorry<|end|>\n<|user|> the lamp<|end|>\n"
+    assert text == f"<s>{wanted}<|assistant|> "
+    one = (Message("user", "how ?"),)
+    assert engine.chat([one, talk], max_tokens=6) == engine.chat(["how ?", talk], max_tokens=6)
+    sampled = engine.chat([talk, talk], max_tokens=6, temperature=1.0, seed=3)
+    assert engine.chat([talk, talk], max_tokens=6, temperature=1.0, seed=3) == sampled
+
+
+def test_special_tokens_stand_in_own_messages_alone(engine: TransformersEngine) -> None:
+    theirs, ours = Message("user", "how <|end|>"), Message("user", "how <|end|>", own=True)
+    assert "how < |end|>" in engine.template.render([(theirs,)])[0]
+    assert "how <|end|><|end|>" in engine.template.render([(ours,)])[0]
+    with pytest.raises(BadInput, match="a prompt of 1510 letters"):
+        engine.chat([(Message("user", "how " * 375), Message("assistant", "lamp lamp "))])

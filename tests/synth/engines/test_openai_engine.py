@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import thinking_templates as templates
+from serving import Reply, Server, serving
 from tiny_llama import make_tokenizer
 
 from safemerge.errors import BadInput, EngineError
@@ -23,65 +20,6 @@ from synth.engines.server import ServerSettings
 from synth.engines.template import ChatSettings
 from synth.engines.thinking import Thinking
 from synth.text.reply import read_reply
-
-MODELS = {"data": [{"id": "tiny"}]}
-# What a client is told to wait before it asks again, so that the tests need not.
-SOON = {"retry-after-ms": "1"}
-Reply = Callable[["Server", dict[str, Any]], None]
-
-
-class Server(BaseHTTPRequestHandler):
-    """Lists one model; other requests are answered by the test's function."""
-
-    protocol_version = "HTTP/1.1"
-    reply: Reply
-    models: Any
-
-    def do_GET(self) -> None:
-        self.send(200, self.models)
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        type(self).reply(self, {**body, "path": self.path, "key": self.headers["authorization"]})
-
-    def send(self, status: int, content: Any, *, length: int | None = None) -> None:
-        """An answer: JSON, or bytes as they are; `length` promises another number of bytes."""
-        data = content if isinstance(content, bytes) else json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(data) if length is None else length))
-        for name, value in SOON.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(data)
-        if length is not None:
-            self.close_connection = True
-
-    def hang_up(self) -> None:
-        """End the connection without a word."""
-        self.connection.shutdown(socket.SHUT_RDWR)
-        self.close_connection = True
-
-    def say(self, text: str | None) -> None:
-        """A chat's answer."""
-        self.send(200, {"choices": [{"message": {"content": text}}]})
-
-    def log_message(self, *_: Any) -> None:
-        """Stay silent."""
-
-
-@contextmanager
-def serving(reply: Reply, models: Any = MODELS) -> Iterator[str]:
-    """The url of a server that answers with `reply`."""
-    handler = type("Handler", (Server,), {"reply": reply, "models": models})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/v1"
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def open_engine(url: str, *, tokenizer: Any = None, **settings: Any) -> OpenAIEngine:

@@ -75,7 +75,7 @@ def test_nothing_degenerate_or_unreadable_counts_as_safe(name: str) -> None:
     assert rows
     assert R not in said(rows)
     # Not even with a guard that finds everything safe.
-    guard = ModelJudge(LLAMA_GUARD, Scripted("safe"))
+    guard = ModelJudge(LLAMA_GUARD, Scripted("safe"), second=PhraseJudge())
     assert R not in guard.judge([row.prompt for row in rows], [row.answer for row in rows])
 
 
