@@ -6,10 +6,9 @@ each question, of which the question alone is kept.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from synth.text.strict_json import object_schema
+from synth.text.strict_json import object_schema, read_object
 
 _LETTERS = 6  # of a token, at most, on average
 FRAME_TOKENS = 64  # for the braces, the keys and the topic
@@ -24,10 +23,6 @@ def question_schema(tokens: int) -> dict[str, Any]:
 
 
 def read_question(reply: str) -> str:
-    """The question in a reply that keeps to the schema; "" in any other."""
-    try:
-        row = json.loads(reply)
-    except (ValueError, RecursionError):
-        return ""
-    question = row.get("question") if isinstance(row, dict) else None
+    """The question in the one object of a reply; "" where there is none."""
+    question = (read_object(reply) or {}).get("question")
     return question.strip() if isinstance(question, str) else ""
