@@ -15,8 +15,9 @@ from search.config.probes import ProbesConfig
 from search.config.search import EngineConfig, StudyConfig
 from search.config.section import Section
 from search.config.space import SpaceConfig
+from search.config.retention import fill_retention
 from search.config.toml import explain, join_taxonomy, set_key, update_keys, without_none
-from search.metrics import LOWER_IS_BETTER, METRICS, Limit, Metric, probe_axes
+from search.metrics import LOWER_IS_BETTER, METRICS, RETENTION, Limit, Metric, probe_axes
 from synth.probes.probe import AXES
 
 
@@ -55,6 +56,19 @@ class SearchConfig(Section):
                     raise ValueError(
                         f"{section}: unknown {metric!r}; {near_names(metric, METRICS)}"
                     )
+        for metric, limit in self.limits.items():
+            try:
+                limit.check_range(metric)
+            except ValueError as error:
+                raise ValueError(f"limits.{metric}: {error}") from error
+        for metric in RETENTION:
+            if metric in self.objectives:
+                raise ValueError(f"objectives: {metric} is a limit only; write it under [limits]")
+            if metric in self.limits and self.probes.retention == "off":
+                raise ValueError(
+                    f"limits.{metric} is measured on general prompts, and probes.retention is "
+                    "'off'; remove one of them"
+                )
         self._check_fitness()
         for params in self.merge.methods.values():
             if "scale" in params:
@@ -162,6 +176,7 @@ class SearchConfig(Section):
         problem = update_keys(record)
         if problem is not None and not of_run:
             raise ConfigError(f"{path}: {problem}")
+        fill_retention(record, of_run=of_run)
         join_taxonomy(record, path.parent)
         return cls.from_record(record, where=str(path), folder=path.parent)
 
@@ -202,6 +217,7 @@ class SearchConfig(Section):
             "heldout_judge": section.heldout_judge and judges(section.heldout_judge),
             "path": file(section.path),
             "heldout": file(section.heldout),
+            "retention": file(section.general_file) or section.retention,
             "write": section.write and section.write.resolved(folder),
         }
         sources = tuple(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import torch
@@ -22,17 +22,30 @@ from safemerge.score import Score
 from search.config import EngineConfig, SearchConfig, WarmStartConfig
 from search.config.profiles import recipe_places
 from search.metrics import ReferenceScores, measurable
-from search.runs.probe_sets import load_probes, probe_judge
+from search.runs.probe_sets import load_general, load_probes, probe_judge
+from search.scoring.divergence import Divergence
 from search.scoring.likelihood import LikelihoodEvaluator, Measurement
 from search.scoring.racing import Race
+from search.scoring.retention import DIVERGENCE, GeneralAnswer, divergence_score
 from search.space.space import Space
 from synth.engines.base import Engine
 from synth.engines.transformers import TransformersEngine
 from synth.engines.vllm import VllmEngine
 from synth.judges import Judge
+from synth.probes.general import GeneralPrompts, Half
 from synth.probes.probe import Probe, ProbeSet
 
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Retained:
+    """What is known of the general prompts so far, for search/runs/retention.py."""
+
+    # from the base on each half of them
+    divergences: dict[Half, Divergence] = field(default_factory=dict)
+    # `{path of a model: answers}` to the search half, of base and sources
+    answers: dict[str, list[GeneralAnswer]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +62,11 @@ class Workbench:
     # scores it on the validation probes; None where an objective has none
     validation: LikelihoodEvaluator | None
     settings: EngineConfig
+    general: GeneralPrompts | None  # None where retention is not measured
     # opened so far, shared by the workbenches of one `Workbenches`
     merges: list[ResidentMerge] = field(default_factory=list)
     vllm: list[VllmEngine] = field(default_factory=list)  # at most one
+    retained: Retained = field(default_factory=Retained)
 
     def resident(self, recipe: Recipe) -> ResidentMerge:
         """The merge that serves a recipe, prepared on first use.
@@ -91,9 +106,17 @@ class Workbench:
     def measure(
         self, recipe: Recipe, *, most_degenerate: float = 1.0, race: Race | None = None
     ) -> Measurement:
-        """Merge a recipe into the live model and score it by `evaluator.measure_live`."""
+        """Merge a recipe into the live model and score it by `evaluator.measure_live`.
+
+        The divergence, where it is known from what, is measured of models that no limit or race
+        has kept from the rest of the probes.
+        """
         self.make_live(recipe)
-        return self.evaluator.measure_live(most_degenerate=most_degenerate, race=race)
+        measured = self.evaluator.measure_live(most_degenerate=most_degenerate, race=race)
+        if measured.by_probe is None or "search" not in self.retained.divergences:
+            return measured
+        divergence = divergence_score(self.retained.divergences["search"].measure())
+        return replace(measured, scores={**measured.scores, DIVERGENCE: divergence})
 
     def score_validation(self, recipe: Recipe) -> dict[str, Score]:
         """Merge a recipe into the live model and score it on the validation probes, if any."""
@@ -148,14 +171,15 @@ class Workbenches:
             method.check(template.model_copy(update=changes))
         if config.search.start_from is None:
             check_gradient(template.method, config.search.warm_start)
+        section, device = config.probes, config.engine.device
         probes = self.probes(config)
         search, validation = (probes.split(split).probes for split in ("search", "validation"))
         _check_measurable(config, search)
+        general = self._once(("general", section.retention), lambda: load_general(config))
         refs = (template.base, *template.sources)
         inputs = self._once(("inputs", refs, template.tokenizer), lambda: open_inputs(template))
         roles = {name: inputs.role(name) for name in inputs.merged_names}
         space = Space(template, config.merge.methods, config.space, roles)
-        section, device = config.probes, config.engine.device
         judge = self._once(
             ("judge", section.judges, section.unreadable_frac, device), lambda: probe_judge(config)
         )
@@ -180,6 +204,8 @@ class Workbenches:
             evaluator=evaluator(search),
             validation=evaluator(validation) if validated else None,
             settings=config.engine,
+            general=general,
+            retained=self._once(("retained", config.models.base, device, general), Retained),
             merges=self._merges,
             vllm=self._vllm,
         )
@@ -255,7 +281,8 @@ def stored_tensor(inputs: Inputs, name: str, source: int | None = None) -> Tenso
 
 def _measurable(probes: tuple[Probe, ...], config: SearchConfig) -> frozenset[str]:
     axes = (probe.axis for probe in probes)
-    return measurable(axes, config.fitness) if probes else frozenset()
+    general = config.probes.retention != "off"
+    return measurable(axes, config.fitness, general=general) if probes else frozenset()
 
 
 def _check_measurable(config: SearchConfig, probes: tuple[Probe, ...]) -> None:

@@ -16,6 +16,7 @@ from safemerge.errors import SafemergeError
 from search.metrics import ReferenceScores
 from search.progress import silent
 from search.results.run import read_config
+from search.runs.retention import BASE, know_base, read_answers
 from search.runs.rundir import BASELINE, RunDir
 from search.runs.workbench import open_workbench
 from search.study.context import StudyContext
@@ -36,6 +37,8 @@ def main(folder: str, device: str, number: str, first: str) -> int:
             probes = config.probes.model_copy(update={"judge": "phrases"})
             config = config.model_copy(update={"engine": engine, "probes": probes})
             bench = open_workbench(config)
+            if bench.general is not None:
+                know_base(bench, "search", config.probes.max_tokens, read_answers(home, BASE))
             study = open_study(home, config, worker=int(number))
             baseline = home.require(BASELINE, ReferenceScores)
             context = StudyContext.of(home, study, config, baseline)
