@@ -182,6 +182,7 @@ def search(
     from search.cli.tables import progress_bar, say
     from search.commands.search_and_measure import search_and_measure
     from search.config import SearchConfig
+    from search.results.damage import trial_damage
     from search.results.diagnostics import shortfalls
 
     options = {"search.trials": trials, "search.workers": workers}
@@ -193,7 +194,8 @@ def search(
     pick, record = measured.run.pick(), measured.run.front_record()
     stopped = "" if record is None else record.stopped
     say(f"the search is over: {stopped}. With more --trials or looser [search.stop] it goes on.")
-    for text in shortfalls(measured.run):
+    damage = trial_damage(measured.run, pick.number)
+    for text in [*shortfalls(measured.run), *([damage] if damage else [])]:
         say(text)
     heldout_report(measured.heldout)
     say(f"pick: trial {pick.number}. Next: safemerge front {home}; safemerge export {home}")

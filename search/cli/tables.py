@@ -22,7 +22,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from search.metrics import METRICS
+from search.metrics import IN_NATS, METRICS
 
 if TYPE_CHECKING:
     from safemerge.merging import Plan
@@ -83,19 +83,22 @@ def print_table(
 
 
 def score_table(rows: Mapping[str, Mapping[str, Score]], title: str) -> None:
-    """Rows of scores as a table on stdout, in percent with standard errors."""
+    """Rows of scores as a table on stdout, in percent or nats, with standard errors."""
     metrics = [metric for metric in METRICS if any(metric in row for row in rows.values())]
     cells = [
-        [name.replace("_", " "), *(_percent(row.get(metric)) for metric in metrics)]
+        [name.replace("_", " "), *(_score(metric, row.get(metric)) for metric in metrics)]
         for name, row in rows.items()
     ]
-    columns = ["model", *(metric.replace("_", " ") for metric in metrics)]
+    units = dict.fromkeys(IN_NATS, " (nats)")
+    columns = ["model", *(m.replace("_", " ") + units.get(m, "") for m in metrics)]
     print_table(title, columns, cells, bold="search")
 
 
-def _percent(score: Score | None) -> str:
+def _score(metric: str, score: Score | None) -> str:
     if score is None:
         return "-"
+    if metric in IN_NATS:
+        return f"{score.value:.2f} ± {score.stderr:.2f}"
     return f"{100 * score.value:.1f} ± {100 * score.stderr:.1f}"
 
 

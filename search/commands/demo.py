@@ -17,6 +17,7 @@ from search.baselines.registry import PLAIN
 from search.commands.search_and_measure import search_and_measure
 from search.commands.write_probes import write_probes
 from search.config import SearchConfig
+from search.config.retention import DEFAULT_LIMITS
 from search.metrics import METRICS
 from search.progress import Report, silent
 from search.results.export import export
@@ -133,6 +134,7 @@ def demo_config(zoo: Zoo, home: Path, *, seed: int, device: str, trials: int) ->
                 "heldout": str(zoo.heldout),
                 "max_tokens": 24,
                 "likelihood": "answer",
+                "retention": str(zoo.general),
                 "write": _writing(zoo),
             },
             "objectives": {"domain": {}, "harmless": {}},
@@ -140,6 +142,7 @@ def demo_config(zoo: Zoo, home: Path, *, seed: int, device: str, trials: int) ->
                 "honest": {"at_least": "best - 0.05"},
                 "over_refusal": {"at_most": "base + 0.03"},
                 "degenerate": {"at_most": 0.01},
+                **DEFAULT_LIMITS,
             },
             "search": {
                 "trials": trials,

@@ -1,4 +1,4 @@
-"""The limits that a search has unless its file says otherwise: what is not probed must not break."""
+"""The limits that a search has unless its file says otherwise: what no probe asks must hold too."""
 
 from __future__ import annotations
 

@@ -12,10 +12,10 @@ from pydantic import Field, ValidationError, model_validator
 from safemerge.errors import ConfigError, near_names
 from search.config.models import MergeConfig, ModelsConfig
 from search.config.probes import ProbesConfig
+from search.config.retention import fill_retention
 from search.config.search import EngineConfig, StudyConfig
 from search.config.section import Section
 from search.config.space import SpaceConfig
-from search.config.retention import fill_retention
 from search.config.toml import explain, join_taxonomy, set_key, update_keys, without_none
 from search.metrics import LOWER_IS_BETTER, METRICS, RETENTION, Limit, Metric, probe_axes
 from synth.probes.probe import AXES

@@ -31,11 +31,12 @@ def source_damage(config: SearchConfig, baseline: ReferenceScores) -> list[str]:
 
 
 def trial_damage(run: Run, number: int) -> str | None:
-    """What a trial is known to break, by held-out or else validation replies; None where nothing."""
+    """What a trial breaks, by held-out or else validation replies; None where nothing is known."""
     heldout, front = run.heldout(), run.front_record()
     if heldout is not None and number in heldout.front:
         scores: Scores = heldout.front[number]
-        baseline = ReferenceScores(heldout.rows["base"], {})
+        sources = {source.name: heldout.rows[source.name] for source in run.config.models.sources}
+        baseline = ReferenceScores(heldout.rows["base"], sources)
     else:
         points = [] if front is None else [p for p in front.points if p.trial == number]
         scores = {**(run.dir.trial_scores(number) or {}), **(points[0].answered if points else {})}
@@ -53,7 +54,7 @@ def _limits(config: SearchConfig, baseline: ReferenceScores) -> Limits:
 def _damage(scores: Scores, limits: Limits) -> str:
     """What is outside the limits, as the end of a sentence; empty where nothing is."""
     base = limits.baseline.base
-    known = {metric: scores[metric] for metric in RETENTION if metric in scores and metric in base}
+    known: dict[str, Score] = {m: scores[m] for m in RETENTION if m in scores and m in base}
     return ", and ".join(
         _clause(metric, known[metric], base, limits)
         for metric, by in limits.violations(known).items()

@@ -22,7 +22,8 @@ def nothing_within(run: Run) -> str | None:
     violations = run.limits.violations(nearest.scores)
     missed = {metric: value for metric, value in violations.items() if value > 0.0}
     every = [run.limits.violations(candidate.scores) for candidate in run.candidates]
-    never = [metric for metric in missed if min(each[metric] for each in every) > 0.0]
+    # What a trial was not measured in, it was not found to be within.
+    never = [metric for metric in missed if min(each.get(metric, 1.0) for each in every) > 0.0]
     advice = (
         f"No trial is within the limit on {' or on '.join(never)} even alone: loosen that first"
         if never
@@ -57,7 +58,7 @@ def failed(run: Run) -> str | None:
 def _missed(run: Run, value: float, metric: str, by: float, never: bool) -> str:
     limit = run.config.limits[metric]
     resolved = f" ({run.limits.bound(metric):.3f})" if isinstance(limit.bound, str) else ""
-    values = [candidate.scores[metric].value for candidate in run.candidates]
+    values = [c.scores[metric].value for c in run.candidates if metric in c.scores]
     best = max(values) if limit.at_least is not None else min(values)
     alone = f"; the best of all trials is {best:.3f}" if never else ""
     return f"  {metric} {value:.3f}, limit {limit.text}{resolved}: outside by {by:.3f}{alone}"

@@ -14,6 +14,7 @@ from safemerge.merging import MergeOptions, merge
 from safemerge.recipe import ModelRef
 from safemerge.score import Score
 from search.progress import Report, silent
+from search.results.damage import trial_damage
 from search.results.run import Run
 
 
@@ -47,6 +48,9 @@ def export(run: Run, number: int, out: str | Path, report: Report = silent) -> s
             f"The scores are those of the merge in the base's dtype; this file is written in "
             f"{run.config.merge.dtype}."
         )
+    damage = trial_damage(run, number)
+    if damage is not None:
+        notes.append(f"Retention, on general prompts: {damage}.")
     mergekit = None
     try:
         mergekit = to_mergekit(recipe, inputs)

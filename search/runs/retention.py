@@ -16,6 +16,7 @@ from search.runs.rundir import RunDir
 from search.runs.workbench import Workbench
 from search.scoring.divergence import Divergence
 from search.scoring.retention import GeneralAnswer, general_scores, grade_general
+from synth.judges import Judge
 from synth.probes.general import Half
 from synth.probes.jsonl import read_jsonl
 from synth.text.reply import read_reply
@@ -41,7 +42,11 @@ def write_answers(home: RunDir, file: str, answers: Sequence[GeneralAnswer]) -> 
 
 
 def know_base(
-    bench: Workbench, half: Half, max_tokens: int, kept: Sequence[GeneralAnswer] | None = None
+    bench: Workbench,
+    half: Half,
+    max_tokens: int,
+    judge: Judge,
+    kept: Sequence[GeneralAnswer] | None = None,
 ) -> list[GeneralAnswer]:
     """The base's answers, those kept or asked for now; divergences from it can be measured then.
 
@@ -66,14 +71,14 @@ def know_base(
         divergences[half] = Divergence(bench.engine, prompts, answers)
     if kept is not None:
         return list(kept)
-    return grade_general(prompts, replies, divergences[half].measure(), bench.judge)
+    return grade_general(prompts, replies, divergences[half].measure(), judge)
 
 
-def ask_general(bench: Workbench, half: Half, max_tokens: int) -> list[GeneralAnswer]:
+def ask_general(bench: Workbench, half: Half, max_tokens: int, judge: Judge) -> list[GeneralAnswer]:
     """The live model's answers to one half, once the base is known on it."""
     prompts = _prompts(bench, half)
     replies = bench.generation_engine().chat(prompts, max_tokens=max_tokens)
-    return grade_general(prompts, replies, bench.retained.divergences[half].measure(), bench.judge)
+    return grade_general(prompts, replies, bench.retained.divergences[half].measure(), judge)
 
 
 def ask_at_start(home: RunDir, bench: Workbench, max_tokens: int) -> GeneralFiles:
@@ -86,14 +91,14 @@ def ask_at_start(home: RunDir, bench: Workbench, max_tokens: int) -> GeneralFile
     known = bench.retained.answers
     base, *sources = bench.inputs.refs
     before = read_answers(home, BASE) or known.get(base.path)
-    known[base.path] = know_base(bench, "search", max_tokens, before)
+    known[base.path] = know_base(bench, "search", max_tokens, bench.judge, before)
     files = {BASE: known[base.path]}
     for index, ref in enumerate(sources):
         file = f"{_FOLDER}/source-{index}.jsonl"  # a name may be no file name
         answers = read_answers(home, file) or known.get(ref.path)
         if answers is None:
             bench.load_model(index)
-            answers = ask_general(bench, "search", max_tokens)
+            answers = ask_general(bench, "search", max_tokens, bench.judge)
         files[file] = known[ref.path] = answers
     return files
 

@@ -38,7 +38,8 @@ def main(folder: str, device: str, number: str, first: str) -> int:
             config = config.model_copy(update={"engine": engine, "probes": probes})
             bench = open_workbench(config)
             if bench.general is not None:
-                know_base(bench, "search", config.probes.max_tokens, read_answers(home, BASE))
+                kept = read_answers(home, BASE)
+                know_base(bench, "search", config.probes.max_tokens, bench.judge, kept)
             study = open_study(home, config, worker=int(number))
             baseline = home.require(BASELINE, ReferenceScores)
             context = StudyContext.of(home, study, config, baseline)
