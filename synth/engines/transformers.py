@@ -19,6 +19,7 @@ from synth.engines.asking import check_length
 from synth.engines.base import Likelihood
 from synth.engines.batches import Batch, answer_logprobs, encode, left_padded
 from synth.engines.loading import eos_ids, load, quiet
+from synth.engines.output_matrix import keep_input_compact
 from synth.engines.replying import ReplyingEngine, Sampling
 from synth.engines.sampling import RowNoise
 from synth.engines.template import decode, render, turn
@@ -76,6 +77,7 @@ class TransformersEngine(ReplyingEngine):
         if chat_template is not None:
             self.tokenizer.chat_template = chat_template
         self.model.eval()
+        keep_input_compact(self.model)
         self._batch_tokens = batch_tokens or (2048 if self.device.type == "cpu" else 16384)
         settings = getattr(self.model, "generation_config", None)
         self._stops = turn(self.tokenizer).stops | eos_ids(settings)

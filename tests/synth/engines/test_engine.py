@@ -290,3 +290,35 @@ def test_refusals_say_what_to_do(engine: TransformersEngine) -> None:
 def test_nothing_in_gives_nothing_out(engine: TransformersEngine) -> None:
     assert engine.chat([]) == [] == engine.loglikelihood([])
     assert engine.encode([]) == ()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("ask", ["loglikelihood", "chat"])
+def test_what_reaches_the_output_matrix_is_compact(
+    tokenizer: Any, dtype: torch.dtype, ask: str
+) -> None:
+    engine = TransformersEngine(make_model().to(dtype), tokenizer=tokenizer)
+    strides: list[tuple[torch.Size, bool]] = []
+    head = engine.model.get_output_embeddings()
+    head.register_forward_hook(
+        lambda _, inputs, __: strides.append((inputs[0].shape, inputs[0].is_contiguous()))
+    )
+    if ask == "chat":
+        engine.chat([prompt for prompt, _ in PAIRS], max_tokens=3)
+    else:
+        engine.loglikelihood(PAIRS)
+    assert all(compact for _, compact in strides)
+    # Not a single row or column, which is compact however it was sliced.
+    assert any(shape[0] > 1 for shape, _ in strides)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_compact_input_changes_no_score(tokenizer: Any, dtype: torch.dtype) -> None:
+    engine = TransformersEngine(make_model().to(dtype), tokenizer=tokenizer)
+    plain = make_model().to(dtype)
+    batches = engine.encode(PAIRS)
+    found = engine.score(batches).logprob
+    for batch in batches:
+        with torch.no_grad():
+            wanted = answer_logprobs(plain(**batch.model_kwargs()).logits, batch)[0]
+        assert torch.equal(found[batch.rows], wanted)
