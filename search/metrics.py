@@ -123,6 +123,11 @@ class Limits:
             if metric in scores
         }
 
+    def broken(self, scores: Scores) -> dict[str, float]:
+        """The violations that are larger than one standard error of the score."""
+        found = self.violations(scores)
+        return {metric: by for metric, by in found.items() if by > scores[metric].stderr}
+
     def total(self, scores: Scores) -> float:
         return total_violation(self.violations(scores).values())
 
@@ -147,9 +152,14 @@ def gains(scores: Scores, directions: Directions) -> tuple[float, ...]:
     return tuple(scores[metric].value * sign for metric, sign in signs(directions).items())
 
 
+def probe_axis(metric: str) -> str | None:
+    """The probe axis that a metric is measured on; None where it is on several."""
+    return _PROBE_AXIS.get(metric, metric)
+
+
 def probe_axes(metrics: Iterable[str]) -> tuple[str, ...]:
     """The probe axes that metrics are measured on, each once, in the order given."""
-    axes = (_PROBE_AXIS.get(metric, metric) for metric in metrics)
+    axes = (probe_axis(metric) for metric in metrics)
     return tuple(dict.fromkeys(axis for axis in axes if axis is not None))
 
 

@@ -10,6 +10,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from safemerge.io.hub import is_hub_id
 from safemerge.score import Score, Scores
@@ -42,6 +43,7 @@ class CardRecord:
     method: str
     recipe_json: str
     rows: tuple[ScoreRow, ...] = ()
+    unit: Literal["rate", "likelihood"] = "rate"  # of the rows' scores
     notes: tuple[str, ...] = ()
 
 
@@ -67,17 +69,32 @@ def card_text(record: CardRecord) -> str:
     ]
     if record.rows:
         axes = list(dict.fromkeys(axis for row in record.rows for axis in row.scores))
-        rows = [(row.name, *(_score(row.scores.get(axis)) for axis in axes)) for row in record.rows]
-        parts += [
-            "## Measured",
-            _table(("model", *axes), rows),
-            "Each number is a mean, plus or minus its standard error, over n probes.",
+        rows = [
+            (row.name, *(_score(record.unit, axis, row.scores.get(axis)) for axis in axes))
+            for row in record.rows
         ]
+        title, meaning = _UNITS[record.unit]
+        parts += [f"## {title}", _table(("model", *axes), rows), meaning]
     if record.notes:
         parts += ["## Notes", *(_paragraph(note) for note in record.notes)]
     parts += ["## Recipe", _fenced("json", record.recipe_json), "## How to load it", _LOADING]
     return "\n\n".join(parts) + "\n"
 
+
+_UNITS = {
+    "rate": (
+        "Measured: rates of replies",
+        "Each number is a share of replies in percent, plus or minus its standard error, over n "
+        "probes. Of one probe nothing can be told.",
+    ),
+    "likelihood": (
+        "Measured: likelihood of the wanted answers",
+        "Each number is a mean likelihood from 0 to 1, plus or minus its standard error, over n "
+        "probes. It is no rate of replies; where a number is in percent it is one.",
+    ),
+}
+
+_RATES = ("degenerate", "general_refusal", "general_degenerate")  # of replies in either table
 
 _LOADING = """```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -99,9 +116,18 @@ def _front_matter(record: CardRecord) -> str:
     return "\n".join([*lines, "tags:", "- merge", "- safemerge", "---"])
 
 
-def _score(score: Score | None) -> str:
+def _score(unit: str, metric: str, score: Score | None) -> str:
     if score is None:
         return "not measured"
+    if metric == "divergence":
+        return f"{score.value:.3f} nats ± {score.stderr:.3f}, n = {score.n}"
+    is_rate = unit == "rate" or metric in _RATES
+    if score.n == 1:
+        return (
+            f"{100 * score.value:.1f} %, one probe" if is_rate else f"{score.value:.3f}, one probe"
+        )
+    if is_rate:
+        return f"{100 * score.value:.1f} % ± {100 * score.stderr:.1f}, n = {score.n}"
     return f"{score.value:.3f} ± {score.stderr:.3f}, n = {score.n}"
 
 

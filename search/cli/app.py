@@ -184,6 +184,7 @@ def search(
     from search.config import SearchConfig
     from search.results.damage import trial_damage
     from search.results.diagnostics import shortfalls
+    from search.results.standing import standing
 
     options = {"search.trials": trials, "search.workers": workers}
     overrides = [f"{key}={value}" for key, value in options.items() if value is not None]
@@ -194,11 +195,16 @@ def search(
     pick, record = measured.run.pick(), measured.run.front_record()
     stopped = "" if record is None else record.stopped
     say(f"the search is over: {stopped}. With more --trials or looser [search.stop] it goes on.")
+    heldout_report(measured.heldout)
     damage = trial_damage(measured.run, pick.number)
     for text in [*shortfalls(measured.run), *([damage] if damage else [])]:
         say(text)
-    heldout_report(measured.heldout)
-    say(f"pick: trial {pick.number}. Next: safemerge front {home}; safemerge export {home}")
+    mark = standing(measured.run, pick.number).mark
+    name, number = (f" ({mark})", f" {pick.number}") if mark else ("", "")
+    say(
+        f"pick: trial {pick.number}{name}. Next: safemerge front {home}; "
+        f"safemerge export {home}{number}"
+    )
 
 
 app.command()(status)

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
-from search.cli.tables import print_table, say, score_table
+from search.cli.score_tables import RATES, rate_table
+from search.cli.tables import print_table, say
 
 if TYPE_CHECKING:
     from search.results.heldout_record import HeldOut
-    from search.scoring.bootstrap import Difference
     from search.scoring.generalization_gap import Gap
+    from search.scoring.paired_differences import Difference
 
 _T = TypeVar("_T")
 
 
 def heldout_report(heldout: HeldOut) -> None:
     """All rows, the gap, and the sentences."""
-    score_table(heldout.rows, "Held-out scores in percent, ± one standard error")
+    rows = {_marked(name, heldout): scores for name, scores in heldout.rows.items()}
+    rate_table(rows, RATES.capitalize())
     gap_table(heldout)
     say_statements(heldout)
 
@@ -25,15 +27,18 @@ def heldout_report(heldout: HeldOut) -> None:
 def gap_table(heldout: HeldOut) -> None:
     """The front's likelihoods on held-out probes, and their gap to those on search probes."""
     title = (
-        "Likelihood of the wanted answers on held-out probes in percent; search minus held-out in "
-        "points, ± one standard error"
+        "Likelihood of the wanted answers on held-out probes, 0 to 1; search minus held-out, ± one "
+        "standard error; no rates of replies"
     )
     _table(heldout, title, heldout.gap, _gap)
 
 
 def difference_table(heldout: HeldOut) -> None:
     """The front's held-out scores against those of the pick."""
-    title = "Held-out scores minus the pick's in points, 95 % interval (paired bootstrap), * apart"
+    title = (
+        "Rates of held-out replies minus the pick's in points, 95 % interval of each alone; * apart "
+        "over the whole table"
+    )
     _table(heldout, title, heldout.against_pick, _difference)
 
 
@@ -51,13 +56,20 @@ def _table(
     axes = list(next(iter(rows.values())))
     cells = []
     for number, row in rows.items():
-        mark = " (pick)" if number == heldout.pick else ""
-        cells.append([f"trial {number}{mark}", *(cell(row[axis]) for axis in axes)])
+        name = _marked(f"trial {number}", heldout, "pick" if number == heldout.pick else "")
+        cells.append([name, *(cell(row[axis]) for axis in axes)])
     print_table(title, ["front", *axes], cells)
 
 
+def _marked(name: str, heldout: HeldOut, pick: str = "") -> str:
+    """A row's name; that of a pick says where it is outside its limits."""
+    marks = [pick, heldout.outside.get("search" if pick else name, "")]
+    shown = ", ".join(mark for mark in marks if mark)
+    return f"{name} ({shown})" if shown else name
+
+
 def _gap(gap: Gap) -> str:
-    return f"{100 * gap.heldout.value:.1f}; {100 * gap.value:+.1f} ± {100 * gap.stderr:.1f}"
+    return f"{gap.heldout.value:.3f}; {gap.value:+.3f} ± {gap.stderr:.3f}"
 
 
 def _difference(difference: Difference) -> str:

@@ -15,6 +15,7 @@ def status(run: RunArg, json_: Json = False) -> None:
     from search.cli.tables import emit_json, say
     from search.results.diagnostics import shortfalls
     from search.results.run import Run
+    from search.results.standing import standing
 
     loaded = Run.load(run)
     front = loaded.front()
@@ -24,22 +25,26 @@ def status(run: RunArg, json_: Json = False) -> None:
         )
         for metric, larger in loaded.config.directions.items()
     }
+    pick = loaded.pick().number if loaded.candidates else None
     record = {
         "run": str(run),
         "trials": len(loaded.candidates),
         "of": loaded.config.search.trials,
         "failed": len(loaded.failures()),
-        "feasible": sum(candidate.feasible for candidate in loaded.candidates),
+        "over": loaded.over,
+        "within_limits_by_likelihood": sum(c.feasible for c in loaded.candidates),
         "front": len(front.points),
-        "hypervolume": front.hypervolume(),
-        "best": best,
+        "hypervolume_of_likelihoods": front.hypervolume(),
+        "best_likelihood": best,
+        "pick": pick,
+        "pick_limits": None if pick is None else standing(loaded, pick).mark or "within",
         "measured_heldout": loaded.heldout() is not None,
     }
     if json_:
         emit_json(record)
     else:
         for key, value in record.items():
-            typer.echo(f"{key.replace('_', ' '):>17}  {value}")
+            typer.echo(f"{key.replace('_', ' '):>27}  {value}")
     for text in shortfalls(loaded):
         say(text)
 
@@ -51,7 +56,8 @@ def front(
 ) -> None:
     """Show the Pareto front, best first objective first."""
     from search.cli.heldout_tables import difference_table, gap_table, say_statements
-    from search.cli.tables import emit_json, front_rows, print_csv, say, score_table
+    from search.cli.score_tables import front_rows, front_tables
+    from search.cli.tables import emit_json, print_csv, say
     from search.results.diagnostics import shortfalls
     from search.results.run import Run
 
@@ -64,14 +70,7 @@ def front(
     elif csv_:
         print_csv(rows)
     else:
-        for kind in ("search", "heldout"):
-            scored = {
-                f"trial {row['trial']}{' (pick)' if row['pick'] else ''}": row[kind]
-                for row in rows
-                if row[kind] is not None
-            }
-            if scored:
-                score_table(scored, f"Front on {kind} probes, in percent ± one standard error")
+        front_tables(rows)
         heldout = loaded.heldout()
         if heldout is not None:
             difference_table(heldout)
@@ -81,7 +80,12 @@ def front(
 
 def export(
     run: RunArg,
-    trial: Annotated[int | None, typer.Argument(help="Trial number; default: the pick.")] = None,
+    trial: Annotated[
+        int | None,
+        typer.Argument(
+            help="Trial number; default: the pick of a search that is over, within its limits."
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder to create; default RUN/export.")
     ] = None,
@@ -90,10 +94,11 @@ def export(
     from search.cli.tables import progress_bar, say
     from search.results.damage import trial_damage
     from search.results.export import export as write
+    from search.results.export import pick_to_export
     from search.results.run import Run
 
     loaded = Run.load(run)
-    number = loaded.pick().number if trial is None else trial
+    number = pick_to_export(loaded) if trial is None else trial
     target = out or run / "export"
     with progress_bar() as report:
         write(loaded, number, target, report)

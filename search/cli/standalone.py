@@ -74,7 +74,8 @@ def eval_(
 ) -> None:
     """Measure any checkpoint on a probe file, by greedy generation and a judge."""
     from safemerge.devices import check_device
-    from search.cli.tables import emit_json, score_table
+    from search.cli.score_tables import rate_table
+    from search.cli.tables import emit_json
     from search.scoring.generation import score_generations
     from synth.engines.transformers import TransformersEngine
     from synth.judges import make_judge
@@ -88,7 +89,9 @@ def eval_(
     if json_:
         emit_json(scores)
     else:
-        score_table({model: scores}, f"{len(prompts)} probes, in percent")
+        rate_table(
+            {model: scores}, f"Rates of replies to {len(prompts)} probes, ± one standard error"
+        )
 
 
 def judge_agreement(

@@ -22,13 +22,9 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from search.metrics import IN_NATS, METRICS
-
 if TYPE_CHECKING:
     from safemerge.merging import Plan
-    from safemerge.score import Score
     from search.progress import Report
-    from search.results.run import Run
     from synth.judges.agreement import Agreement
     from synth.probes.probe import ProbeSet
     from synth.probes.stats import AxisStats
@@ -80,26 +76,6 @@ def print_table(
         table.add_row(*cells, style="bold" if row[0] == bold else "")
     # A pipe has no width, and rich would cut the table at 80 columns.
     Console(width=None if sys.stdout.isatty() else 140).print(table)
-
-
-def score_table(rows: Mapping[str, Mapping[str, Score]], title: str) -> None:
-    """Rows of scores as a table on stdout, in percent or nats, with standard errors."""
-    metrics = [metric for metric in METRICS if any(metric in row for row in rows.values())]
-    cells = [
-        [name.replace("_", " "), *(_score(metric, row.get(metric)) for metric in metrics)]
-        for name, row in rows.items()
-    ]
-    units = dict.fromkeys(IN_NATS, " (nats)")
-    columns = ["model", *(m.replace("_", " ") + units.get(m, "") for m in metrics)]
-    print_table(title, columns, cells, bold="search")
-
-
-def _score(metric: str, score: Score | None) -> str:
-    if score is None:
-        return "-"
-    if metric in IN_NATS:
-        return f"{score.value:.2f} ± {score.stderr:.2f}"
-    return f"{100 * score.value:.1f} ± {100 * score.stderr:.1f}"
 
 
 def probe_texts(probes: ProbeSet) -> None:
@@ -155,26 +131,6 @@ def merge_plan(planned: Plan) -> None:
     print(f"reads   {planned.read_bytes / mib:,.0f} MiB")
     print(f"memory  at most {planned.peak_bytes / mib:,.0f} MiB, for {planned.largest}")
     print(f"disk    {planned.free_bytes / mib:,.0f} MiB free")
-
-
-def front_rows(run: Run) -> list[dict[str, Any]]:
-    """The front as records: scores on search and, where measured, held-out probes, gap, pick."""
-    heldout = run.heldout()
-    pick = run.pick().number if run.candidates else None
-    rows = []
-    for point in run.reported_points():
-        row: dict[str, Any] = {
-            "trial": point.number,
-            "pick": point.number == pick,
-            "feasible": point.feasible,
-            "search": point.scores,
-            "heldout": None if heldout is None else heldout.front.get(point.number),
-        }
-        if heldout is not None and row["heldout"] is not None:
-            row["gap"] = heldout.gap[point.number]
-            row["against_pick"] = heldout.against_pick.get(point.number, {})
-        rows.append(row)
-    return rows
 
 
 def print_csv(rows: Sequence[Mapping[str, object]]) -> None:

@@ -64,6 +64,7 @@ class StudyConfig(Section):
     start_from: str | None = None
     warm_start: WarmStartConfig = WarmStartConfig()
     failed_frac: float = Field(default=0.5, ge=0.0, lt=1.0)
+    race_error: float = Field(default=0.05, ge=0.0, lt=1.0)
     answered: int = Field(default=16, ge=0)
     storage: str = "journal"
     workers: int = Field(default=1, ge=1, le=256)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 
 from safemerge.score import Scores
@@ -18,7 +18,7 @@ from search.progress import Report
 from search.results.pareto import Candidate
 from search.runs.rundir import RunDir
 from search.runs.workbench import Workbench
-from search.scoring.generation import Answer, answer_scores, score_generations
+from search.scoring.generation import Answer, answer_scores, answer_values, score_generations
 from synth.probes.jsonl import read_jsonl
 
 _FOLDER = "validation"  # of a run, for the answers
@@ -30,6 +30,8 @@ class ValidationScores:
 
     baseline: ReferenceScores
     trials: Mapping[int, Scores]
+    # `{trial: {metric: values}}` of the same, in the order of the probes
+    values: Mapping[int, Mapping[str, list[float]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +70,19 @@ def answer(
 
     references = list(base_and_sources(bench))
     models = [*references, *(respondent(bench, trial) for trial in trials)]
-    scores: dict[str, Scores] = {}
+    said: dict[str, list[Answer]] = {}
     for done, model in enumerate(models):
         report("answers", done, len(models), "")
-        answers = kept_answers(home, f"{_FOLDER}/{model.file}", partial(ask, model))
-        scores[model.file] = answer_scores(answers)
+        said[model.file] = kept_answers(home, f"{_FOLDER}/{model.file}", partial(ask, model))
     report("answers", len(models), len(models), "")
+    scores = {file: answer_scores(answers) for file, answers in said.items()}
     base, *sources = references
     return ValidationScores(
         ReferenceScores(
             scores[base.file], {source.name: scores[source.file] for source in sources}
         ),
         {m.point.number: scores[m.file] for m in models if m.point is not None},
+        {m.point.number: answer_values(said[m.file]) for m in models if m.point is not None},
     )
 
 

@@ -56,9 +56,7 @@ def _damage(scores: Scores, limits: Limits) -> str:
     base = limits.baseline.base
     known: dict[str, Score] = {m: scores[m] for m in RETENTION if m in scores and m in base}
     return ", and ".join(
-        _clause(metric, known[metric], base, limits)
-        for metric, by in limits.violations(known).items()
-        if by > 0.0
+        _clause(metric, known[metric], base, limits) for metric in limits.broken(known)
     )
 
 

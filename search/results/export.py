@@ -13,9 +13,11 @@ from safemerge.mergekit import to_mergekit
 from safemerge.merging import MergeOptions, merge
 from safemerge.recipe import ModelRef
 from safemerge.score import Score
+from search.metrics import Limits, ReferenceScores
 from search.progress import Report, silent
 from search.results.damage import trial_damage
 from search.results.run import Run
+from search.results.standing import against, standing
 
 
 def export(run: Run, number: int, out: str | Path, report: Report = silent) -> str:
@@ -42,6 +44,7 @@ def export(run: Run, number: int, out: str | Path, report: Report = silent) -> s
     sources = tuple(pin(source) for source in recipe.sources)
     recipe = recipe.model_copy(update={"base": pin(recipe.base), "sources": sources})
     inputs = open_inputs(recipe)
+    heldout = run.heldout()
     rows, notes = _measured(run, number, scores)
     if run.config.merge.dtype is not None:
         notes.append(
@@ -66,6 +69,7 @@ def export(run: Run, number: int, out: str | Path, report: Report = silent) -> s
         method=recipe.method,
         recipe_json=recipe.canonical_json(),
         rows=tuple(ScoreRow(name=name.replace("_", " "), scores=row) for name, row in rows.items()),
+        unit="likelihood" if heldout is None or number not in heldout.front else "rate",
         notes=tuple(notes),
     )
     digest = merge(
@@ -81,6 +85,28 @@ def export(run: Run, number: int, out: str | Path, report: Report = silent) -> s
     return digest
 
 
+def pick_to_export(run: Run) -> int:
+    """The pick's number, of a search that is over and has one within its limits; else a RunError.
+
+    Any other trial is to be asked for by its number.
+    """
+    number = run.pick().number
+    command = f"safemerge export {run.dir.path} {number}"
+    if not run.over:
+        trials = f"{len(run.candidates)} of {run.config.search.trials} trials"
+        raise RunError(
+            f"the search in {run.dir.path} is not over ({trials}), so there is no pick yet; go on "
+            f"with `safemerge search`, or ask for a trial by its number: {command}"
+        )
+    found = standing(run, number)
+    if found.outside:
+        raise RunError(
+            f"the pick of {run.dir.path}, trial {number}, is {found.mark} ({found.text}); if you "
+            f"want it all the same, ask for it by its number: {command}"
+        )
+    return number
+
+
 def _measured(
     run: Run, number: int, scores: dict[str, Score]
 ) -> tuple[dict[str, dict[str, Score]], list[str]]:
@@ -90,21 +116,27 @@ def _measured(
     if heldout is not None and number in heldout.front:
         others = {row: scores for row, scores in heldout.rows.items() if row != "search"}
         rows = {name: heldout.front[number], **others}
-        measured = (
-            "Scores are measured on held-out probes by greedy generation and the judge "
-            f"{heldout.judge}."
-        )
+        notes = [
+            "Rates are of greedy replies to held-out probes, which the judge "
+            f"{heldout.judge} has read."
+        ]
     else:
         rows = {name: scores, "base": dict(run.baseline.base)}
-        measured = (
-            "Scores are likelihoods on the search probes, which the search optimised; this trial "
-            "was not measured on held-out probes."
-        )
-    missed = [
-        f"{metric} {scores[metric].value:.3f} against {run.config.limits[metric].text}"
-        for metric, by in run.limits.violations(scores).items()
-        if by > 0.0
-    ]
-    if not missed:
-        return rows, [measured]
-    return rows, [measured, f"This trial is outside the limits of its search: {'; '.join(missed)}."]
+        notes = [
+            "These are likelihoods of the wanted answers to the search probes, which the search "
+            "optimised, and no rates of replies; this trial was not measured on held-out probes."
+        ]
+    found = standing(run, number)
+    if found.outside:
+        how = "by its replies to the validation probes" if found.by_replies else "by likelihood"
+        notes.append(f"This trial is outside the limits of its search {how}: {found.text}.")
+    if heldout is not None and number in heldout.front:
+        sources = {source.name: heldout.rows[source.name] for source in run.config.models.sources}
+        limits = Limits(run.config.limits, ReferenceScores(heldout.rows["base"], sources))
+        missed = against(limits, heldout.front[number], by_replies=True)
+        if missed:
+            listed = "; ".join(missed.values())
+            notes.append(f"On held-out probes this trial is outside those limits: {listed}.")
+    if not run.over:
+        notes.append("The search was not over when this trial was exported.")
+    return rows, notes

@@ -13,6 +13,7 @@ from functools import partial
 from safemerge.recipe import Recipe
 from safemerge.score import Score
 from search.config import ProbesConfig
+from search.metrics import Limits, ReferenceScores
 from search.progress import Report, silent
 from search.results.answers import (
     Respondent,
@@ -26,13 +27,14 @@ from search.results.heldout_record import HeldOut
 from search.results.pareto import Candidate, thinned
 from search.results.plain_merges import best_single_weight, uniform
 from search.results.run import Run
+from search.results.standing import standing
 from search.results.summary import statements
 from search.runs.probe_sets import heldout_judge
 from search.runs.workbench import Workbench
-from search.scoring.bootstrap import paired_differences
 from search.scoring.generalization_gap import Gap, gaps
 from search.scoring.generation import JUDGED, Answer, answer_scores, score_generations
 from search.scoring.likelihood import LikelihoodEvaluator
+from search.scoring.paired_differences import paired_differences
 from synth.judges import Verdict
 from synth.judges.agreement import Agreement, compare
 
@@ -95,13 +97,19 @@ def measure_run(
         rows={**rows, "search": of_front[pick]},
         front=of_front,
         gap=gap,
-        against_pick={
-            number: paired_differences(answers, replies[pick])
-            for number, answers in replies.items()
-            if number != pick
+        against_pick=paired_differences(
+            {number: answers for number, answers in replies.items() if number != pick},
+            replies[pick],
+        ),
+        outside={
+            name: mark
+            for name, searched in {**baselines, "search": run}.items()
+            if (mark := standing(searched, searched.pick().number).mark)
         },
     )
-    sentences = statements(heldout, on_front=len(front))
+    sources = {ref.name: rows[ref.name] for ref in bench.inputs.refs[1:]}
+    limits = Limits(run.config.limits, ReferenceScores(rows["base"], sources))
+    sentences = statements(heldout, limits, on_front=len(front))
     heldout = heldout.model_copy(update={"statements": sentences})
     heldout.save(run.dir)
     return heldout

@@ -59,16 +59,21 @@ class Front:
         """At most `most` points: the front, then the nearest that cannot be told from it.
 
         A candidate is near when it is feasible and no point of the front is better in every
-        objective by more than one standard error of the candidate. Equal scores count once.
+        objective by more than one standard error of the candidate. Where none is feasible, those
+        with the smallest violations are near. Equal scores count once.
         """
         near: list[tuple[float, int, Candidate]] = []
         seen = [point.scores for point in self.points]
+        none_feasible = not any(point.feasible for point in self.points)
         for candidate in candidates:
-            if candidate.feasible and candidate.scores not in seen:
-                seen.append(candidate.scores)
-                behind = max(_behind(candidate, point, self.directions) for point in self.points)
-                if behind <= 1.0:
-                    near.append((behind, candidate.number, candidate))
+            if candidate.scores in seen or not (candidate.feasible or none_feasible):
+                continue
+            seen.append(candidate.scores)
+            behind = max(_behind(candidate, point, self.directions) for point in self.points)
+            if none_feasible:
+                near.append((candidate.violation, candidate.number, candidate))
+            elif behind <= 1.0:
+                near.append((behind, candidate.number, candidate))
         points = thinned(self.points, most)
         closest = [candidate for _, _, candidate in sorted(near, key=lambda entry: entry[:2])]
         return Front(points, self.directions).joined_by(closest[: most - len(points)])
@@ -171,5 +176,5 @@ def _dominates(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
 def _behind(candidate: Candidate, point: Candidate, directions: Directions) -> float:
     """The smallest lead of a point over a candidate, in the candidate's standard errors."""
     behind, ahead = gains(candidate.scores, directions), gains(point.scores, directions)
-    errors = [max(candidate.scores[metric].stderr, 1e-12) for metric in directions]
+    errors = [candidate.scores[metric].stderr for metric in directions]
     return min((a - b) / error for a, b, error in zip(ahead, behind, errors, strict=True))

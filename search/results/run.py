@@ -36,8 +36,12 @@ class FrontRecord:
     pick: int
     stopped: str
     feasible: bool  # whether the front lies within the limits
-    hypervolume: float
+    hypervolume: float  # of likelihoods
     points: list[FrontPoint]  # the front and what cannot be told from it
+    # finished when the pick was made; None in records of earlier versions
+    trials: int | None = None
+    # base and sources by generation and judge, on the same probes as `answered`; None without them
+    answered_baseline: ReferenceScores | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,12 @@ class Run:
     def front_record(self) -> FrontRecord | None:
         """What was recorded when the search ended; None where it has not."""
         return self.dir.load(FRONT, FrontRecord)
+
+    @property
+    def over(self) -> bool:
+        """Whether the search has ended, and the pick was made among all of its trials."""
+        record = self.front_record()
+        return record is not None and record.trials in (None, len(self.candidates))
 
     def heldout(self) -> HeldOut | None:
         """The held-out measurement; None without one."""

@@ -7,18 +7,31 @@ of likelihoods. Step 4 needs validation probes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from safemerge.errors import SafemergeError
 from safemerge.score import Score, Scores
-from search.metrics import Limit, Limits, gains
+from search.metrics import Directions, Limit, Limits, gains, probe_axis, signs, total_violation
 from search.progress import Report
 from search.results.answers import ValidationScores, answer
 from search.results.diagnostics import failed
 from search.results.general_answers import validation_asker, with_general
-from search.results.pareto import Front
+from search.results.pareto import Candidate, Front
 from search.results.run import FRONT, FrontPoint, FrontRecord, Run
 from search.runs.workbench import Workbench
+from search.scoring.paired_stderr import paired_stderr
+
+Values = Mapping[str, list[float]]
+"""`{metric: (n_probes,)}`, in the same order for every model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Likelihoods:
+    """One trial by likelihood on search and validation probes together."""
+
+    scores: Scores
+    values: Values  # what the scores are means of; not of every metric
 
 
 def record_front(run: Run, bench: Workbench, stopped: str, report: Report) -> None:
@@ -38,17 +51,22 @@ def record_front(run: Run, bench: Workbench, stopped: str, report: Report) -> No
         asker = validation_asker(run.dir, bench, tokens)
         answered = with_general(answered, near.points, asker, run.baseline)
     before = run.front_record()
-    validation = {} if before is None else {p.trial: p.validation for p in before.points}
-    validation = {
-        point.number: validation.get(point.number) or bench.score_validation(point.recipe)
-        for point in near.points
-        if bench.validation is not None
-    }
+    known = {} if before is None else {p.trial: p.validation for p in before.points}
+    validation: dict[int, Scores] = {}
+    likelihoods: dict[int, Likelihoods] = {}
+    for point in near.points if bench.validation is not None else ():
+        scores, values = _validated(run, bench, point, known.get(point.number))
+        searched = run.dir.trial_by_probe(point.number) or {}
+        validation[point.number] = scores
+        likelihoods[point.number] = Likelihoods(
+            _pooled(point.scores, scores),
+            {metric: [*searched[metric], *values[metric]] for metric in searched.keys() & values},
+        )
     replies = {} if answered is None else answered.trials
     run.dir.write(
         FRONT,
         FrontRecord(
-            pick=choose(near, answered, validation, run.config.limits),
+            pick=choose(near, answered, likelihoods, run.config.limits),
             stopped=stopped,
             feasible=all(point.feasible for point in front.points),
             hypervolume=front.hypervolume(),
@@ -63,30 +81,45 @@ def record_front(run: Run, bench: Workbench, stopped: str, report: Report) -> No
                 )
                 for point in near.points
             ],
+            trials=len(run.candidates),
+            answered_baseline=None if answered is None else answered.baseline,
         ),
     )
+
+
+def _validated(
+    run: Run, bench: Workbench, point: Candidate, scores: Scores | None
+) -> tuple[Scores, Values]:
+    """Scores and values of a trial on the validation probes; measured where they are not known."""
+    values = run.dir.trial_validation(point.number)
+    if scores and values is not None:
+        return scores, values
+    measured = bench.measure_validation(point.recipe)
+    values = {name: row.tolist() for name, row in (measured.by_probe or {}).items()}
+    run.dir.write_validation(point.number, values)
+    return measured.scores, values
 
 
 def choose(
     near: Front,
     answered: ValidationScores | None,
-    validation: Mapping[int, Scores],
+    likelihoods: Mapping[int, Likelihoods],
     limits: Mapping[str, Limit],
 ) -> int:
     """Number of the trial that steps 2 to 5 leave of the front and the trials near it.
 
     Args:
         answered: their scores by generation; None leaves out steps 2 and 3.
-        validation: `{trial: scores}` by likelihood; empty leaves out step 4.
+        likelihoods: `{trial: likelihoods}`; empty leaves out step 4.
     """
     left = {point.number for point in near.points}
     if answered is not None:
-        left = _within_limits(answered, Limits(limits, answered.baseline)) or left
-        left = _within_one_error({number: answered.trials[number] for number in left}, near)
-    if validation:
-        searched = {point.number: point.scores for point in near.points}
-        pooled = {number: _pooled(searched[number], validation[number]) for number in left}
-        left = _within_one_error(pooled, near)
+        left = _within_limits(answered, Limits(limits, answered.baseline))
+        left = _within_one_error(left, answered.trials, answered.values, near.directions)
+    if likelihoods:
+        scores = {number: row.scores for number, row in likelihoods.items()}
+        values = {number: row.values for number, row in likelihoods.items()}
+        left = _within_one_error(left, scores, values, near.directions)
     return near.minimax_regret(left).number
 
 
@@ -102,20 +135,61 @@ def _pooled(a: Scores, b: Scores) -> dict[str, Score]:
 
 
 def _within_limits(answered: ValidationScores, limits: Limits) -> set[int]:
-    """Trials that break no limit by more than one standard error of what they answered."""
+    """Trials that keep the limits as answered, or else those that break them least."""
+    within = {number for number, row in answered.trials.items() if not limits.broken(row)}
+    if within:
+        return within
+    totals = {
+        number: total_violation(limits.violations(row).values())
+        for number, row in answered.trials.items()
+    }
+    return {number for number, total in totals.items() if total <= min(totals.values())}
+
+
+def _within_one_error(
+    left: Iterable[int],
+    scores: Mapping[int, Scores],
+    values: Mapping[int, Values],
+    directions: Directions,
+) -> set[int]:
+    """Trials whose sum of objectives cannot be told from the best one's.
+
+    The one-standard-error rule of Breiman et al. (1984), with the error of the difference.
+    """
+    total = {number: sum(gains(scores[number], directions)) for number in left}
+    best = max(total, key=lambda number: (total[number], -number))
+
+    def error(number: int) -> float:
+        pair = [(scores[n], values.get(n, {})) for n in (best, number)]
+        return _error_of_sum(*pair[0], *pair[1], directions)
+
     return {
         number
-        for number, scores in answered.trials.items()
-        if all(by <= scores[metric].stderr for metric, by in limits.violations(scores).items())
+        for number, value in total.items()
+        if number == best or total[best] - value <= error(number)
     }
 
 
-def _within_one_error(scores: Mapping[int, Scores], front: Front) -> set[int]:
-    """Trials whose sum of objectives is within one standard error of the best one's.
+def _error_of_sum(
+    scores: Scores, values: Values, others: Scores, other: Values, directions: Directions
+) -> float:
+    """Standard error of the difference between two trials' sums of objectives.
 
-    The one-standard-error rule of Breiman et al. (1984).
+    Objectives on the same probes are added probe by probe; those on different probes are
+    independent. Where the values by probe are not known, nor is what two trials have in common.
     """
-    total = {number: sum(gains(row, front.directions)) for number, row in scores.items()}
-    best = max(total, key=lambda number: total[number])
-    error = math.hypot(*(scores[best][metric].stderr for metric in front.directions))
-    return {number for number, value in total.items() if value >= total[best] - error}
+    by_axis: dict[str, list[list[float]]] = {}
+    rest = 0.0
+    for metric, sign in signs(directions).items():
+        axis = probe_axis(metric)
+        if axis is None or metric not in values or metric not in other:
+            # It may share probes with any of the others, so its error adds up with theirs.
+            rest += math.hypot(scores[metric].stderr, others[metric].stderr)
+            continue
+        pairs = zip(values[metric], other[metric], strict=True)
+        by_axis.setdefault(axis, []).append([sign * (a - b) for a, b in pairs])
+    errors = [
+        paired_stderr(map(sum, zip(*rows, strict=True)), largest=len(rows))
+        for rows in by_axis.values()
+    ]
+    return math.hypot(*errors) + rest

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from search.metrics import Limits
 from search.results.heldout_record import HeldOut
-from search.scoring.bootstrap import Difference
+from search.results.standing import against
 from search.scoring.generalization_gap import MEAN, Gap
+from search.scoring.paired_differences import Difference
 
 
-def statements(heldout: HeldOut, *, on_front: int) -> tuple[str, ...]:
-    """Who judged, how large the gap is, and which of `on_front` points differ from the pick."""
-    return _judged(heldout), _gap(heldout.gap[heldout.pick]), *_apart(heldout, on_front)
+def statements(heldout: HeldOut, limits: Limits, *, on_front: int) -> tuple[str, ...]:
+    """Who judged, how large the gap is, which of `on_front` points differ, who keeps the limits.
+
+    `limits` are relative to the held-out rates of base and sources.
+    """
+    return (
+        _judged(heldout),
+        _gap(heldout.gap[heldout.pick]),
+        *_apart(heldout, on_front),
+        *_limits(heldout, limits),
+    )
 
 
 def _judged(heldout: HeldOut) -> str:
@@ -36,9 +46,10 @@ def _gap(gaps: Mapping[str, Gap]) -> str:
     widest = max(axes, key=lambda axis: axes[axis].value)
     where = "lower" if mean.value >= 0 else "higher"
     return (
-        f"The pick's likelihood is {_points(abs(mean.value))} ± {_points(mean.stderr)} points "
-        f"{where} on held-out than on search probes, mean of the axes; the widest gap is "
-        f"{_points(axes[widest].value)} ± {_points(axes[widest].stderr)}, on {widest}."
+        f"The pick's likelihood, a number from 0 to 1, is {abs(mean.value):.3f} ± "
+        f"{mean.stderr:.3f} {where} on held-out than on search probes, mean of the axes; the "
+        f"widest gap of {len(axes)} is {axes[widest].value:.3f} ± {axes[widest].stderr:.3f}, on "
+        f"{widest}."
     )
 
 
@@ -57,8 +68,8 @@ def _apart(heldout: HeldOut, on_front: int) -> list[str]:
     comparisons = sum(len(axes) for axes in heldout.against_pick.values())
     if comparisons:
         sentences.append(
-            f"Apart means that the 95 % interval of a paired bootstrap leaves out 0; of "
-            f"{comparisons} comparisons about {comparisons / 20:.1f} would by chance alone."
+            f"Apart is what McNemar's test (mid-p) tells apart at 5 % over all {comparisons} "
+            "comparisons together (Holm); an interval is of its own comparison alone, at 95 %."
         )
     else:
         sentences.append(
@@ -69,6 +80,21 @@ def _apart(heldout: HeldOut, on_front: int) -> list[str]:
     return sentences
 
 
+def _limits(heldout: HeldOut, limits: Limits) -> list[str]:
+    if not limits.limits:
+        return []
+    missed = against(limits, heldout.rows["search"], by_replies=True)
+    if missed:
+        held = f"are outside its limits: {'; '.join(missed.values())}."
+    else:
+        held = "are outside none of its limits by more than one standard error."
+    sentences = [f"Held-out replies of the pick {held}"]
+    mark = heldout.outside.get("search")
+    if mark and not missed:
+        sentences.append(f"When it was picked it was {mark}, as no trial that was asked is within.")
+    return sentences
+
+
 def _trial_apart(number: int, apart: Mapping[str, Difference], rest: Sequence[str]) -> str:
     differences = ", ".join(
         f"{axis} {_signed(d.value)} points ({_signed(d.low)} to {_signed(d.high)})"
@@ -76,10 +102,6 @@ def _trial_apart(number: int, apart: Mapping[str, Difference], rest: Sequence[st
     )
     alike = f"; not on {', '.join(rest)}" if rest else ""
     return f"Trial {number} is apart from the pick: {differences}{alike}."
-
-
-def _points(share: float) -> str:
-    return f"{100 * share:.1f}"
 
 
 def _signed(share: float) -> str:

@@ -180,6 +180,14 @@ class RunDir:
         """`{metric: values}` of a trial's search probes; None where not all were asked."""
         return self.load(f"{_trial(number)}/by_probe.json", dict[str, list[float]])
 
+    def write_validation(self, number: int, by_probe: Mapping[str, Sequence[float]]) -> None:
+        """Record a trial's likelihoods on the validation probes."""
+        self.write(f"{_trial(number)}/validation.json", by_probe)
+
+    def trial_validation(self, number: int) -> dict[str, list[float]] | None:
+        """`{metric: values}` of a trial's validation probes; None where they were not asked."""
+        return self.load(f"{_trial(number)}/validation.json", dict[str, list[float]])
+
 
 def _flock(handle: IO[str], how: int, *, wait_s: float = 0.0) -> bool:
     """Lock an open file; False where somebody else holds it, after trying for a while."""

@@ -18,7 +18,6 @@ from safemerge.live import stored_views
 from safemerge.methods import get_method
 from safemerge.recipe import ModelRef, Recipe
 from safemerge.resident import ResidentMerge
-from safemerge.score import Score
 from search.config import EngineConfig, SearchConfig, WarmStartConfig
 from search.config.profiles import recipe_places
 from search.metrics import ReferenceScores, measurable
@@ -118,12 +117,12 @@ class Workbench:
         divergence = divergence_score(self.retained.divergences["search"].measure())
         return replace(measured, scores={**measured.scores, DIVERGENCE: divergence})
 
-    def score_validation(self, recipe: Recipe) -> dict[str, Score]:
+    def measure_validation(self, recipe: Recipe) -> Measurement:
         """Merge a recipe into the live model and score it on the validation probes, if any."""
         if self.validation is None:
-            return {}
+            return Measurement({}, None)
         self.make_live(recipe)
-        return self.validation.score_live()
+        return self.validation.measure_live()
 
     def generation_engine(self) -> Engine:
         """The engine that generates replies, vLLM or the live model, with the live weights."""

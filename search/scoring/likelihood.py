@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from safemerge.errors import ProbeError
-from safemerge.score import Score
+from safemerge.score import Score, mean_score
 from search.scoring.racing import ByProbe, Race
 from synth.engines.transformers import TransformersEngine
 from synth.probes.probe import AXES, Probe
@@ -79,7 +79,7 @@ class LikelihoodEvaluator:
             race: a model that has lost it is scored no further; ignored with a fitness.
         """
         replies = self.engine.chat(self._prompts, max_tokens=_SENTINEL_TOKENS)
-        degenerate = mean_score(torch.tensor([float(is_degenerate(reply)) for reply in replies]))
+        degenerate = mean_score(float(is_degenerate(reply)) for reply in replies)
         whole = degenerate.value <= most_degenerate
         seen: dict[str, Tensor] = {}
         logprobs: dict[str, Tensor] = {}  # of a token, by axis
@@ -89,7 +89,7 @@ class LikelihoodEvaluator:
                 if scores is not None:
                     return Measurement({**scores, "degenerate": degenerate}, None)
             self._ask(sheet, seen, logprobs)
-        scores = {metric: mean_score(values) for metric, values in seen.items()}
+        scores = {metric: mean_score(values.tolist()) for metric, values in seen.items()}
         if self._fitness:
             scores["fitness"] = self._fitness_score(logprobs)
         return Measurement({**scores, "degenerate": degenerate}, seen if whole else None)
@@ -110,12 +110,17 @@ class LikelihoodEvaluator:
         total = sum(self._fitness.values())
         exponent, variance, count = 0.0, 0.0, 0
         for axis, weight in self._fitness.items():
-            score = mean_score(by_axis[axis])
-            exponent += weight / total * score.value
-            variance += (weight / total * score.stderr) ** 2
-            count += score.n
+            values = by_axis[axis].double()
+            n = values.numel()
+            if n > 1:
+                variance += (weight / total) ** 2 * float(values.var()) / n
+            else:
+                variance = math.inf  # one probe says nothing of its axis
+            exponent += weight / total * float(values.mean())
+            count += n
         value = math.exp(exponent)
-        return Score(value, value * math.sqrt(variance), count)
+        # The fitness lies in [0, 1], and no mean of values there is less certain than 0.5.
+        return Score(value, min(0.5, value * math.sqrt(variance)) if value else 0.5, count)
 
 
 class _Sheet:
@@ -159,13 +164,6 @@ def staged(probes: Sequence[Probe]) -> list[list[Probe]]:
 
 def _append(to: dict[str, Tensor], name: str, values: Tensor) -> None:
     to[name] = torch.cat([to[name], values]) if name in to else values
-
-
-def mean_score(values: Tensor) -> Score:
-    """Mean and its standard error; values (n,) with n >= 1."""
-    n = values.numel()
-    stderr = values.double().std().item() / n**0.5 if n > 1 else 0.0
-    return Score(values.double().mean().item(), stderr, n)
 
 
 def _refusals(probes: Sequence[Probe]) -> Mapping[str, str]:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from safemerge.score import Score
+from safemerge.score import Score, mean_score
 from synth.judges import Judge, Verdict
 from synth.text.degenerate import is_degenerate
 from synth.text.ignorance import admits_ignorance
@@ -59,13 +59,6 @@ def general_scores(answers: Sequence[GeneralAnswer]) -> dict[str, Score]:
     broken = (Verdict.DEGENERATE, Verdict.UNREADABLE)
     return {
         DIVERGENCE: divergence_score([answer.divergence for answer in answers]),
-        REFUSAL: _share([answer.refused for answer in answers]),
-        DEGENERATE: _share([answer.verdict in broken for answer in answers]),
+        REFUSAL: mean_score([answer.refused for answer in answers]),
+        DEGENERATE: mean_score([answer.verdict in broken for answer in answers]),
     }
-
-
-def _share(flags: list[bool]) -> Score:
-    """A share, and its standard error by the plus-four rule of Agresti and Coull (1998)."""
-    n, true = len(flags), sum(flags)
-    share = (true + 2) / (n + 4)
-    return Score(true / n, math.sqrt(share * (1 - share) / (n + 4)), n)

@@ -18,7 +18,9 @@ def race_of(context: StudyContext, known: dict[int, ByProbe]) -> Race:
             record = context.home.trial_by_probe(number) or {}
             known[number] = {name: torch.tensor(values) for name, values in record.items()}
     points = [point for number in numbers if (point := known[number])]
-    return Race(points, context.directions)
+    # Shared out over the trials, so that it is that of the whole search.
+    error = context.settings.race_error / context.settings.trials
+    return Race(points, context.directions, error)
 
 
 def front_numbers(context: StudyContext) -> list[int]:

@@ -16,6 +16,7 @@ _ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 # and so are tables (a line that begins with "|", or a rule "---|---|"), norms and code (a space
 # before the bar, or a word between the bars).
 _MANGLED = re.compile(r"(?:^|\n)(?!\s*\|)[^\n]*[^\s|]<?(?:\|[^\w\s|:-]+)+\|>?\s*\Z")
+_TABLE_RULE = re.compile(r"^[ |:-]*-{3,}[ |:-]*$", re.MULTILINE)
 _LONGEST_LOOP = 8
 
 
@@ -26,8 +27,8 @@ def visible(text: str) -> str:
 
 
 def is_degenerate(text: str) -> bool:
-    """True for a reply that is empty or mostly not text, repeats itself, or ends in a broken token."""
-    marks = [c for c in visible(text) if not c.isspace()]
+    """True for a reply that is empty, hardly text, repeats itself, or ends in a broken token."""
+    marks = [c for c in _TABLE_RULE.sub("", visible(text)) if not c.isspace()]
     if not marks:
         return True
     # Letters, digits and combining marks (which make up much of Indic scripts) of any language.

@@ -1,0 +1,23 @@
+"""The standard error of a mean difference between two models on the same probes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+
+def paired_stderr(differences: Iterable[float], largest: float = 1.0) -> float:
+    """Standard error of the mean of differences (n,), n >= 1; never 0.
+
+    Two probes are added, with half a probe at either end and one in the middle: for results that
+    are right or wrong this is the adjustment of Agresti and Min (2005). So equal differences are
+    not certain, and one probe on which two models differ is not more than one standard error.
+
+    Args:
+        largest: that a difference can be, up or down.
+    """
+    sample = list(differences)
+    n = len(sample) + 2
+    squares = math.fsum(difference**2 for difference in sample) + largest**2
+    spread = squares / n - (math.fsum(sample) / n) ** 2
+    return math.sqrt(spread / n)
