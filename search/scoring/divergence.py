@@ -7,9 +7,9 @@ For one prompt, with p the base, q the model, y the base's reply to the prompt x
 (Kullback and Leibler 1951), over the first tokens of y. 0 is a model that goes on as the base does;
 there is no upper end.
 
-Of the base's distributions the likeliest `_TOP` tokens are kept, and all others as one. Merging
+Of the base's distributions the likeliest `TOP` tokens are kept, and all others as one. Merging
 outcomes never makes the divergence larger (data-processing inequality; Cover and Thomas 2006,
-theorem 2.8.1), so the value is a lower bound; of a vocabulary of at most `_TOP` tokens it is exact.
+section 2.8), so the value is a lower bound; of a vocabulary of at most `TOP` tokens it is exact.
 """
 
 from __future__ import annotations
@@ -23,17 +23,33 @@ from torch import Tensor
 from synth.engines.batches import IGNORED, Batch
 from synth.engines.transformers import TransformersEngine
 
-_TOP = 1024
+TOP = 1024
 # Of each reply. Damage shows where a reply begins, and a longer one would only thin it out.
-_TOKENS = 32
+TOKENS = 32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Base:
-    """The base's next tokens after each of T tokens of one reply."""
+class NextTokens:
+    """T distributions over the next token, of which K tokens are told apart."""
 
     tokens: Tensor  # (T, K) int32, the likeliest ones
     logprobs: Tensor  # (T, K + 1) float32, theirs and that of all others; (T, K) where K is all
+
+    @classmethod
+    def of(cls, logits: Tensor, most: int = TOP) -> NextTokens:
+        """Of logits (T, V), float32, with K at most `most`."""
+        tokens = logits.topk(min(most, logits.shape[-1]), dim=-1).indices.int()
+        return cls(tokens, _merged(logits, tokens))
+
+    def divergence(self, logits: Tensor) -> Tensor:
+        """KL of these distributions from those of a model's logits (T, V), in nats, (T,) float64.
+
+        At least 0; NaN or infinite where the model's are broken.
+        """
+        mine, model = self.logprobs, _merged(logits, self.tokens)
+        # Where there is no probability at all, 0 log 0 = 0.
+        terms = torch.where(mine == -torch.inf, 0.0, mine.exp() * (mine - model))
+        return terms.double().sum(dim=-1).clamp(min=0.0)
 
 
 class Divergence:
@@ -51,14 +67,13 @@ class Divergence:
         self._engine = engine
         starts = [_start(engine, reply) for reply in replies]
         self._batches = engine.encode(list(zip(prompts, starts, strict=True)))
-        self._base = {row: _base(logits) for row, logits in self._next_tokens()}
+        self._base = {row: NextTokens.of(logits) for row, logits in self._next_tokens()}
 
     def measure(self) -> list[float]:
         """D of each prompt, in their order; exactly 0 for the base."""
         values = {}
         for row, logits in self._next_tokens():
-            base = self._base[row]
-            values[row] = _divergence(base.logprobs, _merged(logits, base.tokens)).mean().item()
+            values[row] = self._base[row].divergence(logits).mean().item()
         return [values[row] for row in range(len(values))]
 
     def _next_tokens(self) -> Iterator[tuple[int, Tensor]]:
@@ -78,17 +93,11 @@ def _rows(batch: Batch, logits: Tensor) -> Iterator[tuple[int, Tensor]]:
 def _start(engine: TransformersEngine, reply: str) -> str:
     """The first tokens of a reply as text."""
     tokens = engine.tokenizer(reply, add_special_tokens=False)["input_ids"]
-    if len(tokens) <= _TOKENS:
+    if len(tokens) <= TOKENS:
         return reply
     # A cut may fall inside a letter of several tokens.
-    start: str = engine.tokenizer.decode(tokens[:_TOKENS], skip_special_tokens=True)
+    start: str = engine.tokenizer.decode(tokens[:TOKENS], skip_special_tokens=True)
     return start.rstrip("\ufffd")
-
-
-def _base(logits: Tensor) -> _Base:
-    """Of logits (T, V)."""
-    tokens = logits.topk(min(_TOP, logits.shape[-1]), dim=-1).indices.int()
-    return _Base(tokens, _merged(logits, tokens))
 
 
 def _merged(logits: Tensor, tokens: Tensor) -> Tensor:
@@ -101,10 +110,3 @@ def _merged(logits: Tensor, tokens: Tensor) -> Tensor:
     # Not as 1 minus the sum, which float32 cannot tell from 0 where the others are unlikely.
     others = logits.scatter(-1, columns, -torch.inf).logsumexp(dim=-1, keepdim=True) - total
     return torch.cat([kept, others], dim=-1)
-
-
-def _divergence(base: Tensor, model: Tensor) -> Tensor:
-    """KL(base || model) of log-probabilities (T, K), (T,); NaN where the model's are."""
-    terms = base.exp() * (base - model)
-    # Where the base has no probability at all, 0 log 0 = 0.
-    return torch.where(base == -torch.inf, 0.0, terms).sum(dim=-1).clamp(min=0.0).double()
