@@ -17,7 +17,6 @@ from search.baselines.registry import PLAIN
 from search.commands.search_and_measure import search_and_measure
 from search.commands.write_probes import write_probes
 from search.config import SearchConfig
-from search.config.retention import DEFAULT_LIMITS
 from search.metrics import METRICS
 from search.progress import Report, silent
 from search.results.export import export
@@ -142,7 +141,6 @@ def demo_config(zoo: Zoo, home: Path, *, seed: int, device: str, trials: int) ->
                 "honest": {"at_least": "best - 0.05"},
                 "over_refusal": {"at_most": "base + 0.03"},
                 "degenerate": {"at_most": 0.01},
-                **DEFAULT_LIMITS,
             },
             "search": {
                 "trials": trials,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 # A source that was tuned with care stays well inside; docs/probes.md#retention has the figures.
@@ -12,20 +13,18 @@ DEFAULT_LIMITS: dict[str, dict[str, Any]] = {
 }
 
 
-def fill_retention(record: dict[str, Any], *, of_run: bool) -> None:
-    """Write the default limits into a parsed file where it names none of its own.
+def with_retention(record: Mapping[str, Any], *, of_run: bool) -> dict[str, Any]:
+    """A parsed file with the default limits where it names none of its own.
 
     Args:
-        record: of the whole file, perhaps not valid; changed in place.
+        record: of the whole file, perhaps not valid.
         of_run: a run's own record, which has its limits, and no retention before it was known.
     """
-    probes = record.get("probes")
-    if not isinstance(probes, dict):
-        return
+    filled, probes, limits = dict(record), record.get("probes"), record.get("limits", {})
+    if not isinstance(probes, Mapping) or not isinstance(limits, Mapping):
+        return filled  # which is refused elsewhere
     if of_run:
-        probes.setdefault("retention", "off")
+        filled["probes"] = {"retention": "off", **probes}
     elif probes.get("retention") != "off":
-        limits = record.setdefault("limits", {})
-        if isinstance(limits, dict):
-            for metric, limit in DEFAULT_LIMITS.items():
-                limits.setdefault(metric, dict(limit))
+        filled["limits"] = {**DEFAULT_LIMITS, **limits}
+    return filled

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 from safemerge.errors import ConfigError, near_names
 from search.config.models import MergeConfig, ModelsConfig
 from search.config.probes import ProbesConfig
-from search.config.retention import fill_retention
+from search.config.retention import with_retention
 from search.config.search import EngineConfig, StudyConfig
 from search.config.section import Section
 from search.config.space import SpaceConfig
@@ -176,17 +176,31 @@ class SearchConfig(Section):
         problem = update_keys(record)
         if problem is not None and not of_run:
             raise ConfigError(f"{path}: {problem}")
-        fill_retention(record, of_run=of_run)
         join_taxonomy(record, path.parent)
-        return cls.from_record(record, where=str(path), folder=path.parent)
+        return cls.from_record(record, where=str(path), folder=path.parent, of_run=of_run)
 
     @classmethod
     def from_record(
-        cls, record: Mapping[str, Any], *, where: str = "config", folder: Path | None = None
+        cls,
+        record: Mapping[str, Any],
+        *,
+        where: str = "config",
+        folder: Path | None = None,
+        of_run: bool = False,
     ) -> SearchConfig:
-        """Validate a parsed TOML record; relative paths are taken from `folder` where given."""
+        """Validate a parsed TOML record, and give it the default limits on retention.
+
+        Args:
+            record: of the whole file.
+            where: what errors call it.
+            folder: from which relative paths are taken; None leaves them.
+            of_run: a run's own record, which has its limits.
+
+        Raises:
+            ConfigError: as of `from_toml`.
+        """
         try:
-            config = cls.model_validate(record)
+            config = cls.model_validate(with_retention(record, of_run=of_run))
         except ValidationError as error:
             raise ConfigError(f"{where}: {explain(error, cls)}") from error
         return config if folder is None else config.resolved(folder)
