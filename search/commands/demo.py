@@ -96,7 +96,7 @@ def run_demo(
             {
                 "name": name,
                 **{metric: row[metric].value for metric in METRICS if metric in row},
-                "n": min(score.n for score in row.values()),
+                "n": min(score.n for metric, score in row.items() if metric in AXES),
             }
             for name, row in measured.heldout.rows.items()
         ],

@@ -35,16 +35,19 @@ def weights(raw_zoo: Zoo, name: str) -> dict[str, torch.Tensor]:
     return dict(TransformersEngine(path).model.state_dict())
 
 
-def test_it_equals_torchs_own_divergence(engine: TransformersEngine, raw_zoo: Zoo) -> None:
+def test_it_equals_torchs_own_divergence(engine: TransformersEngine) -> None:
     divergence = Divergence(engine, PROMPTS, REPLIES)
     before = [_logprobs(engine, pair) for pair in zip(PROMPTS, REPLIES, strict=True)]
-    engine.load_weights(weights(raw_zoo, "safe"))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for tensor in engine.model.parameters():
+            tensor.add_(0.2 * torch.randn_like(tensor))
     after = [_logprobs(engine, pair) for pair in zip(PROMPTS, REPLIES, strict=True)]
     wanted = [
         functional.kl_div(model, base, log_target=True, reduction="none").sum(-1).mean().item()
         for base, model in zip(before, after, strict=True)
     ]
-    assert min(wanted) > 1e-6
+    assert min(wanted) > 0.01
     assert divergence.measure() == pytest.approx(wanted, rel=1e-4)
 
 
