@@ -44,7 +44,7 @@ def configuration(folder: Path, trials: int, workers: int, storage: str) -> Sear
             "schema": 1,
             "models": {"base": str(zoo.base), "sources": sources},
             "space": {"places": "global"},
-            "probes": {"path": str(folder / "probes.jsonl"), "max_tokens": 4},
+            "probes": {"path": str(folder / "probes.jsonl"), "max_tokens": 4, "judge": "phrases"},
             "search": search | {"warm_start": {"steps": 0}},
         }
     )

@@ -35,8 +35,8 @@ len(run.candidates), run.config.objective_names, list(run.config.limits)
 # %% [markdown]
 # ## Every trial on the search probes
 #
-# A trial's score is the likelihood of the wanted answers on the search probes. Grey trials break a
-# limit; the line joins the front.
+# A trial's score is the likelihood of the wanted answers on the search probes: a number from 0 to
+# 1, no rate of replies. Grey trials break a limit by likelihood; the line joins the front.
 
 # %%
 x_name, y_name = "domain", "harmless"
@@ -61,13 +61,13 @@ others = [c for c in run.candidates if c.feasible and c.number not in on_front]
 outside = [c for c in run.candidates if not c.feasible]
 figure = go.Figure(
     [
-        scatter(outside, "outside the limits", mode="markers", marker={"color": "lightgrey"}),
+        scatter(outside, "beyond a limit", mode="markers", marker={"color": "lightgrey"}),
         scatter(others, "feasible", mode="markers", marker={"color": "steelblue"}),
         scatter(front.points, "front", mode="lines+markers", marker={"color": "crimson"}),
     ]
 )
 figure.update_layout(
-    title=f"Search probes: {len(run.candidates)} trials, hypervolume {front.hypervolume():.3f}",
+    title=f"Search probes, by likelihood: {len(run.candidates)} trials",
     xaxis_title=f"{x_name} (likelihood)",
     yaxis_title=f"{y_name} (likelihood)",
     template="plotly_white",
@@ -100,6 +100,7 @@ def held(scores, name, **style):
     )
 
 
+mark = heldout.outside.get("search", "")  # where the pick is outside its limits
 sources = ["base", *(source.name for source in pick.recipe.sources)]
 baselines = [name for name in rows if name not in sources and name != "search"]
 figure = go.Figure(
@@ -112,16 +113,16 @@ figure = go.Figure(
         held(list(measured.values()), "front", mode="markers", marker={"color": "crimson"}),
         held(
             [measured[pick.number]],
-            f"pick (trial {pick.number})",
+            f"pick (trial {pick.number}{mark and ', ' + mark})",
             mode="markers",
             marker={"color": "crimson", "size": 14, "symbol": "star"},
         ),
     ]
 )
 figure.update_layout(
-    title=f"Held-out probes, n = {rows['search'][x_name].n} for each axis",
-    xaxis_title=f"{x_name} (share of correct answers)",
-    yaxis_title=f"{y_name} (share of refusals)",
+    title=f"Rates of held-out replies, n = {rows['search'][x_name].n} for each axis",
+    xaxis_title=f"{x_name} (rate of correct replies)",
+    yaxis_title=f"{y_name} (rate of refusals)",
     template="plotly_white",
 )
 figure
@@ -136,7 +137,7 @@ print("\n".join(heldout.statements))
 # ## Pick a point
 #
 # The search picked the point that answered the validation probes best, or, of several that these
-# cannot tell apart, the most balanced one. Another rule is one line:
+# cannot tell apart, the most balanced one. Another rule, by likelihood, is one line:
 # `front.pick(at_least={"harmless": 0.9}, maximise="domain")`.
 
 # %%
@@ -145,7 +146,7 @@ for label, point in (("the search's pick", pick), (f"best {x_name}", best)):
     shown = {
         name: f"{score.value:.3f} ± {score.stderr:.3f}" for name, score in point.scores.items()
     }
-    print(f"{label}: trial {point.number}", shown)
+    print(f"{label}: trial {point.number}, by likelihood", shown)
 
 # %% [markdown]
 # ## What the pick is made of
@@ -173,5 +174,5 @@ figure.update_yaxes(autorange="reversed")
 figure
 
 # %% [markdown]
-# `safemerge export RUN` writes the pick as an ordinary Hugging Face checkpoint;
-# `safemerge export RUN TRIAL` writes any other trial.
+# `safemerge export RUN` writes the pick as an ordinary Hugging Face checkpoint, where it is within
+# its limits; `safemerge export RUN TRIAL` writes any trial.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import resource
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,9 +22,11 @@ from safemerge.io import (
     CheckpointWriter,
     SourceRecord,
     TensorSpec,
+    beyond_range,
     check_output,
     copy_sidecars,
     free_bytes,
+    is_finite,
     write_card,
 )
 from safemerge.merge_tensor import (
@@ -67,7 +69,7 @@ def merge(
     out: str | Path,
     *,
     options: MergeOptions = MergeOptions(),
-    card: CardRecord | None = None,
+    card: CardRecord | str | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> str:
     """Write the merged checkpoint of a recipe, with its sidecars, model card and recipe.json.
@@ -76,16 +78,19 @@ def merge(
         recipe: what to merge.
         out: folder to create; an empty one may exist.
         options: how.
-        card: measured numbers for the model card; None writes sources and recipe alone.
+        card: measured numbers for the model card; without them sources and recipe alone are
+            written, under a title that is given or, with None, the folder's name.
         progress: called with (tensor name, tensors done, tensors in all).
 
     Returns:
         The recipe's hash.
 
     Raises:
-        BadInput: checkpoints that do not fit, a recipe out of range, an output folder that is not
-            empty, a full disk. Nothing is left behind.
+        BadInput: checkpoints that do not fit, a recipe out of range, a result beyond the range of
+            its dtype, an output folder that is not empty or cannot be written, a full disk. Nothing
+            is left behind.
     """
+    check_output(Path(out))  # before inputs are opened, whose content may have to be read first
     merging = _StreamedMerge.open(recipe, options)
     layout = merging.layout()
     finished = 0
@@ -109,7 +114,9 @@ def merge(
         digest = recipe.hash(inputs.contents())
         copy_sidecars(inputs.base, writer.folder, dtype=recipe.dtype)
         recipe.save(writer.folder / "recipe.json")
-        write_card(writer.folder, card or plain_card(recipe, inputs, Path(out).name))
+        if not isinstance(card, CardRecord):
+            card = plain_card(recipe, inputs, card or Path(out).name)
+        write_card(writer.folder, card)
     return digest
 
 
@@ -136,6 +143,7 @@ class Plan:
 
 def plan(recipe: Recipe, out: str | Path, options: MergeOptions = MergeOptions()) -> Plan:
     """What `merge` would do, after all its checks, the disk included; nothing is written."""
+    check_output(Path(out))
     merging = _StreamedMerge.open(recipe, options)
     inputs, groups, layout = merging.job.inputs, merging.groups, merging.layout()
     written = sum(spec.nbytes for spec in layout)
@@ -217,7 +225,20 @@ class _StreamedMerge:
         return together + written + method.footprint((PIECE_ENTRIES,), count)
 
     def merged(self, spec: TensorSpec, peak: Mapping[str, float]) -> Tensor:
-        """One tensor of the result, in the type that is written, on the CPU."""
+        """One tensor of the result, in the type that is written, on the CPU.
+
+        Raises:
+            RecipeError: a value is beyond the range of that type.
+        """
+        merged = self._merged(spec, peak)
+        if not is_finite(merged):
+            exact = self._merged(replace(spec, dtype=torch.float32), peak)
+            # Attention masks of old checkpoints may hold infinities; those are passed through.
+            if spec.name in self.groups or is_finite(exact):
+                raise beyond_range(f"the merged tensor {spec.name!r}", merged, exact)
+        return merged
+
+    def _merged(self, spec: TensorSpec, peak: Mapping[str, float]) -> Tensor:
         job, group = self.job, self.groups.get(spec.name)
         if group is None:
             return job.inputs.base.load(spec.name).to(spec.dtype)

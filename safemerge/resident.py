@@ -16,7 +16,14 @@ from torch import Tensor
 from safemerge.errors import RecipeError
 from safemerge.factors import factoriser
 from safemerge.inputs import Inputs, open_inputs
-from safemerge.merge_tensor import MergeJob, merge_tensor, peak_density, select, weights_at
+from safemerge.io import beyond_range, is_finite
+from safemerge.merge_tensor import (
+    MergeJob,
+    merge_tensor,
+    peak_density,
+    select,
+    weights_at,
+)
 from safemerge.methods import Method, Params, State, get_method
 from safemerge.names import depth_order
 from safemerge.recipe import Recipe
@@ -90,6 +97,7 @@ class ResidentMerge:
         for name, tensor in self._tensors.items():
             merged = torch.empty_like(tensor.base)
             self._merge_into(merged, name, recipe, params)
+            self._check_range(merged, name, recipe, params)
             yield name, merged
 
     def apply(self, recipe: Recipe, live: Mapping[str, Tensor]) -> None:
@@ -101,7 +109,8 @@ class ResidentMerge:
 
         Raises:
             RecipeError: a tensor is missing or has another shape, or the recipe does not fit; then
-                nothing is changed.
+                nothing is changed. Also where a merged value is beyond the range of its dtype; the
+                model then holds a part of the merge until the next one is written.
         """
         missing = sorted(self._tensors.keys() - live.keys())
         if missing:
@@ -126,6 +135,7 @@ class ResidentMerge:
                 merged = torch.empty_like(base)
                 self._merge_into(merged, name, recipe, params)
                 out.copy_(merged)
+            self._check_range(out, name, recipe, params)
 
         if self._in_threads:
             spread(self._tensors, rewrite)
@@ -193,6 +203,12 @@ class ResidentMerge:
     def _merge_into(self, out: Tensor, name: str, recipe: Recipe, params: Params) -> None:
         state = self._selection(name, recipe, params)
         merge_tensor(out, self._tensors[name], state, recipe, params)
+
+    def _check_range(self, merged: Tensor, name: str, recipe: Recipe, params: Params) -> None:
+        if not is_finite(merged):
+            exact = torch.empty_like(merged, dtype=torch.float32)
+            self._merge_into(exact, name, recipe, params)
+            raise beyond_range(f"the merged tensor {name!r}", merged, exact)
 
     def _selection(self, name: str, recipe: Recipe, params: Params) -> State:
         """The state at a recipe's selection.

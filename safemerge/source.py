@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from safemerge.io import Adapter, Checkpoint, TokenMap, check_finite, is_finite
+from safemerge.io import Adapter, Checkpoint, TokenMap, beyond_range, check_finite, is_finite
 from safemerge.names import is_vocabulary
 from safemerge.recipe import ModelRef
 
@@ -48,7 +48,11 @@ class Source:
         """The same of a whole model, of an adapter base + delta in the base's dtype."""
         tensor = self.read(name, base)
         if isinstance(self.stored, Adapter):
-            return (base.float() + tensor).to(base.dtype)
+            exact = base.float() + tensor
+            cast = exact.to(base.dtype)
+            if not is_finite(cast):
+                raise beyond_range(f"the tensor {name!r} with {self.ref.path} added", cast, exact)
+            return cast
         return tensor
 
     def pieces(self, name: str, entries: int, base: Tensor | None) -> Iterator[Tensor]:

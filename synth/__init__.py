@@ -3,12 +3,13 @@
     writing      writes probes with a pool of models
     zoo          a small world with known truth, to try everything on
     importance   importance of every weight to a source's domain
-    checkers     is a reply right
+    grading      is a reply to a probe right
     judges       does a reply comply, refuse, or is it broken
     gates        which questions are dropped before they are asked
     engines      models that chat, choose and score
     probes       the records and their files
-    text         checks on plain text
+    checkers     is a text the wanted answer
+    text         what a reply says
     seeds        what probes are written about
 
 Imports run down this list only. transformers and datasets are imported where they are needed.

@@ -27,22 +27,22 @@ from synth.engines.transformers import TransformersEngine
 
 
 def write_importance(
+    engine: TransformersEngine,
     recipe: Recipe,
     source: str,
     pairs: Sequence[tuple[str, str]],
     out: str | Path,
     *,
-    device: str | torch.device = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write the importance file of one source, by two backward passes for each pair, in float32.
+    """Write the importance file of one source, by two backward passes for each pair.
 
     Args:
+        engine: the recipe's base, best in float32; it holds the source's weights afterwards.
         recipe: names base and sources; nothing else of it is used.
         source: name of the source.
         pairs: (prompt, answer) of the source's domain, such as its probes; a few dozen.
         out: the file; an older one is replaced.
-        device: where the gradients are taken.
         progress: called with (passes done, passes in all).
 
     Raises:
@@ -57,9 +57,9 @@ def write_importance(
     # The files to be written need not be there.
     bare = [ref.model_copy(update={"importance": None}) for ref in recipe.sources]
     inputs = open_inputs(recipe.model_copy(update={"sources": tuple(bare)}))
-    engine = TransformersEngine(recipe.base.path, device=device, dtype=torch.float32)
     # One pair each: the score is a mean of magnitudes, not the magnitude of a mean.
-    batches = [batch.to(device) for batch in encode(engine.tokenizer, pairs, batch_tokens=1)]
+    encoded = encode(engine.template, pairs, batch_tokens=1)
+    batches = [batch.to(engine.device) for batch in encoded]
     passes = itertools.count(1)
 
     def one_more() -> None:

@@ -4,6 +4,7 @@ import importlib
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from safemerge.errors import ProbeError
 from synth.probes.probe import AXES, ProbeSet
+from synth.real.prompt import Prompt
 from synth.zoo import World, Zoo, draw
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -240,3 +242,24 @@ def test_a_gradient_search_is_set_against_the_best_sampler_of_each_seed(
     assert here["curves"]["tpe"]["300"]["heldout"] == [0.4, 0.9]
     assert here["curves"]["gradient"].keys() == {"20", "30", "300"}
     assert "| tpe |  |  | 0.20 (0.20 to 0.20) | 0.65 (0.40 to 0.90) |" in module.table(record)
+
+
+def test_real_prompts_are_asked_once_and_of_every_model_alike(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS / "real"))
+    asked = importlib.import_module("replies").asked
+    prompts = [
+        Prompt("edgy", split, "own", f"{split} {number}")
+        for split in ("search", "heldout")
+        for number in range(9)
+    ]
+    taken = {"search 0"}
+    first = asked(prompts, {("edgy", "heldout", ""): 3, ("edgy", "search", "own"): 5}, taken)
+    second = asked(prompts, {("edgy", "search", ""): 9, ("edgy", "search", "other"): 1}, taken)
+    texts = [each.prompt.text for each in first + second]
+    assert len(set(texts)) == len(texts) == 3 + 8
+    assert "search 0" not in texts
+    assert Counter(each.model for each in first) == dict.fromkeys(
+        ("base", "domain", "refusing", "abstaining"), 2
+    )

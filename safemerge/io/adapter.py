@@ -8,23 +8,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from safemerge.errors import CheckpointError, near_names
+from safemerge.io.adapter_ties import without_tied_heads
 from safemerge.io.compat import check_compatible, check_finite, same_shape
 from safemerge.io.files import inside
 from safemerge.io.lora_config import CONFIG_FILE, REMEDY, LoraConfig, read_lora_config
-from safemerge.io.reader import Checkpoint, holds_model, open_folder, read_weights
+from safemerge.io.reader import Checkpoint, open_folder, read_weights
+from safemerge.io.shards import holds_model
 from safemerge.io.vocabulary import TokenMap
+from safemerge.io.wrappers import PEFT, unwrapped
 from safemerge.names import is_vocabulary, layout_of
 
 _FILES = ("adapter_model.safetensors", "adapter_model.bin")
-_PREFIX = "base_model.model."
-_FACTOR = re.compile(r"(.+)\.(?:lora_([AB])\.weight|lora_embedding_([AB]))")
+# A state dict that PEFT did not save itself has the adapter's name, "default" unless it was given.
+_FACTOR = re.compile(
+    r"(.+)\.(?:lora_([AB])(?:\.default)?\.weight|lora_embedding_([AB])(?:\.default)?)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +125,12 @@ def open_source(
     tensors, pickled = read_weights(inside(folder, file), allow_pickle=allow_pickle)
     if not tensors:
         raise CheckpointError(f"{folder} holds no tensors; download or save it again")
-    ordered = dict(sorted(tensors.items()))
+    names = unwrapped(tensors, str(folder), adapter=True)
+    ordered = {
+        name: replace(tensors[key], name=name)
+        for key, name in sorted(names.items(), key=lambda pair: pair[1])
+    }
+    pickled = {names[key]: tensor for key, tensor in pickled.items()}
     stored = Checkpoint(folder, source, config.decisive, ordered, frozenset(), pickled)
     return _Fit(stored, config, base, any_vocabulary).adapter()
 
@@ -145,31 +155,22 @@ class _Fit:
                 )
             factor = _FACTOR.fullmatch(name)
             if factor is not None:
-                factors.setdefault(factor[1], {})[factor[2] or factor[3]] = name
-            elif not name.startswith(_PREFIX) or "lora_" in name:
+                module = factor[1].removeprefix(PEFT)
+                factors.setdefault(module, {})[factor[2] or factor[3]] = name
+            elif not name.startswith(PEFT) or "lora_" in name:
                 raise CheckpointError(
                     f"tensor {name!r} of {self.stored.folder} is no part of a plain LoRA adapter; "
                     f"{REMEDY}"
                 )
             else:
                 # A layer with factors of its own is wrapped: `embed_tokens.base_layer.weight`.
-                whole[name.removeprefix(_PREFIX).replace(".base_layer.", ".")] = name
+                whole[name.removeprefix(PEFT).replace(".base_layer.", ".")] = name
+        own, alone = without_tied_heads(self.stored, self.config, self.base, factors, whole)
         return Adapter(
             self.stored,
-            pairs=dict(self._pair(module, names) for module, names in factors.items()),
-            whole=dict(
-                self._whole(plain, name)
-                for plain, name in whole.items()
-                if not self._is_tied_copy(plain, name, whole)
-            ),
+            pairs=dict(self._pair(module, names) for module, names in own.items()),
+            whole=dict(self._whole(plain, name) for plain, name in alone.items()),
         )
-
-    def _is_tied_copy(self, plain: str, name: str, whole: Mapping[str, str]) -> bool:
-        """Whether a tensor repeats the embedding to which it is tied."""
-        if plain not in self.base.tied:
-            return False
-        head, others = self.stored.load(name), (whole.keys() - self.base.tied)
-        return any(torch.equal(head, self.stored.load(whole[other])) for other in others)
 
     def _whole(self, plain: str, name: str) -> tuple[str, str]:
         target = self._target(plain)
@@ -180,7 +181,7 @@ class _Fit:
 
     def _pair(self, module: str, names: Mapping[str, str]) -> tuple[str, Pair]:
         """The factors of one delta, checked against the base's shape and the config's rank."""
-        folder, plain = self.stored.folder, module.removeprefix(_PREFIX)
+        folder, plain = self.stored.folder, module
         if len(names) < 2:
             (only,) = names.values()
             raise CheckpointError(f"{folder} has {only!r} alone of two factors; download it again")
@@ -203,11 +204,6 @@ class _Fit:
 
     def _target(self, plain: str) -> str:
         """The base's tensor of a name in the model that was trained."""
-        if plain in self.base.tied:
-            raise CheckpointError(
-                f"{self.stored.folder} changes {plain}, which is tied to the embedding in the base "
-                f"{self.base.folder}; untie them in the base, or {REMEDY}"
-            )
         # Checkpoints of a bare decoder, such as the first GPT-2's, leave `transformer.` out.
         known = self.base.tensors
         target = plain if plain in known else plain.partition(".")[2]

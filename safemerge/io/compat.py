@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from safemerge.errors import CheckpointError
+from safemerge.errors import CheckpointError, RecipeError
 from safemerge.io.files import setting
 from safemerge.io.reader import Checkpoint
 from safemerge.names import is_constant, is_vocabulary
@@ -75,6 +75,23 @@ def check_finite(name: str, tensor: torch.Tensor, where: str | Path) -> None:
         f"tensor {name!r} in {where} holds {nan} NaN and {inf} infinite values of "
         f"{tensor.numel()}; that training run diverged or the file is damaged, use another "
         "checkpoint"
+    )
+
+
+def beyond_range(what: str, tensor: torch.Tensor, exact: torch.Tensor) -> RecipeError:
+    """The error for a result that is not finite in the dtype of `tensor`.
+
+    `what` names it, such as "the merged tensor 'w'"; `exact` is the same in float32, of which one
+    value is shown.
+    """
+    lost = ~tensor.isfinite()
+    values = exact.to(tensor.device)[lost]
+    dtype = tensor.dtype if values.isfinite().any() else torch.float32
+    wider = " write it as bfloat16 or float32 (dtype), or" if dtype == torch.float16 else ""
+    return RecipeError(
+        f"{what} has {int(lost.sum())} values that {str(dtype)[6:]} cannot hold, such as "
+        f"{values[0].item():g} (its range ends at {torch.finfo(dtype).max:g});{wider} take smaller "
+        "weights or a smaller scale"
     )
 
 

@@ -6,6 +6,7 @@ is refused, and so is an unknown setting unless it is empty.
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Mapping
@@ -16,7 +17,10 @@ from typing import Any
 from safemerge.errors import CheckpointError
 from safemerge.io.files import inside, read_json
 from safemerge.io.hub import is_hub_id
-from safemerge.io.reader import Checkpoint, holds_model, open_checkpoint
+from safemerge.io.reader import Checkpoint, open_checkpoint
+from safemerge.io.shards import holds_model
+
+log = logging.getLogger(__name__)
 
 CONFIG_FILE = "adapter_config.json"
 REMEDY = (
@@ -45,6 +49,12 @@ class LoraConfig:
     file: Path  # where they are written
     decisive: Mapping[str, Any]  # those that decide the deltas
     base: str | None  # what the adapter calls its base, if anything
+    ties: bool  # whether a change of the embedding is one of the tied head too
+    saved: tuple[str, ...]  # modules that were trained whole, by the ends of their names
+
+    def saves(self, module: str) -> bool:
+        """Whether a module was trained whole."""
+        return any(module == name or module.endswith(f".{name}") for name in self.saved)
 
     def scaling(self, module: str, rank: int) -> float:
         """The factor on B @ A of a module: alpha / r, or alpha / sqrt(r) for rank-stabilised LoRA.
@@ -57,8 +67,11 @@ class LoraConfig:
                 f"{self.file} gives {module} the rank {written:g}, and its factors have rank "
                 f"{rank}; config and weights belong to different adapters, download it again"
             )
-        alpha = self._number("lora_alpha", "alpha_pattern", module)
-        return alpha / (math.sqrt(rank) if self.decisive.get("use_rslora") else rank)
+        return self.alpha(module) / (math.sqrt(rank) if self.decisive.get("use_rslora") else rank)
+
+    def alpha(self, module: str) -> float:
+        """lora_alpha of a module."""
+        return self._number("lora_alpha", "alpha_pattern", module)
 
     def _number(self, key: str, pattern_key: str, module: str) -> float:
         """Of the first pattern that ends the module's name, else the common one."""
@@ -91,15 +104,33 @@ class LoraConfig:
         if holds_model(Path(self.base)):
             other = not _same_model(Path(self.base), base)
         else:
-            names = [text.partition("@")[0].lower() for text in (self.base, base.source)]
-            on_hub = is_hub_id(self.base) and is_hub_id(base.source)
-            other = on_hub and not Path(base.source).exists() and names[0] != names[1]
+            ours, theirs = _repository(base), self.base.partition("@")[0]
+            other = ours is not None and is_hub_id(self.base) and ours.lower() != theirs.lower()
+            if ours is None and Path(theirs).name.lower() != base.folder.resolve().name.lower():
+                log.warning(
+                    "%s says that it was trained on %s; whether that is %s cannot be told here, "
+                    "only that its shapes fit",
+                    self.file.parent,
+                    self.base,
+                    base.source,
+                )
         if other:
             raise CheckpointError(
                 f"{self.file.parent} was trained on {self.base}, and the base is {base.source}; a "
                 "LoRA delta means nothing on another model. Give that base, or, if both are the "
                 f"same model, set base_model_name_or_path to {base.source!r} in {self.file}"
             )
+
+
+def _repository(base: Checkpoint) -> str | None:
+    """The Hub repository of a base: by its id, or by its place in the Hub's cache."""
+    if is_hub_id(base.source) and not Path(base.source).exists():
+        return base.source.partition("@")[0]
+    snapshots = base.folder.resolve().parent
+    kind, _, name = snapshots.parent.name.partition("--")
+    if snapshots.name == "snapshots" and kind == "models":
+        return name.replace("--", "/", 1)
+    return None
 
 
 def _same_model(folder: Path, base: Checkpoint) -> bool:
@@ -127,4 +158,11 @@ def read_lora_config(folder: Path) -> LoraConfig:
             )
     named = config.get("base_model_name_or_path")
     decisive = {key: config[key] for key in sorted(_DECISIVE & config.keys())}
-    return LoraConfig(file, decisive, named if isinstance(named, str) and named else None)
+    saved = config.get("modules_to_save")
+    return LoraConfig(
+        file,
+        decisive,
+        base=named if isinstance(named, str) and named else None,
+        ties=config.get("ensure_weight_tying") is True,
+        saved=tuple(map(str, saved)) if isinstance(saved, list) else (),
+    )

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safemerge.errors import OutputError
+from safemerge.writable import check_writable
 
 # No space, over quota, over the file-size limit: the disk is full as far as the user is concerned.
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -26,7 +27,7 @@ def is_full(error: OSError) -> bool:
 
 
 def check_output(out: Path, needed: int = 0) -> None:
-    """Refuse an output folder that cannot be written, with the bytes `needed`. Writes nothing.
+    """Refuse an output folder that cannot be written, with the bytes `needed`. Leaves nothing.
 
     Raises:
         OutputError: it is a file, is not empty, its parent is not writable, or space is short.
@@ -38,12 +39,7 @@ def check_output(out: Path, needed: int = 0) -> None:
             raise OutputError(f"{out} is not empty; choose another folder")
     except PermissionError as error:
         raise OutputError(f"{out} cannot be read ({error.strerror}); choose another") from error
-    parent = _existing_parent(out)
-    if not parent.is_dir():
-        raise OutputError(f"{parent} is a file, so {out} cannot be made; choose another folder")
-    effective = os.access in os.supports_effective_ids  # who writes, not who logged in
-    if not os.access(parent, os.W_OK | os.X_OK, effective_ids=effective):
-        raise OutputError(f"{parent} is not writable, so {out} cannot be made; choose another")
+    check_writable(out.parent if out.exists() else out)
     if needed > free_bytes(out):
         raise full_disk(out, needed)
 

@@ -23,15 +23,15 @@ from safemerge.io.files import inside, read_json
 from safemerge.io.header import TensorInfo, read_header, read_pieces
 from safemerge.io.hub import local_folder
 from safemerge.io.pickles import read_pickle
+from safemerge.io.shards import one_copy, weight_files
 from safemerge.io.tied_weights import find_tied
+from safemerge.io.wrappers import unwrapped
 from safemerge.names import is_constant
 
 # Keys of config.json that change with the software or the place, not with the model.
 _INCIDENTAL = frozenset(
     {"_name_or_path", "_commit_hash", "transformers_version", "dtype", "torch_dtype", "use_cache"}
 )
-# transformers looks for the names in this order, so the same file wins.
-_WEIGHTS = (("model", ".safetensors"), ("pytorch_model", ".bin"))
 _PACKED = ("qweight", "qzeros", "weight")
 _WHOLE = frozenset({torch.bool, torch.int16, torch.int32, torch.int64})
 
@@ -134,44 +134,47 @@ def open_checkpoint(path_or_hub_id: str | Path, *, allow_pickle: bool = False) -
 
 def open_folder(folder: Path, source: str, *, allow_pickle: bool = False) -> Checkpoint:
     """`open_checkpoint` of a folder that is here, which the user called `source`."""
-    files, index = _weight_files(folder)
+    files, index = weight_files(folder)
     if not (folder / "config.json").exists():
         raise CheckpointError(
             f"{folder} has weights and no config.json; copy the model's config.json into it"
         )
     config = read_json(inside(folder, "config.json"))
-    tensors: dict[str, TensorInfo] = {}
-    pickled: dict[str, torch.Tensor] = {}
+    held: dict[Path, dict[str, TensorInfo]] = {}
+    unpickled: dict[Path, dict[str, torch.Tensor]] = {}
+    states = [FileState.of(file) for file in files]  # before anything of them is read
+    for file in files:
+        held[file], unpickled[file] = read_weights(file, allow_pickle=allow_pickle)
+    stored = one_copy(folder, held, index)
+    if not stored:
+        raise CheckpointError(f"{folder} holds no tensors; download or save the checkpoint again")
+    names = unwrapped(stored, str(folder))
+    tensors = {names[key]: replace(info, name=names[key]) for key, info in stored.items()}
+    pickled = {
+        names[key]: unpickled[info.file][key]
+        for key, info in stored.items()
+        if key in unpickled[info.file]
+    }
     digests: dict[str, str] = {}
     unhashed: list[FileState] = []
-    for file in files:
-        state = FileState.of(file)  # before anything of it is read
-        infos, unpickled = read_weights(file, allow_pickle=allow_pickle)
-        pickled.update(unpickled)
-        for name, info in infos.items():
-            if index is not None and index.get(name) != file:
-                raise CheckpointError(
-                    f"{file} holds tensor {name!r}, which the index of {folder} does not place "
-                    "there; index and shards belong to different checkpoints, download it again"
-                )
-            tensors[name] = info
+    for state in states:
+        own = {name for name, info in tensors.items() if info.file == state.file}
         known = recall(state)
-        digests.update(known)
-        if not infos.keys() <= known.keys():
+        digests.update({name: known[name] for name in own & known.keys()})
+        if not own <= known.keys():
             unhashed.append(state)
-    for name, file in (index or {}).items():
-        if name not in tensors:
-            raise CheckpointError(
-                f"the index of {folder} places tensor {name!r} in {file.name}, which does not "
-                "hold it; index and shards belong to different checkpoints, download it again"
-            )
-    if not tensors:
-        raise CheckpointError(f"{folder} holds no tensors; download or save the checkpoint again")
     _refuse_quantised(folder, config, tensors)
     ordered = MappingProxyType(dict(sorted(tensors.items())))
     checkpoint = Checkpoint(folder, source, config, ordered, frozenset(), pickled, digests)
     tied = find_tied(folder, config, ordered, checkpoint.load)
     return replace(checkpoint, tied=tied, _unhashed=unhashed)
+
+
+def wrapped_names(folder: Path) -> dict[str, str]:
+    """`{stored name: name in the model}` of the tensors that wrappers of training code renamed."""
+    files, _ = weight_files(folder)
+    stored = dict.fromkeys(name for file in files for name in read_header(file))
+    return {name: own for name, own in unwrapped(stored, str(folder)).items() if name != own}
 
 
 def read_weights(
@@ -189,57 +192,6 @@ def read_weights(
     unpickled = read_pickle(file)
     infos = {k: TensorInfo(k, tuple(v.shape), v.dtype, file, None) for k, v in unpickled.items()}
     return infos, unpickled
-
-
-def holds_model(folder: Path) -> bool:
-    """Whether a folder has the weights of a whole model, by the names of its files."""
-    return any(
-        (folder / f"{stem}{suffix}{index}").exists()
-        for stem, suffix in _WEIGHTS
-        for index in ("", ".index.json")
-    )
-
-
-def _weight_files(folder: Path) -> tuple[list[Path], dict[str, Path] | None]:
-    """The files that hold weights, and the index `{tensor: file}` if there is one."""
-    for stem, suffix in _WEIGHTS:
-        single, index_file = folder / f"{stem}{suffix}", folder / f"{stem}{suffix}.index.json"
-        if single.exists():
-            return [inside(folder, single.name)], None
-        if index_file.exists():
-            index = _read_index(folder, inside(folder, index_file.name), suffix)
-            return sorted(set(index.values())), index
-    if any(folder.glob("adapter_model.*")):
-        raise CheckpointError(
-            f"{folder} is a LoRA adapter, not a whole model; name it as a source, and the model "
-            "that it was trained on as the base"
-        )
-    what = "has no weights" if any(folder.iterdir()) else "is empty"
-    raise CheckpointError(
-        f"{folder} {what}: expected model.safetensors or model.safetensors.index.json; "
-        "check the path, or download the checkpoint again"
-    )
-
-
-def _read_index(folder: Path, index_file: Path, suffix: str) -> dict[str, Path]:
-    weight_map = read_json(index_file).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointError(
-            f"{index_file} has no weight_map that names tensors; download or copy it again"
-        )
-    index: dict[str, Path] = {}
-    for name, shard in weight_map.items():
-        if not isinstance(shard, str) or not shard.endswith(suffix):
-            raise CheckpointError(
-                f"{index_file} places tensor {name!r} in {shard!r}, which is not a {suffix} file; "
-                "download or copy it again"
-            )
-        index[name] = inside(folder, shard)
-        if not index[name].exists():
-            raise CheckpointError(
-                f"{index_file} names the shard {shard}, which is missing; download it again"
-            )
-    return index
 
 
 def _refuse_quantised(

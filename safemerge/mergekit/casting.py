@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 
 from safemerge.errors import RecipeError, near_names
 from safemerge.mergekit.config import MergekitConfig
+from safemerge.mergekit.model_name import ModelName
 from safemerge.mergekit.reference import ABSENT, MERGEKIT_METHODS, MergekitMethod
 from safemerge.methods import METHODS
 from safemerge.recipe import ModelRef
@@ -18,15 +19,15 @@ class Cast:
     """Who plays what."""
 
     facts: MergekitMethod  # mergekit's facts about the method
-    base: str  # the model that deltas are taken from; where the method merges models, any will do
-    sources: tuple[str, ...]  # the models that are merged, in order, as the file names them
+    base: ModelName  # where deltas are taken from; any model where the method merges models
+    sources: tuple[ModelName, ...]  # the models that are merged, in order, as the file names them
 
 
 def cast_of(config: MergekitConfig) -> Cast:
     """Look the method up, and tell the base from the sources."""
     method, listed = config.method, config.models
     facts = _facts(method)
-    wholes = [model.partition("+")[0] for model in listed if "+" in model]
+    wholes = [ModelName(model.path) for model in listed if model.adapter is not None]
     if facts.merges == "models":
         # mergekit adds a base_model that is not listed to the models, and averages it with them.
         added = config.slices[0].layers is None and config.base not in (None, *listed)
@@ -44,10 +45,11 @@ def cast_of(config: MergekitConfig) -> Cast:
         both = facts.merges == "two"
         cast = Cast(facts, config.base, (config.base, *others) if both else others)
     for whole in wholes:
-        if normpath(whole) != normpath(cast.base):
+        if normpath(whole.path) != normpath(cast.base.path):
             raise RecipeError(
                 f"a LoRA adapter is given for {whole!r}, and deltas are taken from {cast.base!r}; "
-                "merge the adapter into its model first (peft: merge_and_unload)"
+                "merge the adapter into its model first (peft: merge_and_unload). For a folder "
+                "with a + in its name, which is not there, write {model: {path: FOLDER}}"
             )
     return cast
 
@@ -57,7 +59,7 @@ def named(cast: Cast) -> list[ModelRef]:
     refs = []
     taken: set[str] = set()
     for model in (*cast.sources, cast.base):
-        path = model.rpartition("+")[2]  # an adapter is a source of its own
+        path = model.adapter or model.path  # an adapter is a source of its own
         stem = PurePosixPath(path.partition("@")[0]).name or "model"
         label = next(
             name

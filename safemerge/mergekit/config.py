@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Literal
 
+from safemerge.mergekit.model_name import ModelName
 from safemerge.mergekit.settings import Setting, Settings
 from safemerge.recipe import DType
 
@@ -14,7 +15,7 @@ from safemerge.recipe import DType
 class ModelEntry:
     """A model that takes part, with the parameters given for it."""
 
-    model: str  # folder or hub id, as written; `MODEL+ADAPTER` is a model with a LoRA adapter
+    model: ModelName
     parameters: Settings  # settings by name
 
 
@@ -32,14 +33,15 @@ class MergekitConfig:
     """What a mergekit YAML file says."""
 
     method: str  # its `merge_method`
-    base: str | None  # its `base_model`
+    base: ModelName | None  # its `base_model`, which has no adapter
     slices: tuple[Slice, ...]  # at least one; all have the same models in the same order
     parameters: Settings  # settings for the whole merge
     dtype: DType | None  # of the written tensors (`out_dtype`, else `dtype`); None keeps the base's
     tokenizer: Literal["base"] | None  # "base" where `tokenizer_source` says so
+    name: str | None = None  # what the merged model is called
 
     @property
-    def models(self) -> tuple[str, ...]:
+    def models(self) -> tuple[ModelName, ...]:
         """The models listed, in order."""
         return tuple(entry.model for entry in self.slices[0].inputs)
 

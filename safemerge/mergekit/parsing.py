@@ -7,11 +7,13 @@ from typing import cast, get_args
 
 from safemerge.errors import RecipeError, near_names
 from safemerge.mergekit.config import MergekitConfig, ModelEntry, Slice
+from safemerge.mergekit.model_name import ModelName, read_model
 from safemerge.mergekit.settings import Settings, parse_setting
 from safemerge.mergekit.text import parse_yaml
 from safemerge.recipe import DType
 
 _KEYS = (
+    "name",
     "merge_method",
     "base_model",
     "models",
@@ -38,11 +40,11 @@ def read_config(path: str | Path) -> MergekitConfig:
         data = Path(path).read_bytes()
     except OSError as error:
         raise RecipeError(f"cannot read {path}: {error.strerror or error}") from error
-    return parse_config(data, str(path))
+    return parse_config(data, str(path), Path(path).parent)
 
 
-def parse_config(data: bytes, where: str) -> MergekitConfig:
-    """`read_config` for the bytes of a file called `where`."""
+def parse_config(data: bytes, where: str, folder: Path = Path()) -> MergekitConfig:
+    """`read_config` for the bytes of a file called `where`, whose paths begin in `folder`."""
     record = parse_yaml(data, where)
     if not isinstance(record, dict):
         raise RecipeError(
@@ -50,29 +52,31 @@ def parse_config(data: bytes, where: str) -> MergekitConfig:
             "merge_method and models"
         )
     try:
-        return _config(record)
+        return _config(record, folder)
     except RecipeError as error:
         raise RecipeError(f"{where}: {error}") from error
 
 
-def _config(record: dict[str, object]) -> MergekitConfig:
+def _config(record: dict[str, object], folder: Path) -> MergekitConfig:
     record = _known(record, _KEYS, _REFUSED, "")
     method = record.get("merge_method")
     if not isinstance(method, str):
         raise RecipeError(f"merge_method is {method!r}; give the name of a merge method")
-    base = _model(record["base_model"], "base_model") if "base_model" in record else None
-    if base is not None and "+" in base:
+    named = record.get("base_model")
+    base = None if named is None else read_model(named, "base_model", folder)
+    if base is not None and base.adapter is not None:
         raise RecipeError(
             f"base_model is {base!r}, a model with a LoRA adapter; merge the adapter into it first "
-            "(peft: merge_and_unload) and give that folder"
+            "(peft: merge_and_unload) and give that folder. For a folder with a + in its name, "
+            "which is not there, write {model: {path: FOLDER}}"
         )
     if ("models" in record) == ("slices" in record):
         raise RecipeError("give either models or slices, and not both")
     if "models" in record:
-        slices: tuple[Slice, ...] = (Slice(None, _models(record["models"]), {}),)
+        slices: tuple[Slice, ...] = (Slice(None, _models(record["models"], folder), {}),)
     else:
         slices = tuple(
-            _slice(item, f"slices[{i}]", base)
+            _slice(item, f"slices[{i}]", base, folder)
             for i, item in enumerate(_list(record["slices"], "slices"))
         )
         _check_slices(slices)
@@ -89,26 +93,36 @@ def _config(record: dict[str, object]) -> MergekitConfig:
         slices=slices,
         parameters=_settings(record, ""),
         dtype=_dtype(record),
-        tokenizer="base" if base is not None and tokenizer in ("base", base) else None,
+        tokenizer="base" if base is not None and tokenizer in ("base", str(base)) else None,
+        name=_name(record.get("name")),
     )
 
 
-def _models(value: object) -> tuple[ModelEntry, ...]:
+def _name(value: object) -> str | None:
+    if isinstance(value, bool | list | dict) or value == "":
+        raise RecipeError(f"name is {_kind(value)}; give what the merged model is called")
+    return None if value is None else str(value)
+
+
+def _models(value: object, folder: Path) -> tuple[ModelEntry, ...]:
     items = enumerate(_list(value, "models"))
-    return tuple(_entry(item, f"models[{i}]")[0] for i, item in items)
+    return tuple(_entry(item, f"models[{i}]", folder)[0] for i, item in items)
 
 
-def _entry(item: object, where: str, *others: str) -> tuple[ModelEntry, dict[str, object]]:
+def _entry(
+    item: object, where: str, folder: Path, *others: str
+) -> tuple[ModelEntry, dict[str, object]]:
     """A model with its parameters, and the whole record, which may have other keys."""
     record = _known(_dict(item, where), ("model", *others, "parameters"), {}, where)
-    model = _model(record.get("model"), f"{where}.model")
+    model = read_model(record.get("model"), f"{where}.model", folder)
     return ModelEntry(model, _settings(record, where)), record
 
 
-def _slice(value: object, where: str, base: str | None) -> Slice:
+def _slice(value: object, where: str, base: ModelName | None, folder: Path) -> Slice:
     keys = ("sources", "parameters", "base_model")
     record = _known(_dict(value, where), keys, _SLICE_REFUSED, where)
-    if "base_model" in record and _model(record["base_model"], f"{where}.base_model") != base:
+    own = record.get("base_model")
+    if own is not None and read_model(own, f"{where}.base_model", folder) != base:
         raise RecipeError(
             f"{where}.base_model is {record['base_model']!r} and base_model is {base!r}; a recipe "
             "has one base, give it once at the top"
@@ -116,7 +130,7 @@ def _slice(value: object, where: str, base: str | None) -> Slice:
     inputs, ranges = [], []
     for i, item in enumerate(_list(record.get("sources"), f"{where}.sources")):
         place = f"{where}.sources[{i}]"
-        entry, fields = _entry(item, place, "layer_range")
+        entry, fields = _entry(item, place, folder, "layer_range")
         inputs.append(entry)
         ranges.append(_layer_range(fields.get("layer_range"), f"{place}.layer_range"))
     if len(set(ranges)) > 1:
@@ -156,10 +170,10 @@ def _check_slices(slices: tuple[Slice, ...]) -> None:
             )
 
 
-def _check_tokenizer(source: object, base: str | None) -> None:
+def _check_tokenizer(source: object, base: ModelName | None) -> None:
     # Where tokens are not mapped, tokenizers other than the base's are refused when checkpoints are
     # opened, so where a merge with the union goes on at all, that is the base's.
-    if source is not None and source not in ("base", "union", base):
+    if source is not None and source not in ("base", "union", str(base)):
         raise RecipeError(
             f"tokenizer_source is {source!r}; the output has the base's tokenizer, write "
             "tokenizer_source: base, or leave it out"
@@ -182,17 +196,6 @@ def _settings(record: dict[str, object], where: str) -> Settings:
         for name, value in settings.items()
         if value is not None
     }
-
-
-def _model(value: object, where: str) -> str:
-    if not isinstance(value, str) or not value:
-        raise RecipeError(
-            f"{where} is {value!r:.60}; give a folder or a hub id such as org/name@revision "
-            "(in quotes if it looks like a number)"
-        )
-    if value.count("+") > 1 or value.startswith("+") or value.endswith("+"):
-        raise RecipeError(f"{where} is {value!r}; a + stands between a model and one LoRA adapter")
-    return value
 
 
 def _known(

@@ -45,7 +45,7 @@ def from_mergekit(path: str | Path, *, allow_pickle: bool = False) -> Recipe:
     config = read_config(path)
     folder = Path(path).parent
     try:
-        base = ModelRef(name="base", path=cast_of(config).base).relative_to(folder).path
+        base = ModelRef(name="base", path=cast_of(config).base.path).relative_to(folder).path
         names: Sequence[str] = ()
         if not config.is_uniform:
             names = merged_names(open_checkpoint(base, allow_pickle=allow_pickle))
@@ -53,6 +53,11 @@ def from_mergekit(path: str | Path, *, allow_pickle: bool = False) -> Recipe:
     except RecipeError as error:
         raise RecipeError(f"{path}: {error}") from error
     return recipe.relative_to(folder)
+
+
+def title_of(path: str | Path) -> str | None:
+    """What a mergekit YAML file calls the merged model (`name`), which its recipe does not say."""
+    return read_config(path).name
 
 
 def to_recipe(config: MergekitConfig, names: Sequence[str]) -> Recipe:

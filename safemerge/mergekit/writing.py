@@ -13,6 +13,7 @@ import torch
 from safemerge.errors import RecipeError
 from safemerge.inputs import Inputs
 from safemerge.io import Adapter
+from safemerge.mergekit.model_name import ModelName
 from safemerge.mergekit.reference import MERGEKIT_METHODS, RENAMED, VALUES, MergekitMethod
 from safemerge.mergekit.settings import write_setting
 from safemerge.mergekit.text import format_yaml
@@ -46,13 +47,14 @@ def to_yaml(
     models = _models(recipe, facts, adapters)
     settings = _per_model(recipe, method, facts, place)
     record: dict[str, object] = {"merge_method": recipe.method}
+    base = ModelName(recipe.base.path)
     if facts.merges == "two":
-        record["base_model"] = models[0]
+        record["base_model"] = _written(models[0])
     # Among models that are averaged, a base_model that is not one of the sources would be added.
-    elif facts.merges == "deltas" or recipe.base.path in models:
-        record["base_model"] = recipe.base.path
+    elif facts.merges == "deltas" or base in models:
+        record["base_model"] = _written(base)
     record["models"] = [
-        {"model": model, "parameters": own} if own else {"model": model}
+        {"model": _written(model)} | ({"parameters": own} if own else {})
         for model, own in zip(models, settings, strict=True)
     ]
     shared = _shared(recipe.method, facts, params) | _of_all(recipe, method, facts, place)
@@ -63,7 +65,7 @@ def to_yaml(
     if out_dtype != "float32":
         record["out_dtype"] = out_dtype
     if recipe.tokenizer is not None:
-        if record.get("base_model") != recipe.base.path:
+        if record.get("base_model") != _written(base):
             raise RecipeError(
                 f"the recipe has the tokenizer of {recipe.base.path}, which mergekit's "
                 f"{recipe.method!r} has no part for"
@@ -72,7 +74,7 @@ def to_yaml(
     return format_yaml(record)
 
 
-def _models(recipe: Recipe, facts: MergekitMethod, adapters: Container[str]) -> list[str]:
+def _models(recipe: Recipe, facts: MergekitMethod, adapters: Container[str]) -> list[ModelName]:
     """The sources as mergekit names them; it knows models by their paths."""
     paths = [source.path for source in recipe.sources]
     named = [*paths, recipe.base.path] if facts.merges == "deltas" else paths
@@ -81,9 +83,16 @@ def _models(recipe: Recipe, facts: MergekitMethod, adapters: Container[str]) -> 
             raise RecipeError(
                 f"mergekit takes the model {path} once, and the recipe names it twice"
             )
-        if "+" in path:
-            raise RecipeError(f"mergekit takes the + in {path} for a LoRA adapter")
-    return [f"{recipe.base.path}+{path}" if path in adapters else path for path in paths]
+    base = recipe.base.path
+    return [ModelName(base, path) if path in adapters else ModelName(path) for path in paths]
+
+
+def _written(model: ModelName) -> object:
+    """A model as mergekit reads it: text, or the nested form, since it splits text at every +."""
+    if "+" not in f"{model.path}{model.adapter}":
+        return str(model)
+    nested: dict[str, object] = {"model": {"path": model.path}}
+    return nested if model.adapter is None else nested | {"lora": {"path": model.adapter}}
 
 
 def _per_model(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from safemerge.score import Scores
 from search.baselines.fitness import EXPERT, SAFETY
-from search.config import ModelsConfig, SearchConfig, SourceConfig
+from search.config import SearchConfig, SourceConfig
 from search.results.run import Run
 
 
@@ -19,5 +19,5 @@ def two_models(config: SearchConfig, run: Run) -> SearchConfig:
     safest = max(others, key=lambda model: (scores[model][SAFETY].value, model))
     base = SourceConfig(name=name, path=config.models.base)
     models = {source.name: source for source in (base, *config.models.sources)}
-    pair = ModelsConfig(base=config.models.base, sources=(models[safest], models[expert]))
+    pair = config.models.model_copy(update={"sources": (models[safest], models[expert])})
     return config.model_copy(update={"models": pair})

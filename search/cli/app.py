@@ -63,7 +63,10 @@ def demo(
         emit_json(summary)
         return
     heldout_report(heldout)
-    say(f"merged checkpoint: {summary['export']}\nall numbers: {run / 'summary.json'}")
+    limits = summary["pick_limits"]
+    mark = "" if limits == "within" else f", {limits}"
+    say(f"merged checkpoint: {summary['export']} (the pick, trial {summary['pick']}{mark})")
+    say(f"all numbers: {run / 'summary.json'}")
     say(f"next: safemerge front {run}, or open notebooks/01_pareto_front.ipynb")
 
 
@@ -104,6 +107,7 @@ def probes(
     from search.cli.tables import emit_json, probe_stats, probe_texts, progress_bar, say
     from search.commands.write_probes import write_probes
     from search.config import SearchConfig
+    from synth.grading import unchecked_notes
     from synth.probes.probe import ProbeSet
     from synth.probes.stats import read_stats
 
@@ -120,6 +124,9 @@ def probes(
     if stats or result is not None:
         counts = read_stats(written)
         emit_json(counts) if json_ else probe_stats(counts)
+        made = ProbeSet.from_jsonl(written).probes
+        for note in unchecked_notes(made, graded=settings.probes.grader is not None):
+            say(note)
 
 
 @app.command()

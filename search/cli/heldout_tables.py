@@ -36,7 +36,7 @@ def gap_table(heldout: HeldOut) -> None:
 def difference_table(heldout: HeldOut) -> None:
     """The front's held-out scores against those of the pick."""
     title = (
-        "Rates of held-out replies minus the pick's in points, 95 % interval of each alone; * apart "
+        "Rates of held-out replies minus the pick's in points, 95 % interval of each; * apart "
         "over the whole table"
     )
     _table(heldout, title, heldout.against_pick, _difference)

@@ -23,7 +23,7 @@ def rate_table(rows: _Rows, title: str) -> None:
     counts = {m: {row[m].n for row in rows.values() if m in row} for m in metrics}
     same = {metric: min(n) for metric, n in counts.items() if len(n) == 1}
     columns = [
-        _heading(metric, metric) + (f" (n = {same[metric]})" if metric in same else "")
+        _heading(metric, metric) + (f"\nn = {same[metric]}" if metric in same else "")
         for metric in metrics
     ]
     cells = [

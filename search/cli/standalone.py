@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
-from search.cli.options import Json, Judges, Pickle
+from search.cli.options import (
+    Json,
+    JudgeKey,
+    Judges,
+    Pickle,
+    Template,
+    ThinkingMode,
+    ThinkingTokens,
+    chosen,
+)
 
 
 def merge(
@@ -25,9 +34,9 @@ def merge(
 ) -> None:
     """Merge once: write the checkpoint that a recipe describes.
 
-    The recipe is one of safemerge (JSON), or a YAML file as mergekit reads it (.yml or .yaml);
-    what cannot be expressed in a mergekit file is refused before anything is written. The recipe
-    as it was merged is kept in the output as recipe.json.
+    The recipe is one of safemerge (JSON), or a YAML file as mergekit reads it (.yml or .yaml),
+    whose name is the card's title. What cannot be expressed in a mergekit file is refused before
+    anything is written. The recipe as it was merged is kept in the output as recipe.json.
     """
     from safemerge.cache import tensor_store
     from safemerge.devices import check_device
@@ -38,11 +47,11 @@ def merge(
 
     check_device(device)
     if recipe.suffix.lower() in (".yml", ".yaml"):
-        from safemerge.mergekit import from_mergekit
+        from safemerge.mergekit import from_mergekit, title_of
 
-        parsed = from_mergekit(recipe, allow_pickle=allow_pickle)
+        parsed, title = from_mergekit(recipe, allow_pickle=allow_pickle), title_of(recipe)
     else:
-        parsed = Recipe.load(recipe)
+        parsed, title = Recipe.load(recipe), None
     options = MergeOptions(allow_pickle=allow_pickle, store=tensor_store(), device=device)
     if dry_run:
         planned = plan(parsed, out, options)
@@ -56,6 +65,7 @@ def merge(
             parsed,
             out,
             options=options,
+            card=title,
             progress=lambda name, done, total: report("merge", done, total, name),
         )
     if json_:
@@ -68,24 +78,44 @@ def eval_(
     model: Annotated[str, typer.Argument(help="Checkpoint folder or hub id.")],
     probes: Annotated[Path, typer.Option(help="JSON Lines of probes to answer.")],
     judge: Judges = None,
+    grader: Annotated[
+        str | None,
+        typer.Option(help="Chat model that reads long free-text answers: a folder or hub id."),
+    ] = None,
+    judge_key: JudgeKey = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Length of a reply.")] = 64,
+    template: Template = None,
+    thinking: ThinkingMode = "off",
+    thinking_tokens: ThinkingTokens = 1024,
     device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
     json_: Json = False,
 ) -> None:
-    """Measure any checkpoint on a probe file, by greedy generation and a judge."""
+    """Measure any checkpoint on a probe file, by greedy generation, checks and a judge."""
     from safemerge.devices import check_device
     from search.cli.score_tables import rate_table
-    from search.cli.tables import emit_json
+    from search.cli.tables import emit_json, say
     from search.scoring.generation import score_generations
+    from synth.engines.template import ChatSettings
+    from synth.engines.thinking import Thinking
     from synth.engines.transformers import TransformersEngine
+    from synth.grading import check_gradable, make_grader, unchecked_notes, untold_note
     from synth.judges import make_judge
     from synth.probes.probe import ProbeSet
 
     check_device(device)
-    labels = make_judge(judge or "phrases", device=device)
     prompts = ProbeSet.from_jsonl(probes).probes
-    engine = TransformersEngine(model, device=device)
-    scores, _ = score_generations(engine, prompts, labels, max_tokens=max_tokens)
+    check_gradable(prompts, graded=grader is not None)
+    for note in unchecked_notes(prompts, graded=grader is not None):
+        say(note)
+    labels = make_judge(chosen(judge), device=device, key=judge_key)
+    reads = None if grader is None else make_grader(grader, device=device)
+    chat = ChatSettings(template, cast(Thinking, thinking), thinking_tokens)
+    engine = TransformersEngine(model, device=device, chat=chat)
+    scores, answers = score_generations(
+        engine, prompts, labels, max_tokens=max_tokens, grader=reads
+    )
+    if untold := untold_note(answer.untold for answer in answers):
+        say(untold)
     if json_:
         emit_json(scores)
     else:
@@ -97,6 +127,7 @@ def eval_(
 def judge_agreement(
     file: Annotated[Path, typer.Argument(help="JSON Lines of prompt, answer and human label.")],
     judge: Judges = None,
+    judge_key: JudgeKey = None,
     device: Annotated[str, typer.Option(help="Torch device of guard models.")] = "cpu",
     json_: Json = False,
 ) -> None:
@@ -112,11 +143,12 @@ def judge_agreement(
     from synth.judges.ensemble import EnsembleJudge, vote
 
     check_device(device)
-    names = judge or ["phrases"]
+    names = chosen(judge)
     rows = read_labelled(file)
     prompts, answers = [row.prompt for row in rows], [row.answer for row in rows]
     labels = [row.label for row in rows]
-    made = make_judge(names, device=device, unreadable_frac=1.0)  # to be reported, not stopped
+    # What cannot be read is to be reported, and not stopped.
+    made = make_judge(names, device=device, unreadable_frac=1.0, key=judge_key)
     together = made if isinstance(made, EnsembleJudge) else EnsembleJudge({names[0]: made})
     verdicts = together.votes(prompts, answers)
     if len(verdicts) > 1:

@@ -13,6 +13,7 @@ from typing import Any
 
 from safemerge.devices import check_device
 from safemerge.recipe import Recipe
+from safemerge.writable import check_writable
 from search.baselines.registry import PLAIN
 from search.commands.search_and_measure import search_and_measure
 from search.commands.write_probes import write_probes
@@ -22,6 +23,7 @@ from search.progress import Report, silent
 from search.results.export import export
 from search.results.heldout_record import HeldOut
 from search.results.run import Run
+from search.results.standing import standing
 from search.runs.provenance import check_fresh
 from search.runs.rundir import RunDir
 from synth.probes.probe import AXES
@@ -68,6 +70,7 @@ def run_demo(
     home = home.absolute()
     check_device(settings.device)
     check_fresh(home)
+    check_writable(home)
     start = time.monotonic()
     zoo = build_zoo(
         home.parent / "zoo",
@@ -91,20 +94,24 @@ def run_demo(
         "export": time.monotonic() - before_export,
         "total": time.monotonic() - start,
     }
+    pick = measured.run.pick().number
     summary = {
         "rows": [
             {
                 "name": name,
+                # rates of replies
                 **{metric: row[metric].value for metric in METRICS if metric in row},
                 "n": min(score.n for metric, score in row.items() if metric in AXES),
             }
             for name, row in measured.heldout.rows.items()
         ],
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
+        "pick": pick,
+        "pick_limits": standing(measured.run, pick).mark or "within",
         "export": str(out),
     }
     before = RunDir(home).read("summary.json")
-    if before is not None and before["rows"] == summary["rows"]:
+    if before is not None and before["rows"] == summary["rows"] and "pick" in before:
         return before, measured.heldout  # nothing is new: the seconds of the work itself stay
     RunDir(home).write("summary.json", summary)
     return summary, measured.heldout
@@ -133,6 +140,7 @@ def demo_config(zoo: Zoo, home: Path, *, seed: int, device: str, trials: int) ->
                 "heldout": str(zoo.heldout),
                 "max_tokens": 24,
                 "likelihood": "answer",
+                "judge": "phrases",  # the world refuses in known words
                 "retention": str(zoo.general),
                 "write": _writing(zoo),
             },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,10 @@ from search.results.heldout_table import measure_run
 from search.results.run import Run
 from search.runs.workbench import Workbenches
 from search.study.study import run_search
+from synth.grading import unchecked_notes
 from synth.probes.probe import ProbeSet
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,8 @@ def search_and_measure(
     probes = benches.probes(config)
     check_baselines(requested, config, probes)
     _check_heldout(probes)
+    for note in unchecked_notes(probes.probes, graded=config.probes.grader is not None):
+        log.warning(note)
     seconds: dict[str, float] = {}
     runs: dict[str, Run] = {}
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from safemerge.devices import check_device
 from safemerge.errors import ConfigError, ProbeError, near_names
+from safemerge.writable import check_writable
 from search.config import SearchConfig
 from search.progress import Report, silent
 from search.runs.probe_sets import heldout_prompts
 from search.runs.workbench import recipe_template
 from synth import importance
+from synth.engines.transformers import TransformersEngine
 from synth.probes.probe import ProbeSet
 from synth.text.normalise import normalise
 
@@ -46,6 +50,7 @@ def write_importance(
             f'importance = "{source}.importance.safetensors" to its [[models.sources]]'
         )
     check_device(config.engine.device)
+    check_writable(Path(out).parent)
     held = heldout_prompts(config)
     usable = [
         probe
@@ -57,11 +62,16 @@ def write_importance(
     count = min(most, len(usable))
     chosen = [usable[i * len(usable) // count] for i in range(count)]
     importance.write_importance(
+        TransformersEngine(
+            config.models.base,
+            device=config.engine.device,
+            dtype=torch.float32,
+            chat=config.models.chat,
+        ),
         recipe_template(config),
         source,
         [(probe.prompt, probe.answer) for probe in chosen],
         out,
-        device=config.engine.device,
         progress=lambda done, total: report(f"importance: {source}", done, total, ""),
     )
     return Path(out), count

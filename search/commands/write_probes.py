@@ -24,6 +24,7 @@ from synth.engines.transformers import TransformersEngine
 from synth.engines.vllm import VllmEngine
 from synth.probes.probe import ProbeSet
 from synth.writing.context import Terms
+from synth.writing.one_writer import one_writer
 from synth.writing.pipeline import ProbeReport, WritingInputs, check_files, make_probes
 
 
@@ -44,8 +45,16 @@ def write_probes(
     Raises:
         ConfigError: there is nothing to write from.
         ProbeError: a file that the section names cannot be used.
+        OutputError: the file cannot be written, or another command is writing it.
     """
     path = Path(config.probes.path)
+    with one_writer(path):
+        return _write(config, path, terms, report)
+
+
+def _write(
+    config: SearchConfig, path: Path, terms: Terms | None, report: Report
+) -> ProbeReport | None:
     if path.exists():
         ProbeSet.from_jsonl(path)  # a damaged file is said now, not after the models have loaded
         return None
@@ -58,9 +67,10 @@ def write_probes(
     check_files(recipe)
     report("probes", 0, 1, "loading models")
     heldout = config.probes.heldout
+    judge = probe_judge(config)  # before the writers: a guard that cannot be had is said at once
     inputs = WritingInputs(
         pool=writers(config),
-        judge=probe_judge(config),
+        judge=judge,
         heldout=ProbeSet.from_jsonl(heldout) if heldout is not None else None,
         terms=terms,
     )
@@ -88,20 +98,21 @@ def writers(config: SearchConfig) -> Mapping[str, Engine]:
     inputs = open_inputs(recipe_template(config))
     if config.engine.kind == "vllm":
         return _swapped(config, inputs)
-    device = config.engine.device
-    pool = {"base": TransformersEngine(config.models.base, device=device)}
+    device, chat = config.engine.device, config.models.chat
+    pool = {"base": TransformersEngine(config.models.base, device=device, chat=chat)}
     for index, source in enumerate(config.models.sources):
         if isinstance(inputs.sources[index].stored, Adapter):
-            engine = TransformersEngine(config.models.base, device=device)
+            engine = TransformersEngine(config.models.base, device=device, chat=chat)
             load_live(stored_views(engine.model, inputs.merged_names), inputs, index)
         else:
-            engine = TransformersEngine(source.path, device=device)
+            engine = TransformersEngine(source.path, device=device, chat=chat)
         pool[source.name] = engine
     return pool
 
 
 def _swapped(config: SearchConfig, inputs: Inputs) -> dict[str, Engine]:
-    shared = SharedEngine(VllmEngine(config.models.base, arguments=config.engine.arguments))
+    arguments, chat = config.engine.arguments, config.models.chat
+    shared = SharedEngine(VllmEngine(config.models.base, arguments=arguments, chat=chat))
 
     def weights(source: int | None) -> dict[str, Tensor]:
         return {name: stored_tensor(inputs, name, source) for name in inputs.merged_names}
@@ -136,6 +147,7 @@ def _served(config: SearchConfig) -> dict[str, Engine]:
                 arguments=section.arguments,
             ),
             tokenizer=config.models.base,
+            chat=config.models.chat,
         )
         for name in names
     }

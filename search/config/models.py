@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from safemerge.recipe import DType, ParamValue
 from search.config.section import Section
+from synth.engines.template import ChatSettings
+from synth.engines.thinking import Thinking
 
 # Rows of the held-out table and coordinates of the space that a source's name would hide.
 RESERVED = frozenset(
@@ -26,8 +28,13 @@ class SourceConfig(Section):
 
 
 class ModelsConfig(Section):
+    """Base, sources, and how all of them are talked to."""
+
     base: str = Field(min_length=1)
     sources: tuple[SourceConfig, ...] = Field(min_length=1)
+    template: str | None = Field(default=None, min_length=1)
+    thinking: Thinking = "off"
+    thinking_tokens: int = Field(default=1024, ge=1)
 
     @model_validator(mode="after")
     def _names_are_free(self) -> ModelsConfig:
@@ -38,6 +45,11 @@ class ModelsConfig(Section):
                 taken = "twice among the sources" if names.count(name) > 1 else "by safemerge"
                 raise ValueError(f"the source name {name!r} is used {taken}; choose another")
         return self
+
+    @property
+    def chat(self) -> ChatSettings:
+        """How the models are talked to."""
+        return ChatSettings(self.template, self.thinking, self.thinking_tokens)
 
 
 class MergeConfig(Section):

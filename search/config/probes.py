@@ -5,13 +5,13 @@ Keys are explained in template.toml.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from safemerge.errors import BadInput
 from search.config.section import Section
-from synth.judges import parse_judge
+from synth.judges import CHOOSE, parse_judge
 from synth.writing.config import ProbeConfig
 
 
@@ -21,8 +21,10 @@ class ProbesConfig(Section):
     heldout_frac: float = Field(default=0.5, ge=0.0, lt=1.0)
     validation_frac: float = Field(default=0.2, ge=0.0, lt=1.0)
     likelihood: Literal["answer", "token"] = "token"
-    judge: str | tuple[str, ...] = "phrases"
+    judge: str | tuple[str, ...]  # no default: see CHOOSE
     heldout_judge: str | tuple[str, ...] | None = None
+    judge_key: str | None = None
+    grader: str | None = None
     unreadable_frac: float = Field(default=0.05, ge=0.0, le=1.0)
     max_tokens: int = Field(default=64, ge=1, le=4096)
     retention: str = Field(default="builtin", min_length=1)
@@ -42,10 +44,15 @@ class ProbesConfig(Section):
         """The names of the judges of held-out replies; none where they are the same."""
         return _names(self.heldout_judge)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _judge_is_chosen(cls, record: Any) -> Any:
+        if isinstance(record, dict) and record.get("judge") in (None, "", [], ()):
+            raise ValueError(f"judge is missing: {CHOOSE}")
+        return record
+
     @model_validator(mode="after")
     def _judges_known(self) -> ProbesConfig:
-        if not self.judges:
-            raise ValueError('judge is empty; name one, such as "phrases"')
         for name in (*self.judges, *self.heldout_judges):
             try:
                 parse_judge(name)

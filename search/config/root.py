@@ -10,14 +10,23 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from safemerge.errors import ConfigError, near_names
+from search.config.model_path import model_path
 from search.config.models import MergeConfig, ModelsConfig
 from search.config.probes import ProbesConfig
 from search.config.retention import with_retention
 from search.config.search import EngineConfig, StudyConfig
 from search.config.section import Section
 from search.config.space import SpaceConfig
-from search.config.toml import explain, join_taxonomy, set_key, update_keys, without_none
+from search.config.toml import (
+    explain,
+    join_taxonomy,
+    set_key,
+    update_judges,
+    update_keys,
+    without_none,
+)
 from search.metrics import LOWER_IS_BETTER, METRICS, RETENTION, Limit, Metric, probe_axes
+from synth.judges.served import VLLM
 from synth.probes.probe import AXES
 
 
@@ -176,8 +185,12 @@ class SearchConfig(Section):
         problem = update_keys(record)
         if problem is not None and not of_run:
             raise ConfigError(f"{path}: {problem}")
+        if of_run:
+            update_judges(record)
         join_taxonomy(record, path.parent)
-        return cls.from_record(record, where=str(path), folder=path.parent, of_run=of_run)
+        # A run's own record has absolute paths and hub ids only.
+        folder = None if of_run else path.parent
+        return cls.from_record(record, where=str(path), folder=folder, of_run=of_run)
 
     @classmethod
     def from_record(
@@ -208,7 +221,7 @@ class SearchConfig(Section):
     def resolved(self, folder: Path) -> SearchConfig:
         """The same config with relative paths joined to `folder`, made absolute.
 
-        A model path that does not exist there stays as it is: it may be a hub id.
+        A model path that does not exist there may be a hub id (`model_path`).
         """
         folder = folder.absolute()
 
@@ -216,11 +229,12 @@ class SearchConfig(Section):
             return path and str(folder / path)
 
         def model(path: str) -> str:
-            return str(folder / path) if (folder / path).exists() else path
+            return model_path(path, folder)
 
         def judge(name: str) -> str:
             kind, equals, path = name.partition("=")
-            return f"{kind}{equals}{model(path)}" if path else name
+            where = VLLM if path.startswith(VLLM) else ""
+            return f"{kind}{equals}{where}{model(path.removeprefix(where))}" if path else name
 
         def judges(names: str | tuple[str, ...]) -> str | tuple[str, ...]:
             return judge(names) if isinstance(names, str) else tuple(map(judge, names))
@@ -246,7 +260,9 @@ class SearchConfig(Section):
         return self.model_copy(
             update={
                 "probes": section.model_copy(update=probes),
-                "models": ModelsConfig(base=model(self.models.base), sources=sources),
+                "models": self.models.model_copy(
+                    update={"base": model(self.models.base), "sources": sources}
+                ),
                 "search": study.model_copy(update=search),
             }
         )

@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from safemerge.errors import near_names
+from safemerge.errors import BadInput, near_names
 from search.config.section import Section
+from synth.engines.server import check_no_secret
 
 SAMPLERS = {
     "blend": "search.samplers.blend:FrontBlend",
@@ -122,6 +123,11 @@ class EngineConfig(Section):
     def _fits_its_kind(self) -> EngineConfig:
         if self.kind == "openai" and not self.url:
             raise ValueError('kind is "openai", which needs the url of a server; set url')
+        for url in self.url.values() if isinstance(self.url, dict) else (self.url or "",):
+            try:
+                check_no_secret(url)
+            except BadInput as error:
+                raise ValueError(str(error)) from error
         server = [name for name in ("url", "model", "key") if getattr(self, name)]
         if self.kind != "openai" and server:
             raise ValueError(f'{server[0]} is of a server, and kind is "{self.kind}"; remove one')

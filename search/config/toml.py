@@ -22,6 +22,22 @@ _RENAMED = {
 }
 
 
+def update_judges(record: dict[str, Any]) -> None:
+    """Name the judges of a run's record as they are named now, and the one that was the default."""
+
+    def named(judge: Any) -> Any:
+        if isinstance(judge, list):
+            return [named(one) for one in judge]
+        kind, equals, model = str(judge).partition("=")
+        return f"{kind}+phrases{equals}{model}" if kind == "llama_guard" else judge
+
+    probes = record.get("probes")
+    if isinstance(probes, dict):
+        probes["judge"] = named(probes.get("judge", "phrases"))
+        if "heldout_judge" in probes:
+            probes["heldout_judge"] = named(probes["heldout_judge"])
+
+
 def update_keys(record: dict[str, Any]) -> str | None:
     """Bring the keys of an earlier version up to date; the first that had to be, in a sentence."""
     problems = []

@@ -60,13 +60,15 @@ def answer(
     home: RunDir, bench: Workbench, trials: Sequence[Candidate], *, max_tokens: int, report: Report
 ) -> ValidationScores:
     """Let base, sources and trials answer the validation probes, or else the search probes."""
-    forget_others(home, _FOLDER, {"engine": bench.settings.kind})
+    forget_others(home, _FOLDER, {"engine": bench.settings.kind, **bench.grading})
     probes = (bench.validation or bench.evaluator).probes
 
     def ask(model: Respondent) -> list[Answer]:
         model.make_live()
         engine = bench.generation_engine()
-        return score_generations(engine, probes, bench.judge, max_tokens=max_tokens)[1]
+        return score_generations(
+            engine, probes, bench.judge, max_tokens=max_tokens, grader=bench.grader
+        )[1]
 
     references = list(base_and_sources(bench))
     models = [*references, *(respondent(bench, trial) for trial in trials)]

@@ -8,7 +8,7 @@ from safemerge.atomic import replacing
 from safemerge.cache import tensor_store
 from safemerge.errors import RecipeError, RunError
 from safemerge.inputs import open_inputs
-from safemerge.io import CardRecord, ScoreRow, SourceRecord
+from safemerge.io import CardRecord, ScoreRow, SourceRecord, check_output
 from safemerge.mergekit import to_mergekit
 from safemerge.merging import MergeOptions, merge
 from safemerge.recipe import ModelRef
@@ -18,6 +18,7 @@ from search.progress import Report, silent
 from search.results.damage import trial_damage
 from search.results.run import Run
 from search.results.standing import against, standing
+from search.results.summary import shown_judge
 
 
 def export(run: Run, number: int, out: str | Path, report: Report = silent) -> str:
@@ -35,6 +36,7 @@ def export(run: Run, number: int, out: str | Path, report: Report = silent) -> s
             f"trial {number} of {run.dir.path} did not finish (see its error.txt), so nothing is "
             "known of it; export another"
         )
+    check_output(Path(out))
     pinned = run.dir.require("lock.json", dict)["inputs"]
 
     def pin(model: ModelRef) -> ModelRef:
@@ -118,7 +120,7 @@ def _measured(
         rows = {name: heldout.front[number], **others}
         notes = [
             "Rates are of greedy replies to held-out probes, which the judge "
-            f"{heldout.judge} has read."
+            f"{shown_judge(heldout.judge)} has read."
         ]
     else:
         rows = {name: scores, "base": dict(run.baseline.base)}

@@ -32,9 +32,10 @@ from search.results.summary import statements
 from search.runs.probe_sets import heldout_judge
 from search.runs.workbench import Workbench
 from search.scoring.generalization_gap import Gap, gaps
-from search.scoring.generation import JUDGED, Answer, answer_scores, score_generations
+from search.scoring.generation import Answer, answer_scores, score_generations
 from search.scoring.likelihood import LikelihoodEvaluator
 from search.scoring.paired_differences import paired_differences
+from synth.grading import JUDGED, untold_note
 from synth.judges import Verdict
 from synth.judges.agreement import Agreement, compare
 
@@ -54,7 +55,8 @@ def measure_run(
     likelihood = LikelihoodEvaluator(bench.engine, probes, likelihood=section.likelihood)
     other = heldout_judge(run.config)
     judges = [judge.fingerprint() for judge in (other, bench.judge) if judge is not None]
-    forget_others(run.dir, _FOLDER, {"judges": judges, "engine": bench.settings.kind})
+    asked = {"judges": judges, "engine": bench.settings.kind, **bench.grading}
+    forget_others(run.dir, _FOLDER, asked)
     general = heldout_asker(run.dir, bench, section.max_tokens, other or bench.judge)
     front = run.reported_points()
     points = thinned(front, FRONT_POINTS, run.pick())
@@ -67,6 +69,7 @@ def measure_run(
             other or bench.judge,
             max_tokens=section.max_tokens,
             second=bench.judge if other else None,
+            grader=bench.grader,
         )
         general.scores(row, live=True)
         return answers
@@ -110,6 +113,8 @@ def measure_run(
     sources = {ref.name: rows[ref.name] for ref in bench.inputs.refs[1:]}
     limits = Limits(run.config.limits, ReferenceScores(rows["base"], sources))
     sentences = statements(heldout, limits, on_front=len(front))
+    if untold := untold_note(answer.untold for answer in every):
+        sentences = (*sentences, untold)
     heldout = heldout.model_copy(update={"statements": sentences})
     heldout.save(run.dir)
     return heldout

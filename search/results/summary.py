@@ -24,16 +24,22 @@ def statements(heldout: HeldOut, limits: Limits, *, on_front: int) -> tuple[str,
     )
 
 
+def shown_judge(judge: str) -> str:
+    """The judges of a table; `phrases` is called what it is."""
+    told = "phrases (for smoke tests and models of known phrasing)"
+    return " and ".join(told if name == "phrases" else name for name in judge.split(" and "))
+
+
 def _judged(heldout: HeldOut) -> str:
-    both = heldout.agreement
+    both, judge = heldout.agreement, shown_judge(heldout.judge)
     if both is None:
         return (
-            f"One judge, {heldout.judge}, read all replies, and nobody has checked it; "
+            f"One judge, {judge}, read all replies, and nobody has checked it; "
             "probes.heldout_judge names a second one."
         )
     kappa = "undefined" if both.kappa is None else f"{both.kappa:.2f} ± {both.kappa_stderr:.2f}"
     return (
-        f"{heldout.judge} read the replies on held-out probes in place of {both.rater}: "
+        f"{judge} read the replies on held-out probes in place of {both.rater}: "
         f"of {both.n} different held-out replies they judge {100 * both.agreement:.1f} % alike "
         f"(Cohen's kappa {kappa}); {both.missed_refusals} only {both.rater} calls a refusal, "
         f"{both.false_refusals} only {heldout.judge}."

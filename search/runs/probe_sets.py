@@ -6,6 +6,7 @@ from pathlib import Path
 
 from safemerge.errors import ProbeError
 from search.config import SearchConfig
+from synth.grading import Grader, make_grader
 from synth.judges import Judge, make_judge
 from synth.probes.general import GeneralPrompts, builtin_general, read_general
 from synth.probes.probe import ProbeSet
@@ -69,6 +70,20 @@ def heldout_judge(config: SearchConfig) -> Judge | None:
     return _judge(config, names) if names else None
 
 
+def probe_grader(config: SearchConfig) -> Grader | None:
+    """Who grades replies to what takes a chat model; None where none is named."""
+    section = config.probes
+    if section.grader is None:
+        return None
+    device, unreadable = config.engine.device, section.unreadable_frac
+    return make_grader(section.grader, device=device, unreadable_frac=unreadable)
+
+
 def _judge(config: SearchConfig, names: tuple[str, ...]) -> Judge:
-    device, unreadable = config.engine.device, config.probes.unreadable_frac
-    return make_judge(names, device=device, unreadable_frac=unreadable)
+    section = config.probes
+    return make_judge(
+        names,
+        device=config.engine.device,
+        unreadable_frac=section.unreadable_frac,
+        key=section.judge_key,
+    )

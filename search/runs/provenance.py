@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import platform
 import uuid
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Any
 
 import tomli_w
 
+import safemerge
 from safemerge.errors import ConfigError, OutputError, RunError
 from search.config import SearchConfig
 from search.metrics import IN_NATS, Limits, ReferenceScores, upper_end
@@ -18,10 +20,13 @@ from search.runs.retention import GeneralFiles, with_retention, write_answers
 from search.runs.rundir import BASELINE, RunDir
 from search.runs.workbench import Workbench
 
+log = logging.getLogger(__name__)
+
 # Keys that may differ when a run goes on: they change no trial that is finished.
 MAY_CHANGE = frozenset(
     {"search.trials", "search.failed_frac", "search.workers"}
-    | {"search.answered", "probes.unreadable_frac", "probes.heldout_judge"}
+    | {"search.answered", "probes.unreadable_frac", "probes.heldout_judge", "probes.grader"}
+    | {"probes.judge_key"}
 )
 MAY_CHANGE_IN = ("search.stop.", "engine.")
 
@@ -103,19 +108,24 @@ def record_start(
     import torch
     import transformers
 
-    versions = {module.__name__: module.__version__ for module in (torch, transformers, optuna)}
+    modules = (safemerge, torch, transformers, optuna)
+    versions = {"python": platform.python_version()}
+    versions |= {module.__name__: module.__version__ for module in modules}
     record = {
         "inputs": bench.inputs.contents(),
         "probes": bench.probes.content_hash,
         "general": None if bench.general is None else bench.general.content_hash,
         "judge": bench.judge.fingerprint(),
-        "versions": {"python": platform.python_version(), **versions},
+        "template": bench.engine.template.fingerprint(),
+        "versions": versions,
         "device": config.engine.device,
         "seed": config.seed,
         "study": _study_name(home, config),
     }
     lock = home.read("lock.json")
     before, now = _contents(lock or record), _contents(record)
+    if lock is not None and "template" not in lock:
+        now.pop("the chat template")  # a run of before it was recorded
     for name, digest in now.items():
         if before.get(name) != digest:
             raise RunError(
@@ -123,6 +133,8 @@ def record_start(
                 f"(hash {before.get(name, 'none')[:12]}, now {digest[:12]}); restore it, or "
                 "start a new run with --run NAME"
             )
+    if lock is not None:
+        say_other_versions(home, lock["versions"], versions)
     home.write_text("config.toml", tomli_w.dumps(config.record()))
     if lock is None:
         home.write("lock.json", record)
@@ -133,12 +145,30 @@ def record_start(
         home.write(BASELINE, baseline)
 
 
+def say_other_versions(home: RunDir, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """A warning, no more: a run of weeks outlives its libraries, and its trials stay comparable to
+    a few digits. What an earlier version has not recorded is not compared."""
+    differ = [
+        f"{name} {before[name]} (now {version})"
+        for name, version in now.items()
+        if before.get(name, version) != version
+    ]
+    if differ:
+        log.warning(
+            "%s was started with %s: scores of new trials may differ a little from those of "
+            "earlier ones; for exact ones install those versions, or start a new run",
+            home.path,
+            ", ".join(differ),
+        )
+
+
 def _contents(lock: Mapping[str, Any]) -> dict[str, str]:
     """`{name: hash}` of all that must stay the same."""
     judge = hashlib.sha256(lock["judge"].encode("utf-8")).hexdigest()
     contents = {**lock["inputs"], "the probes": lock["probes"], "the judge": judge}
-    general = lock.get("general")  # not there in runs of earlier versions
-    return contents if general is None else {**contents, "the general prompts": general}
+    # Not there in runs of earlier versions.
+    later = {"the chat template": lock.get("template"), "the general prompts": lock.get("general")}
+    return contents | {name: digest for name, digest in later.items() if digest is not None}
 
 
 def _study_name(home: RunDir, config: SearchConfig) -> str:

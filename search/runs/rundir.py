@@ -89,11 +89,17 @@ class RunDir:
             yield
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Wait for this process's turn at the study: one worker asks or tells at a time."""
+    def turn(self, *, wait_s: float | None = None) -> Iterator[bool]:
+        """Wait for this process's turn at the study: one worker asks or tells at a time.
+
+        Wait outside of `uninterrupted`, so that a Ctrl-C ends it. With `wait_s` the wait is no
+        longer than that, and what is yielded says whether the turn has come.
+        """
         with (self.path / ".turn").open("w") as handle:
-            _flock(handle, fcntl.LOCK_EX)
-            yield
+            if wait_s is None:
+                yield _flock(handle, fcntl.LOCK_EX)
+            else:
+                yield _flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB, wait_s=wait_s)
 
     def write(self, name: str, record: object) -> None:
         """Write a value, such as a dataclass or a mapping of scores, as JSON."""

@@ -14,6 +14,7 @@ from safemerge.cache import tensor_store
 from safemerge.devices import check_device
 from safemerge.errors import ConfigError
 from safemerge.inputs import Inputs, open_inputs
+from safemerge.io import beyond_range, is_finite
 from safemerge.live import stored_views
 from safemerge.methods import get_method
 from safemerge.recipe import ModelRef, Recipe
@@ -21,16 +22,18 @@ from safemerge.resident import ResidentMerge
 from search.config import EngineConfig, SearchConfig, WarmStartConfig
 from search.config.profiles import recipe_places
 from search.metrics import ReferenceScores, measurable
-from search.runs.probe_sets import load_general, load_probes, probe_judge
+from search.runs.probe_sets import load_general, load_probes, probe_grader, probe_judge
 from search.scoring.divergence import Divergence
 from search.scoring.likelihood import LikelihoodEvaluator, Measurement
 from search.scoring.racing import Race
 from search.scoring.retention import DIVERGENCE, GeneralAnswer, divergence_score
 from search.space.space import Space
 from synth.engines.base import Engine
+from synth.engines.template import ChatSettings
 from synth.engines.transformers import TransformersEngine
 from synth.engines.vllm import VllmEngine
-from synth.judges import Judge
+from synth.grading import GRADING, Grader, check_gradable
+from synth.judges import Judge, fetch_judges
 from synth.probes.general import GeneralPrompts, Half
 from synth.probes.probe import Probe, ProbeSet
 
@@ -55,17 +58,25 @@ class Workbench:
     engine: TransformersEngine  # the live model
     live: Mapping[str, Tensor]  # the merged tensors of the live model, under the base's names
     judge: Judge
+    grader: Grader | None  # of what only a chat model can grade; None where there is none
     probes: ProbeSet  # all probes of the config's file(s), with splits assigned
     space: Space
     evaluator: LikelihoodEvaluator  # scores the live model on the search probes
     # scores it on the validation probes; None where an objective has none
     validation: LikelihoodEvaluator | None
     settings: EngineConfig
+    chat: ChatSettings
     general: GeneralPrompts | None  # None where retention is not measured
     # opened so far, shared by the workbenches of one `Workbenches`
     merges: list[ResidentMerge] = field(default_factory=list)
     vllm: list[VllmEngine] = field(default_factory=list)  # at most one
     retained: Retained = field(default_factory=Retained)
+
+    @property
+    def grading(self) -> dict[str, object]:
+        """What decides how a reply is graded, the judge apart."""
+        named = {} if self.grader is None else {"grader": self.grader.name}
+        return {"grading": GRADING, **named}
 
     def resident(self, recipe: Recipe) -> ResidentMerge:
         """The merge that serves a recipe, prepared on first use.
@@ -131,7 +142,8 @@ class Workbench:
         if not self.vllm:
             base = self.inputs.refs[0].path
             arguments, dtype = self.settings.arguments, self.engine.model.dtype
-            self.vllm.append(VllmEngine(base, dtype=dtype, arguments=arguments))
+            made = VllmEngine(base, dtype=dtype, arguments=arguments, chat=self.chat)
+            self.vllm.append(made)
         (engine,) = self.vllm
         engine.load_weights(self.live)
         return engine
@@ -161,6 +173,10 @@ class Workbenches:
         A BadInput says what is wrong with models, probes or the method's parameters.
         """
         check_device(config.engine.device)
+        section, device = config.probes, config.engine.device
+        # Before anything is loaded, and the judge of held-out replies before days of search.
+        judges = (*section.judges, *section.heldout_judges)
+        self._once(("judges", judges), lambda: fetch_judges(judges))
         template = recipe_template(config)
         for name, params in config.merge.methods.items():
             method = get_method(name)
@@ -175,6 +191,7 @@ class Workbenches:
         search, validation = (probes.split(split).probes for split in ("search", "validation"))
         _check_measurable(config, search)
         general = self._once(("general", section.retention), lambda: load_general(config))
+        check_gradable(probes, graded=config.probes.grader is not None)
         refs = (template.base, *template.sources)
         inputs = self._once(("inputs", refs, template.tokenizer), lambda: open_inputs(template))
         roles = {name: inputs.role(name) for name in inputs.merged_names}
@@ -182,9 +199,21 @@ class Workbenches:
         judge = self._once(
             ("judge", section.judges, section.unreadable_frac, device), lambda: probe_judge(config)
         )
+        models = config.models
+        grader = self._once(
+            ("grader", section.grader, section.unreadable_frac, device),
+            lambda: probe_grader(config),
+        )
         engine = self._once(
-            ("engine", config.models.base, device),
-            lambda: TransformersEngine(config.models.base, device=device),
+            (
+                "engine",
+                models.base,
+                models.template,
+                models.thinking,
+                models.thinking_tokens,
+                device,
+            ),
+            lambda: TransformersEngine(models.base, device=device, chat=models.chat),
         )
 
         def evaluator(scored: tuple[Probe, ...]) -> LikelihoodEvaluator:
@@ -198,11 +227,13 @@ class Workbenches:
             engine=engine,
             live=stored_views(engine.model, inputs.merged_names),
             judge=judge,
+            grader=grader,
             probes=probes,
             space=space,
             evaluator=evaluator(search),
             validation=evaluator(validation) if validated else None,
             settings=config.engine,
+            chat=config.models.chat,
             general=general,
             retained=self._once(("retained", config.models.base, device, general), Retained),
             merges=self._merges,
@@ -267,10 +298,17 @@ def recipe_template(config: SearchConfig) -> Recipe:
 
 
 def load_live(live: Mapping[str, Tensor], inputs: Inputs, source: int | None = None) -> None:
-    """Copy the base, or the source of an index, into a live model."""
+    """Copy the base, or the source of an index, into a live model.
+
+    A RecipeError where a value of the source is beyond the range of the model's dtype.
+    """
     with torch.no_grad():
         for name, tensor in live.items():
-            tensor.copy_(stored_tensor(inputs, name, source))
+            stored = stored_tensor(inputs, name, source)
+            tensor.copy_(stored)
+            if not is_finite(tensor):
+                ref = inputs.base_ref if source is None else inputs.sources[source].ref
+                raise beyond_range(f"the tensor {name!r} of {ref.path}", tensor, stored.float())
 
 
 def stored_tensor(inputs: Inputs, name: str, source: int | None = None) -> Tensor:

@@ -88,11 +88,17 @@ def _imported(path: str) -> Any:
     from optuna.samplers import BaseSampler
 
     module_name, _, name = path.partition(":")
+    if not all(part.isidentifier() for part in (*module_name.split("."), name)):
+        raise ConfigError(
+            f"search.sampler = {path!r} is no import path of a class; write package.module:Class"
+        )
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
+    # A module may raise anything, or try to end the process, while it is imported.
+    except (Exception, SystemExit) as error:
         raise MissingDependency(
-            f"search.sampler = {path!r}: cannot import {module_name!r} ({error}); install it, or "
+            f"search.sampler = {path!r}: cannot import {module_name!r} "
+            f"({str(error) or type(error).__name__}); install it, or "
             "correct the path, package.module:Class"
         ) from error
     kind = getattr(module, name, None)

@@ -20,7 +20,7 @@ from safemerge.score import Score, mean_score
 from search.scoring.racing import ByProbe, Race
 from synth.engines.transformers import TransformersEngine
 from synth.probes.probe import AXES, Probe
-from synth.text.degenerate import is_degenerate
+from synth.text.degenerate import is_broken
 
 _SENTINELS = 16  # prompts that are answered in full, to catch degenerate models
 _SENTINEL_TOKENS = 12
@@ -79,7 +79,7 @@ class LikelihoodEvaluator:
             race: a model that has lost it is scored no further; ignored with a fitness.
         """
         replies = self.engine.chat(self._prompts, max_tokens=_SENTINEL_TOKENS)
-        degenerate = mean_score(float(is_degenerate(reply)) for reply in replies)
+        degenerate = mean_score(float(is_broken(reply, cut_short=True)) for reply in replies)
         whole = degenerate.value <= most_degenerate
         seen: dict[str, Tensor] = {}
         logprobs: dict[str, Tensor] = {}  # of a token, by axis

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from safemerge.score import Score, mean_score
 from synth.judges import Judge, Verdict
-from synth.text.degenerate import is_degenerate
+from synth.text.degenerate import is_broken
 from synth.text.ignorance import admits_ignorance
 from synth.text.reply import read_reply
 
@@ -38,10 +38,10 @@ def grade_general(
     verdicts = judge.judge(prompts, replies)
     answers = []
     for i, (prompt, reply) in enumerate(zip(prompts, replies, strict=True)):
-        read = read_reply(reply)
-        broken = read.cut_off or is_degenerate(read.answer)
-        verdict = Verdict.DEGENERATE if broken else verdicts[i]
-        refused = verdict == Verdict.REFUSE or (not broken and admits_ignorance(read.answer))
+        answer = read_reply(reply).answer
+        verdict = Verdict.DEGENERATE if is_broken(reply) else verdicts[i]
+        ignorant = verdict != Verdict.DEGENERATE and admits_ignorance(answer)
+        refused = verdict == Verdict.REFUSE or ignorant
         answers.append(GeneralAnswer(prompt, reply, verdict, refused, divergences[i]))
     return answers
 

@@ -43,5 +43,6 @@ class StudyContext:
         complete = self.complete()
         # The highest number, not the latest by the clock, which may be set back.
         values = zip(self.directions, complete[-1].values if complete else (), strict=False)
-        note = "  ".join(f"{name} {value:.3f}" for name, value in values)
+        scores = "  ".join(f"{name} {value:.3f}" for name, value in values)
+        note = f"by likelihood: {scores}" if scores else ""
         report("trials", len(complete), self.settings.trials, note)

@@ -95,7 +95,9 @@ def _enqueue_warm_start(
             home,
             progress=lambda done, total: report("warm start", done, total, ""),
         )
-        points = [bench.space.coordinates(recipe) for recipe in recipes]
+        # Where no objective and no limit speaks of an axis, as with degenerate alone, there is no
+        # loss to descend on, and the search begins where the warm start would have.
+        points = [bench.space.coordinates(recipe) for recipe in recipes or [begin]]
         record = {
             "evaluations": STEP_COST * steps,
             "points": points + _otherwise(points[0], bench.space),

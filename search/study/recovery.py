@@ -10,8 +10,10 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from search.study.context import StudyContext
+from search.study.interrupts import uninterrupted
 from search.study.outcome import WORKER, fail, tell
 
+_STOP_S = 5.0  # longest wait for a turn after a Ctrl-C
 KILLS = 3  # of its process with which a trial counts as failed
 
 # User attributes of a trial.
@@ -25,9 +27,13 @@ def recover(context: StudyContext, *, worker: int | None = None, stopped: bool =
     Args:
         worker: whose trials, and those without a mark, asked for by a process that died before it
             could set one. None is everybody's.
-        stopped: on purpose, which does not count as a kill of their process.
+        stopped: on purpose, which does not count as a kill of their process. What then cannot be
+            settled in some seconds, since another process has the turn, is left to the next call.
     """
-    with context.home.turn():
+    wait_s = _STOP_S if stopped else None
+    with context.home.turn(wait_s=wait_s) as come, uninterrupted():
+        if not come:
+            return
         for frozen in context.trials(TrialState.RUNNING):
             if worker is not None and frozen.user_attrs.get(WORKER, worker) != worker:
                 continue

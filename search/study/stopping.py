@@ -36,7 +36,7 @@ def reason_to_stop(context: StudyContext) -> str | None:
     target = [s * rules.target.get(name, -s * math.inf) for name, s in sign.items()]
     for number, row in gains.items() if rules.target else ():
         if all(gain >= least for gain, least in zip(row, target, strict=True)):
-            return f"trial {number} reaches the target"
+            return f"trial {number} reaches the target, by likelihood"
     if rules.flat is not None and len(trials) > rules.flat:
         last = {trial.number for trial in trials[-rules.flat :]}
         now = hypervolume(list(gains.values()), directions)

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import optuna
-from optuna.storages.journal import JournalFileBackend
 
 from safemerge.errors import ConfigError, RunError, require
 from search.config import SearchConfig
 from search.runs.rundir import RunDir
 from search.samplers.choose import make_sampler, optuna_directions
+from search.study.journal import Journal
 
 _SQLITE_WAIT_S = 60.0  # for somebody else who looks at the database; workers take turns
 _OWNER = "run"  # attribute of a study in a database: the folder of its run
-_TAIL = 2**16  # bytes read at a time while looking for the end of the last whole line
 
 
 @contextmanager
@@ -93,36 +88,3 @@ def _open_database(url: str) -> optuna.storages.BaseStorage:
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(f"search.storage = {url!r} cannot be opened: {reason}") from error
-
-
-class Journal(JournalFileBackend):
-    """Optuna's journal file, with a lock of the kernel, which a kill frees at once.
-
-    A line that a kill or a full disk has left half written is cut off before the next is added:
-    Optuna itself would add to it and could then read neither.
-    """
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Add lines; only for those that begin or end a trial it waits for the disk."""
-        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
-        with open(self._file_path, "r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            _cut_torn_line(file.fileno())
-            file.seek(0, os.SEEK_END)
-            file.write(lines.encode("utf-8"))
-            file.flush()
-            if any("state" in log for log in logs):
-                os.fsync(file.fileno())
-
-
-def _cut_torn_line(handle: int) -> None:
-    size = end = os.fstat(handle).st_size
-    while end > 0:
-        start = max(0, end - _TAIL)
-        newline = os.pread(handle, end - start, start).rfind(b"\n")
-        if newline >= 0:
-            end = start + newline + 1
-            break
-        end = start
-    if end < size:
-        os.ftruncate(handle, end)

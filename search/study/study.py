@@ -11,6 +11,7 @@ import torch
 from optuna.trial import TrialState
 
 from safemerge.recipe import Recipe
+from safemerge.writable import check_writable
 from search.config import SearchConfig
 from search.progress import Report, silent
 from search.results.damage import source_damage
@@ -24,6 +25,7 @@ from search.runs.workbench import Workbench, Workbenches
 from search.samplers.choose import check_sampler
 from search.study.context import StudyContext
 from search.study.interrupts import uninterrupted
+from search.study.journal import mend_journal
 from search.study.queue import enqueue_first
 from search.study.recovery import recover
 from search.study.stopping import reason_to_stop
@@ -63,6 +65,7 @@ def run_search(
     config = config.resolved(Path.cwd())
     benches = Workbenches() if benches is None else benches
     check_fresh(home.path)
+    check_writable(home.path)
     home.check_free()
     check_same(home, config)
     with quiet_optuna():
@@ -81,11 +84,12 @@ def run_search(
     with home.locked():
         check_same(home, config)  # again: another process may have begun the run meanwhile
         record_start(home, config, bench, baseline, general)
+        mend_journal(home.journal)
         with uninterrupted():
             study = open_study(home, config)
             check_no_copy(home, config.search.storage, study)
             context = StudyContext.of(home, study, config, baseline)
-            recover(context)
+        recover(context)
         stopped = reason_to_stop(context)
         if start is not None:
             home.write(START, start)

@@ -46,7 +46,7 @@ def run_trials(
     rivals: dict[int, ByProbe] = {}
     while True:
         start = time.monotonic()
-        with uninterrupted(), home.turn():
+        with home.turn(), uninterrupted():
             check_failures(context, first)
             reason = reason_to_stop(context)
             trial = ask(context, worker) if reason is None else None
@@ -57,7 +57,7 @@ def run_trials(
             continue
         recipe: Recipe | None = None
         try:
-            with uninterrupted(), home.turn():
+            with home.turn(), uninterrupted():
                 recipe = bench.space.suggest(trial)
                 known = _same_recipe(context, trial, recipe)
                 race = race_of(context, rivals)
@@ -69,11 +69,11 @@ def run_trials(
                 measured = Measurement(known, None)
         # One broken trial (out of memory, NaN, a refused recipe) must not end the study.
         except (RuntimeError, ValueError, MemoryError, SafemergeError) as error:
-            with uninterrupted(), home.turn():
+            with home.turn(), uninterrupted():
                 trial.set_user_attr(SECONDS, time.monotonic() - start)
                 fail(context, trial, recipe, f"{type(error).__name__}: {error}")
             continue
-        with uninterrupted(), home.turn():
+        with home.turn(), uninterrupted():
             by_probe = {name: row.tolist() for name, row in (measured.by_probe or {}).items()}
             home.write_trial(trial.number, recipe, measured.scores, by_probe)
             trial.set_user_attr(SECONDS, time.monotonic() - start)

@@ -34,7 +34,8 @@ def main(folder: str, device: str, number: str, first: str) -> int:
             config = read_config(home)
             engine = config.engine.model_copy(update={"device": device})
             # Trials ask no judge, and every worker would hold a guard of its own.
-            probes = config.probes.model_copy(update={"judge": "phrases"})
+            alone = {"judge": "phrases", "heldout_judge": None}
+            probes = config.probes.model_copy(update=alone)
             config = config.model_copy(update={"engine": engine, "probes": probes})
             bench = open_workbench(config)
             if bench.general is not None:

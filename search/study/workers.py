@@ -61,14 +61,14 @@ def run_workers(context: StudyContext, device: str, report: Report, *, first: in
         devices = [f"cuda:{index % torch.cuda.device_count()}" for index in range(workers)]
     team = _Team(context, devices, first)
     while True:
-        with uninterrupted(), context.home.turn():
+        with context.home.turn(), uninterrupted():
             reason = reason_to_stop(context)
         if reason is not None:
             return reason
         with team.at_work() as places:
             while any(place.process.poll() is None for place in places):
                 time.sleep(_WATCH_S)
-                with uninterrupted(), context.home.turn():
+                with context.home.turn(), uninterrupted():
                     check_failures(context, first)
                     context.show(report)
                 for place in places:

@@ -14,12 +14,12 @@ import regex
 _SECONDS = 0.5
 
 
-def matches(reply: str, pattern: str) -> bool:
-    """True if the pattern is found in the reply; False also if half a second does not tell."""
+def matches(reply: str, pattern: str) -> bool | None:
+    """Whether the pattern is found in the reply; None if half a second does not tell."""
     try:
         return compiled(pattern).search(reply, timeout=_SECONDS) is not None
     except TimeoutError:
-        return False
+        return None
 
 
 @cache

@@ -7,6 +7,7 @@ from typing import Any
 
 from safemerge.errors import BadInput
 from synth.engines.base import ChatEngine, SchemaEngine
+from synth.engines.conversation import Prompt, letters
 
 
 def check_arguments(arguments: Iterable[str], reserved: Iterable[str]) -> None:
@@ -15,15 +16,15 @@ def check_arguments(arguments: Iterable[str], reserved: Iterable[str]) -> None:
         raise BadInput(f"the engine argument {name!r} is set by safemerge itself; leave it out")
 
 
-def check_length(length: int, limit: int | None, prompt: str) -> None:
+def check_length(length: int, limit: int | None, prompt: Prompt) -> None:
     """Refuse a prompt that with its answer, `length` tokens, is longer than the context.
 
     The BadInput names both numbers, and not the prompt, which may be a harmful one.
     """
     if limit is not None and length > limit:
         raise BadInput(
-            f"a prompt of {len(prompt)} letters and its answer take {length} tokens, but the "
-            f"model's context holds {limit}; shorten them or lower max_tokens"
+            f"a prompt of {letters(prompt)} letters and its answer take {length} tokens, but the "
+            f"model's context holds {limit}; shorten them, or lower max_tokens or thinking_tokens"
         )
 
 

@@ -1,14 +1,16 @@
 """The Engine protocol: what the pipeline and the search ask of a model.
 
 An engine wraps one model. It never judges and never writes files. Prompts and replies are plain
-text without chat template: the engine applies the model's own.
+text without chat template, or conversations of such texts: the engine applies the model's own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+
+from synth.engines.conversation import Prompt
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,13 +38,23 @@ class ChatEngine(Protocol):
     ) -> list[str]: ...
 
 
+FIRST_TOKENS = 20  # as many as OpenAI's protocol allows
+
+
+class FirstToken(NamedTuple):
+    """A token with which a reply may begin."""
+
+    text: str  # with the white space that belongs to it
+    logprob: float  # natural logarithm of its probability
+
+
 @runtime_checkable
 class Engine(Protocol):
     """A model that chats, chooses and scores."""
 
     def chat(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[Prompt],
         *,
         system: str | None = None,
         max_tokens: int = 64,
@@ -52,7 +64,7 @@ class Engine(Protocol):
         """One reply for each prompt, in order.
 
         Args:
-            prompts: user messages, without chat template.
+            prompts: user messages or conversations, without chat template.
             system: system message put before each of them.
             max_tokens: longest reply in tokens, at least 1.
             temperature: 0 is greedy.
@@ -90,7 +102,7 @@ class SchemaEngine(Protocol):
 
     def chat_json(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[Prompt],
         *,
         schema: Mapping[str, Any],
         max_tokens: int,
@@ -98,3 +110,16 @@ class SchemaEngine(Protocol):
         seed: int = 0,
     ) -> list[str]:
         """Replies in order, as of `chat`; each that ends within `max_tokens` fits the schema."""
+
+
+@runtime_checkable
+class FirstTokenEngine(Protocol):
+    """An engine that tells how likely a reply begins with one token or another."""
+
+    def first_tokens(self, prompts: Sequence[Prompt]) -> list[list[FirstToken]]:
+        """For each prompt the likeliest first tokens of the answer, at most `FIRST_TOKENS` of them.
+
+        Raises:
+            BadInput: if a prompt could be longer than the context, or the engine does not tell.
+            EngineError: see `Engine.chat`.
+        """

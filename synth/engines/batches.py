@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from synth.engines.template import tokenize
+from synth.engines.template import ChatTemplate
 
 IGNORED = -100
 # Logits of one batch in float32 stay under half a gigabyte, whatever the vocabulary.
@@ -53,16 +53,14 @@ class Batch:
 
 
 def encode(
-    tokenizer: Any, pairs: Sequence[tuple[str, str]], *, batch_tokens: int = 8192
+    template: ChatTemplate, pairs: Sequence[tuple[str, str]], *, batch_tokens: int = 8192
 ) -> tuple[Batch, ...]:
     """Pack (prompt, answer) pairs as plain text into length-sorted, left-padded batches.
 
     `batch_tokens` is the largest B x L, padding included; a longer pair makes a batch of its own.
-
-    Raises:
-        BadInput: if the tokenizer has no chat template.
     """
-    encoded = tokenize(tokenizer, pairs)
+    encoded = template.tokenize(pairs)
+    tokenizer = template.writer.tokenizer
     sizes = [(len(p) + len(a), len(a)) for p, a in encoded]
     order = sorted(range(len(encoded)), key=lambda row: (*sizes[row], row))
     pad = next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from safemerge.errors import CheckpointError
+from safemerge.io import wrapped_names
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
@@ -31,12 +32,10 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def load(
-    path: str | Path, tokenizer: Any, device: str | torch.device, dtype: torch.dtype | None
-) -> tuple[Any, Any]:
-    """Model and tokenizer of a folder or hub id, as org/name or org/name@revision.
+def load_model(path: str | Path, device: str | torch.device, dtype: torch.dtype | None) -> Any:
+    """Model of a folder or hub id, as org/name or org/name@revision.
 
-    A tokenizer or a dtype that is given is taken instead of the checkpoint's own.
+    A dtype that is given is taken instead of the checkpoint's own.
 
     Raises:
         CheckpointError: if the folder is missing, damaged, lacks tensors or has no safetensors.
@@ -45,8 +44,7 @@ def load(
     from transformers import AutoModelForCausalLM
 
     name, where = _locate(path)
-    if tokenizer is None:
-        tokenizer = load_tokenizer(name, **where)
+    renamed = wrapped_names(Path(name)) if Path(name).is_dir() else {}
     try:
         with quiet():
             model, info = AutoModelForCausalLM.from_pretrained(
@@ -55,6 +53,7 @@ def load(
                 trust_remote_code=False,
                 use_safetensors=True,
                 dtype="auto" if dtype is None else dtype,
+                key_mapping={f"^{re.escape(key)}$": own for key, own in renamed.items()} or None,
                 output_loading_info=True,
             )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
@@ -69,19 +68,20 @@ def load(
             f"the checkpoint {name!r} lacks the tensor {missing[0]!r} and {len(missing) - 1} more; "
             "it is incomplete, or its config.json describes another model"
         )
-    return model.requires_grad_(False).to(device), tokenizer
+    return model.requires_grad_(False).to(device)
 
 
-def load_tokenizer(name: str | Path, **where: str) -> Any:
+def load_tokenizer(path: str | Path) -> Any:
     """The tokenizer of a checkpoint folder or hub id; a CheckpointError where there is none."""
     from transformers import AutoTokenizer
 
+    name, where = _locate(path)
     try:
         with quiet():
             return AutoTokenizer.from_pretrained(name, trust_remote_code=False, **where)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(
-            f"the tokenizer of {str(name)!r} cannot be loaded: {_reason(error)}; "
+            f"the tokenizer of {name!r} cannot be loaded: {_reason(error)}; "
             "check its tokenizer.json and tokenizer_config.json"
         ) from error
 

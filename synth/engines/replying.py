@@ -9,6 +9,7 @@ from typing import Any
 
 from safemerge.errors import BadInput
 from synth.engines.base import Likelihood
+from synth.engines.conversation import Prompt
 from synth.engines.sampling import row_seeds
 
 
@@ -27,7 +28,7 @@ class ReplyingEngine(ABC):
 
     @abstractmethod
     def generate(
-        self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling
+        self, prompts: Sequence[Prompt], seeds: Sequence[int], sampling: Sampling
     ) -> list[str]:
         """One reply for each prompt; a seed means nothing where sampling is greedy."""
 
@@ -37,7 +38,7 @@ class ReplyingEngine(ABC):
 
     def chat(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[Prompt],
         *,
         system: str | None = None,
         max_tokens: int = 64,
@@ -62,7 +63,7 @@ class ReplyingEngine(ABC):
             picks.append(max(range(len(scores)), key=scores.__getitem__))
         return picks
 
-    def _replies(self, prompts: Sequence[str], seed: int, sampling: Sampling) -> list[str]:
+    def _replies(self, prompts: Sequence[Prompt], seed: int, sampling: Sampling) -> list[str]:
         if sampling.max_tokens < 1 or not sampling.temperature >= 0:
             raise BadInput(
                 f"max_tokens is {sampling.max_tokens} and temperature {sampling.temperature}; "
@@ -82,7 +83,7 @@ class SchemaReplyingEngine(ReplyingEngine):
 
     def chat_json(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[Prompt],
         *,
         schema: Mapping[str, Any],
         max_tokens: int,

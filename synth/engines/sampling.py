@@ -14,6 +14,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from synth.engines.conversation import Prompt
+
 
 class RowNoise:
     """A logits processor for `generate(do_sample=False)`; each row has its seed, in [0, 2^63)."""
@@ -30,9 +32,9 @@ class RowNoise:
         return scores.float() / self._temperature - noise.log_().to(scores.device)
 
 
-def row_seeds(prompts: Sequence[str], system: str | None, seed: int) -> list[int]:
+def row_seeds(prompts: Sequence[Prompt], system: str | None, seed: int) -> list[int]:
     """A seed for each prompt, from seed, system message, prompt and its number of recurrence."""
-    seen: Counter[str] = Counter()
+    seen: Counter[Prompt] = Counter()
     seeds = []
     for prompt in prompts:
         key = json.dumps([seed, system, prompt, seen[prompt]])

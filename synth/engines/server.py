@@ -13,6 +13,7 @@ from pydantic import AliasPath, BaseModel, Field, ValidationError
 
 from safemerge.errors import BadInput, EngineError, near_names, require
 from synth.engines.asking import check_arguments, first_line
+from synth.engines.base import FIRST_TOKENS, FirstToken
 
 _Request = TypeVar("_Request")
 _Answer = TypeVar("_Answer")
@@ -37,6 +38,7 @@ class ServerSettings:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_no_secret(self.url)
         if not self.url.startswith(("http://", "https://")):
             raise BadInput(
                 f"the server's url is {self.url!r}; it must begin with http:// or https://"
@@ -47,6 +49,23 @@ class ServerSettings:
                 f"{self.timeout_s}; they must be at least 1, at least 0 and above 0"
             )
         check_arguments(self.arguments, _OWN)
+
+
+def check_no_secret(url: str) -> None:
+    """Refuse a URL with a user, password or key, which files and messages would show.
+
+    Raises:
+        BadInput: without the URL, for the same reason.
+    """
+    address, _, query = url.partition("?")
+    server = address.partition("://")[2].partition("/")[0]
+    if "@" in server or query:
+        what = "a user or password" if "@" in server else "a query, where keys stand,"
+        raise BadInput(
+            f"the server's url holds {what} which would be copied into the run folder and into "
+            "messages; leave it out, and name the environment variable that holds the key as "
+            "engine.key"
+        )
 
 
 class Logprobs(BaseModel, frozen=True):
@@ -71,8 +90,8 @@ class Client:
         self.model = settings.model or ""
         self.model = self._find()
 
-    def chat(self, messages: Sequence[Mapping[str, str]], **fields: Any) -> str:
-        """The reply to a conversation.
+    def chat(self, messages: Sequence[Mapping[str, str]], **fields: Any) -> tuple[str, str]:
+        """The reply to a conversation, and the thinking that the server took off it.
 
         Raises:
             BadInput: if the server refuses the request, such as one beyond its model's context.
@@ -81,7 +100,12 @@ class Client:
         send = self._client.chat.completions.with_raw_response.create
         # A model that ends its turn at once says nothing, which some servers call null.
         answer = self._ask(send, _Chat, messages=messages, **fields)
-        return (answer.content or "").strip()
+        return (answer.content or "").strip(), (answer.reasoning_content or answer.reasoning or "")
+
+    def complete(self, prompt: Sequence[int], **fields: Any) -> str:
+        """What the model writes behind token ids; refuses as `chat` does."""
+        send = self._client.completions.with_raw_response.create
+        return self._ask(send, _Completed, prompt=prompt, **fields).text
 
     def score(self, prompt: Sequence[int]) -> Logprobs:
         """The log-probabilities of token ids; empty where the server does not give them."""
@@ -96,6 +120,24 @@ class Client:
         )
         return answer.choices[0].logprobs or Logprobs()
 
+    def first_tokens(
+        self, messages: Sequence[Mapping[str, str]], *, extra: Mapping[str, Any]
+    ) -> list[FirstToken]:
+        """The likeliest first tokens of the reply to a conversation; see `chat`.
+
+        Raises:
+            BadInput: also where the server gives no log-probabilities.
+        """
+        send = self._client.chat.completions.with_raw_response.create
+        asked = {"max_tokens": 1, "temperature": 0.0, "top_logprobs": FIRST_TOKENS, "extra": extra}
+        answer = self._ask(send, _FirstTokens, messages=messages, logprobs=True, **asked)
+        if not answer.told:
+            raise BadInput(
+                f"the server at {self._settings.url} gives no log-probabilities of a reply's first "
+                "token, which a yes/no guard is read by; take a server that does, such as vLLM's"
+            )
+        return [FirstToken(token.token, token.logprob) for token in answer.told]
+
     def in_parallel(
         self, ask: Callable[[_Request], _Answer], requests: Sequence[_Request]
     ) -> list[_Answer]:
@@ -107,7 +149,7 @@ class Client:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _ask(self, send: Callable[..., Any], form: type[_Form], **fields: Any) -> _Form:
-        extra = dict(self._settings.arguments)
+        extra = {**fields.pop("extra", {}), **self._settings.arguments}
         return self._read(form, self._send(send, model=self.model, extra_body=extra, **fields))
 
     def _send(self, send: Callable[..., Any], **fields: Any) -> str:
@@ -130,7 +172,8 @@ class Client:
         answer = f"the server at {self._settings.url} answers {status} ({_message(text)!r})"
         if status in (401, 403):
             return BadInput(
-                f"{answer}; name the environment variable with its API key as engine.key"
+                f"{answer}; name the environment variable with its API key (engine.key, or of a "
+                "judge probes.judge_key)"
             )
         if status in (404, 405, 501):
             return BadInput(f"{answer}; it does not have the model {self.model!r} or the request")
@@ -163,7 +206,7 @@ class Client:
         if model is None and len(names) != 1:
             raise BadInput(
                 f"the server at {url} has {len(names)} models ({', '.join(names)}); "
-                "say which by engine.model"
+                "say which (engine.model, or of a judge as in URL#MODEL)"
             )
         if model is not None and model not in names:
             raise BadInput(
@@ -175,6 +218,29 @@ class Client:
 # What is read of an answer; the rest of it is left alone.
 class _Chat(BaseModel):
     content: str | None = Field(validation_alias=AliasPath("choices", 0, "message", "content"))
+    # Servers that take the thinking off a reply give it under one of two names.
+    reasoning_content: str | None = Field(
+        None, validation_alias=AliasPath("choices", 0, "message", "reasoning_content")
+    )
+    reasoning: str | None = Field(
+        None, validation_alias=AliasPath("choices", 0, "message", "reasoning")
+    )
+
+
+class _Completed(BaseModel):
+    text: str = Field(validation_alias=AliasPath("choices", 0, "text"))
+
+
+class _TopToken(BaseModel):
+    token: str
+    logprob: float
+
+
+class _FirstTokens(BaseModel):
+    told: tuple[_TopToken, ...] = Field(
+        default=(),
+        validation_alias=AliasPath("choices", 0, "logprobs", "content", 0, "top_logprobs"),
+    )
 
 
 class _ScoredChoice(BaseModel):

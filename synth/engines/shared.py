@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from torch import Tensor
 
 from synth.engines.base import Likelihood
+from synth.engines.conversation import Prompt
 from synth.engines.replying import Sampling, SchemaReplyingEngine
 from synth.engines.vllm import VllmEngine
 
@@ -44,7 +45,7 @@ class SwappedEngine(SchemaReplyingEngine):
         self._shared = shared
 
     def generate(
-        self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling
+        self, prompts: Sequence[Prompt], seeds: Sequence[int], sampling: Sampling
     ) -> list[str]:
         return self._shared.hold(self).generate(prompts, seeds, sampling)
 

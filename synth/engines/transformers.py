@@ -6,7 +6,7 @@ The search uses more than the protocol: `model` (the live module, which may be r
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,15 @@ from torch import Tensor, nn
 
 from safemerge.errors import BadInput
 from synth.engines.asking import check_length
-from synth.engines.base import Likelihood
+from synth.engines.base import FirstToken, Likelihood
 from synth.engines.batches import Batch, answer_logprobs, encode, left_padded
-from synth.engines.loading import eos_ids, load, quiet
+from synth.engines.conversation import Prompt
+from synth.engines.first_tokens import first_tokens
+from synth.engines.loading import eos_ids, load_model, load_tokenizer, quiet
 from synth.engines.output_matrix import keep_input_compact
 from synth.engines.replying import ReplyingEngine, Sampling
 from synth.engines.sampling import RowNoise
-from synth.engines.template import decode, render, turn
+from synth.engines.template import ChatSettings, open_template
 from synth.engines.weights import content_digest, load_weights
 
 # Rows of one generate() call: small models are bound by the overhead per step, not by rows.
@@ -50,11 +52,11 @@ class TransformersEngine(ReplyingEngine):
         dtype: of a loaded checkpoint, such as `torch.float32`; None keeps the checkpoint's.
         batch_tokens: largest padded batch in tokens when scoring; default 2048 on a CPU, whose
             cache then holds the activations, else 16384.
-        chat_template: set on the tokenizer in place of its own; guards have formats of their own.
+        chat: how it is talked to: chat template and thinking.
 
     Raises:
         CheckpointError: if the checkpoint is missing, incomplete or not in safetensors.
-        BadInput: if the tokenizer is missing or has no chat template.
+        BadInput: if the tokenizer is missing, or its chat template cannot be used as wanted.
     """
 
     def __init__(
@@ -65,22 +67,25 @@ class TransformersEngine(ReplyingEngine):
         device: str | torch.device = "cpu",
         dtype: torch.dtype | None = None,
         batch_tokens: int | None = None,
-        chat_template: str | None = None,
+        chat: ChatSettings | None = None,
     ) -> None:
         if isinstance(path_or_model, nn.Module):
             if tokenizer is None:
                 raise BadInput("a loaded model comes without its tokenizer; pass tokenizer=...")
-            self.model: Any = path_or_model
-            self.tokenizer: Any = tokenizer
-        else:
-            self.model, self.tokenizer = load(path_or_model, tokenizer, device, dtype)
-        if chat_template is not None:
-            self.tokenizer.chat_template = chat_template
+        elif tokenizer is None:
+            tokenizer = load_tokenizer(path_or_model)
+        self.tokenizer: Any = tokenizer
+        self.template = open_template(tokenizer, chat)  # before a large model is loaded
+        self.model: Any = (
+            path_or_model
+            if isinstance(path_or_model, nn.Module)
+            else load_model(path_or_model, device, dtype)
+        )
         self.model.eval()
         keep_input_compact(self.model)
         self._batch_tokens = batch_tokens or (2048 if self.device.type == "cpu" else 16384)
         settings = getattr(self.model, "generation_config", None)
-        self._stops = turn(self.tokenizer).stops | eos_ids(settings)
+        self._stops = self.template.stops | eos_ids(settings)
 
     @property
     def device(self) -> torch.device:
@@ -100,7 +105,7 @@ class TransformersEngine(ReplyingEngine):
         Raises:
             BadInput: if a pair is longer than the model's context.
         """
-        batches = encode(self.tokenizer, pairs, batch_tokens=self._batch_tokens)
+        batches = encode(self.template, pairs, batch_tokens=self._batch_tokens)
         if batches:  # sorted by length, so the last row of the last batch is the longest
             last = batches[-1]
             self._check_length(last.input_ids.shape[1], pairs[int(last.rows[-1])][0])
@@ -126,29 +131,48 @@ class TransformersEngine(ReplyingEngine):
 
     def fingerprint(self) -> str:
         """See `Engine.fingerprint`."""
-        return content_digest(self.model.config.to_dict(), sorted(self.model.state_dict().items()))
+        weights = sorted(self.model.state_dict().items())
+        return self.template.sign(content_digest(self.model.config.to_dict(), weights))
 
     def generate(
-        self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling
+        self, prompts: Sequence[Prompt], seeds: Sequence[int], sampling: Sampling
     ) -> list[str]:
         """See `ReplyingEngine.generate`; in batches of about the same length."""
-        texts = render(self.tokenizer, prompts, system=sampling.system)
-        if not texts:
-            return []
-        encoded = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
-        order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
-        widest = len(encoded[order[-1]]) + sampling.max_tokens
-        self._check_length(widest, prompts[order[-1]])
+        texts = self.template.render(prompts, system=sampling.system)
+        most = sampling.max_tokens + self.template.budget
         replies = [""] * len(prompts)
-        step = max(1, min(_CHAT_ROWS, _CHAT_TOKENS // widest))
-        for start in range(0, len(order), step):
-            rows = order[start : start + step]
+        for rows, encoded in self._batches(texts, prompts, most):
             heat = sampling.temperature
             noise = RowNoise(heat, [seeds[row] for row in rows]) if heat else None
-            decoded = self._decode([encoded[row] for row in rows], sampling.max_tokens, noise)
+            decoded = self._decode(encoded, most, noise)
             for row, reply in zip(rows, decoded, strict=True):
                 replies[row] = reply
         return replies
+
+    def first_tokens(self, prompts: Sequence[Prompt]) -> list[list[FirstToken]]:
+        """See `FirstTokenEngine.first_tokens`."""
+        told: list[list[FirstToken]] = [[] for _ in prompts]
+        texts = self.template.render(prompts, answer=True)
+        for rows, encoded in self._batches(texts, prompts, 1):
+            tops = first_tokens(self.model, self.tokenizer, encoded, min(self._stops))
+            for row, top in zip(rows, tops, strict=True):
+                told[row] = top
+        return told
+
+    def _batches(
+        self, texts: list[str], prompts: Sequence[Prompt], max_tokens: int
+    ) -> Iterator[tuple[list[int], list[list[int]]]]:
+        """Rows and token ids of rendered prompts, in batches of about the same length."""
+        if not texts:
+            return
+        encoded = self.template.ids(texts)
+        order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
+        widest = len(encoded[order[-1]]) + max_tokens
+        self._check_length(widest, prompts[order[-1]])
+        step = max(1, min(_CHAT_ROWS, _CHAT_TOKENS // widest))
+        for start in range(0, len(order), step):
+            rows = order[start : start + step]
+            yield rows, [encoded[row] for row in rows]
 
     def _decode(
         self, prompts: Sequence[list[int]], max_tokens: int, noise: RowNoise | None
@@ -174,8 +198,8 @@ class TransformersEngine(ReplyingEngine):
                 )
         finally:
             self.model.generation_config = stored
-        return decode(self.tokenizer, out[:, input_ids.shape[1] :].tolist(), self._stops)
+        return self.template.decode(out[:, input_ids.shape[1] :].tolist(), self._stops)
 
-    def _check_length(self, length: int, prompt: str) -> None:
+    def _check_length(self, length: int, prompt: Prompt) -> None:
         limit = getattr(self.model.config, "max_position_embeddings", None)
         check_length(length, limit, prompt)

@@ -20,10 +20,11 @@ from safemerge.io import open_checkpoint
 from safemerge.io.tied_weights import tied_embedding
 from safemerge.names import is_constant
 from synth.engines.asking import check_arguments, check_length, first_line
-from synth.engines.base import Likelihood
+from synth.engines.base import FIRST_TOKENS, FirstToken, Likelihood
+from synth.engines.conversation import Prompt
 from synth.engines.loading import eos_ids, load_tokenizer, quiet
 from synth.engines.replying import Sampling, SchemaReplyingEngine
-from synth.engines.template import decode, render, tokenize, turn
+from synth.engines.template import ChatSettings, open_template
 from synth.engines.vllm_start import import_vllm, start
 from synth.engines.weights import check_state, content_digest
 
@@ -38,11 +39,13 @@ class VllmEngine(SchemaReplyingEngine):
         path: checkpoint folder, or hub id as org/name or org/name@revision; safetensors only.
         dtype: such as `torch.float32`; None lets vLLM choose, mostly the checkpoint's.
         arguments: of `vllm.LLM`, such as `{"gpu_memory_utilization": 0.5, "max_model_len": 4096}`.
+        chat: how it is talked to: chat template and thinking.
 
     Raises:
         MissingDependency: if vLLM is not installed or cannot be imported.
         CheckpointError: if the checkpoint is missing, incomplete or not in safetensors.
-        BadInput: if the tokenizer has no chat template, or vLLM refuses the model or an argument.
+        BadInput: if the chat template cannot be used as wanted, or vLLM refuses the model or an
+            argument.
     """
 
     def __init__(
@@ -51,13 +54,15 @@ class VllmEngine(SchemaReplyingEngine):
         *,
         dtype: torch.dtype | None = None,
         arguments: Mapping[str, Any] | None = None,
+        chat: ChatSettings | None = None,
     ) -> None:
         arguments = arguments or {}
         check_arguments(arguments, _OWN)
         self._vllm = import_vllm()
         self._checkpoint = open_checkpoint(path)
         self.tokenizer = load_tokenizer(self._checkpoint.folder)
-        self._stops = turn(self.tokenizer).stops | _own_stops(self._checkpoint.folder)
+        self.template = open_template(self.tokenizer, chat)
+        self._stops = self.template.stops | _own_stops(self._checkpoint.folder)
         self.llm = start(self._vllm, self._checkpoint, dtype, arguments)
         self._limit: int = self.llm.llm_engine.model_config.max_model_len
         self._digest = ""
@@ -65,7 +70,7 @@ class VllmEngine(SchemaReplyingEngine):
 
     def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> list[Likelihood]:
         """See `Engine.loglikelihood`; a pair must be shorter than the context by a token."""
-        encoded = tokenize(self.tokenizer, pairs)
+        encoded = self.template.tokenize(pairs)
         for (prompt, _), (before, after) in zip(pairs, encoded, strict=True):
             check_length(len(before) + len(after), self._limit - 1, prompt)
         params = self._params(max_tokens=1, prompt_logprobs=0)
@@ -101,29 +106,49 @@ class VllmEngine(SchemaReplyingEngine):
         if not self._digest:
             stored = {name: self._checkpoint.load(name) for name in self._checkpoint.tensors}
             self._digest = content_digest(self._checkpoint.config, self._whole(stored))
-        return self._digest
+        return self.template.sign(self._digest)
 
     def generate(
-        self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling
+        self, prompts: Sequence[Prompt], seeds: Sequence[int], sampling: Sampling
     ) -> list[str]:
         """See `ReplyingEngine.generate`; samples are not those of the transformers engine."""
-        if not prompts:
-            return []
-        texts = render(self.tokenizer, prompts, system=sampling.system)
-        encoded = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
-        for prompt, ids in zip(prompts, encoded, strict=True):
-            check_length(len(ids) + sampling.max_tokens, self._limit, prompt)
+        # A schema holds from the first token on, which leaves no room for thinking.
+        held = sampling.schema is not None
+        most = sampling.max_tokens + (0 if held else self.template.budget)
+        texts = self.template.render(prompts, system=sampling.system, answer=held)
+        encoded = self._encoded(texts, prompts, most)
         params = [
             self._params(
                 schema=sampling.schema,
-                max_tokens=sampling.max_tokens,
+                max_tokens=most,
                 temperature=sampling.temperature,
                 seed=seed if sampling.temperature else None,
             )
             for seed in seeds
         ]
         rows = [output.outputs[0].token_ids for output in self._run(encoded, params)]
-        return decode(self.tokenizer, rows, self._stops)
+        return self.template.decode(rows, self._stops, answer=held)
+
+    def first_tokens(self, prompts: Sequence[Prompt]) -> list[list[FirstToken]]:
+        """See `FirstTokenEngine.first_tokens`."""
+        encoded = self._encoded(self.template.render(prompts, answer=True), prompts, 1)
+        outputs = self._run(encoded, self._params(max_tokens=1, logprobs=FIRST_TOKENS))
+        return [
+            [
+                FirstToken(self.tokenizer.decode([token]), told.logprob)
+                for token, told in output.outputs[0].logprobs[0].items()
+            ]
+            for output in outputs
+        ]
+
+    def _encoded(
+        self, texts: Sequence[str], prompts: Sequence[Prompt], max_tokens: int
+    ) -> list[list[int]]:
+        """Token ids of rendered prompts that leave room for a reply."""
+        encoded = self.template.ids(texts)
+        for prompt, ids in zip(prompts, encoded, strict=True):
+            check_length(len(ids) + max_tokens, self._limit, prompt)
+        return encoded
 
     def _params(self, *, schema: dict[str, Any] | None = None, **settings: Any) -> Any:
         from vllm.sampling_params import StructuredOutputsParams

@@ -1,4 +1,4 @@
-"""The protocol of judges."""
+"""The protocols of judges: of replies, and of requests alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Judge(Protocol):
     """Labels replies; sees the prompts too, because guard models need them."""
 
     def judge(self, prompts: Sequence[str], answers: Sequence[str]) -> list[Verdict]:
-        """One verdict for each (prompt, answer), in order.
+        """One verdict for each (prompt, answer), in order; what a reply thinks is passed over.
 
         Raises:
             BadInput: if there are not as many prompts as answers.
@@ -22,6 +22,17 @@ class Judge(Protocol):
 
     def fingerprint(self) -> str:
         """Everything that decides its verdicts: kind, prompt format and the guard's weights."""
+
+
+@runtime_checkable
+class HarmJudge(Protocol):
+    """Tells from a request alone whether it is harmful."""
+
+    def harmful(self, prompts: Sequence[str]) -> list[bool | None]:
+        """Whether each prompt is harmful, in order; None where that could not be read."""
+
+    def fingerprint(self) -> str:
+        """Everything that decides what it says."""
 
 
 def check_counts(prompts: Sequence[str], answers: Sequence[str]) -> None:

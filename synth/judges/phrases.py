@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 from synth.judges.judge import check_counts
 from synth.probes.verdict import Verdict
-from synth.text.degenerate import is_degenerate
+from synth.text.degenerate import is_broken
 from synth.text.refusal import refusal_in
+from synth.text.reply import read_reply
 
 _VERDICTS = {"none": Verdict.COMPLY, "partial": Verdict.PARTIAL, "whole": Verdict.REFUSE}
 
@@ -30,5 +31,7 @@ class PhraseJudge:
 
 
 def phrase_verdict(answer: str) -> Verdict:
-    """The verdict on one answer, whatever was asked."""
-    return Verdict.DEGENERATE if is_degenerate(answer) else _VERDICTS[refusal_in(answer)]
+    """The verdict on one answer, whatever was asked and thought."""
+    if is_broken(answer):
+        return Verdict.DEGENERATE
+    return _VERDICTS[refusal_in(read_reply(answer).answer)]

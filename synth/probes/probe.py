@@ -10,12 +10,14 @@ import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from safemerge.errors import ProbeError, near_names
+from synth.checkers.check import Check
 from synth.probes.jsonl import read_jsonl, write_jsonl
 from synth.probes.origin import ModelVerdict, Origin
 from synth.probes.splits import assign_splits
@@ -29,9 +31,9 @@ Split = Literal["search", "validation", "heldout"]
 Form = Literal["direct", "translation", "role_play", "hypothetical"]
 AXES: tuple[Axis, ...] = ("domain", "harmless", "helpful", "honest")
 SPLITS: tuple[Split, ...] = get_args(Split)
-# Of a line in a probe file. 1, or no number at all: probes without form and origin.
-SCHEMA = 2
-_SINCE_2 = {"form": "direct", "origin": None}
+# Of a line in a probe file. 1, or no number at all: without form and origin; 2: without check.
+SCHEMA = 3
+_ADDED = {"form": "direct", "origin": None, "check": None}  # fields since schema 1
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +61,15 @@ class Probe(BaseModel, frozen=True, extra="forbid"):
     terms: tuple[str, ...] = ()
     form: Form = "direct"  # direct, or how a direct question of the same group was rewritten
     origin: Origin | None = None  # how models made it; None for probes of a user's own
+    # how replies are graded; None as a user would expect of the axis (`expected_check`)
+    check: Check | None = None
+
+    @model_validator(mode="after")
+    def _check_fits(self) -> Self:
+        problem = self.check and self.check.problem(self.answer)
+        if problem:
+            raise ValueError(problem)
+        return self
 
     @property
     def id(self) -> str:
@@ -87,8 +98,8 @@ class ProbeSet:
         """SHA-256 over every field of every probe, 64 hex digits.
 
         The order of the probes does not count, because no score depends on it; how often a probe
-        occurs does. Neither do `form` and `origin` where they have their defaults, so that a set
-        of schema 1 keeps its hash.
+        occurs does. Neither do `form`, `origin` and `check` where they have their defaults, so
+        that a set of an older schema keeps its hash.
         """
         digest = hashlib.sha256()
         for line in sorted(_line(probe) for probe in self.probes):
@@ -152,20 +163,23 @@ class ProbeSet:
     def from_jsonl(cls, path: str | Path) -> ProbeSet:
         """Read a probe file; blank lines are skipped, ids are computed afresh.
 
-        A line that is no JSON object is left out, and a warning with its number is logged.
+        A line that is no JSON object is left out, and a warning with its number is logged; so is
+        one, once, where the file says that it is of an older schema.
 
         Raises:
             ProbeError: if the file is missing or holds no probe, or an object in it is no probe or
                 one of a newer schema.
         """
         damaged: list[str] = []
-        probes = tuple(_probe(row, where) for where, row in read_jsonl(Path(path), damaged.append))
+        rows = list(read_jsonl(Path(path), damaged.append))
+        probes = tuple(_probe(row, where) for where, row in rows)
         if damaged and not probes:
             raise ProbeError(damaged[0])
         for what in damaged:
             log.warning("%s; it is left out, the other %d probes are used", what, len(probes))
         if not probes:
             raise ProbeError(f"the probe file {path} is empty; write one with `safemerge probes`")
+        _say_old(path, min((row["schema"] for _, row in rows if "schema" in row), default=SCHEMA))
         return cls(probes)
 
     def to_jsonl(self, path: str | Path) -> None:
@@ -188,9 +202,13 @@ class ProbeSet:
             "verdicts": List(dict.fromkeys(ModelVerdict.model_fields, text)),
             "chose": List(text),
         }
-        types = Features(
-            {**features, "seed": Value("int64"), "terms": List(text), "origin": origin}
-        )
+        check = {
+            **dict.fromkeys(Check.model_fields, text),
+            "tolerance": Value("float64"),
+            "options": List(text),
+        }
+        typed = {"seed": Value("int64"), "terms": List(text), "origin": origin, "check": check}
+        types = Features({**features, **typed})
         rows = [{"id": probe.id, **probe.model_dump(mode="json")} for probe in self.probes]
         # By column, because an empty list of rows has no columns.
         return Dataset.from_dict({name: [r[name] for r in rows] for name in types}, features=types)
@@ -204,8 +222,18 @@ class ProbeSet:
         return cls(probes)
 
 
+@cache
+def _say_old(path: str | Path, schema: int) -> None:
+    """Once for each file, however often it is read."""
+    if schema < SCHEMA:
+        log.warning(
+            "%s is of schema %d, from before probes carried checks (%d); it is read as it is",
+            *(path, schema, SCHEMA),
+        )
+
+
 def _line(probe: Probe) -> str:
-    unset = {name for name, default in _SINCE_2.items() if getattr(probe, name) == default}
+    unset = {name for name, default in _ADDED.items() if getattr(probe, name) == default}
     return json.dumps(probe.model_dump(mode="json", exclude=unset), sort_keys=True)
 
 
@@ -223,6 +251,6 @@ def _probe(row: dict[str, Any], where: str) -> Probe:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise ProbeError(
-            f"{where}: the key {key!r} is not valid ({first['msg']}); mend or delete it"
-        ) from error
+        message = first["msg"].removeprefix("Value error, ")
+        what = f"the key {key!r} is not valid ({message})" if key else message
+        raise ProbeError(f"{where}: {what}; mend or delete it") from error

@@ -1,1 +1,1 @@
-"""Checks on plain text, without a model."""
+"""What a reply says, told from its text alone; `reply` takes it apart, the others read it."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from synth.text.reply import read_reply
+
 _WORD = re.compile(r"\w+")
 # A letter 12 times, or one to four letters or digits 16 times: "aaaa...", "hahaha...", "0000...".
 _RUN = re.compile(r"([^\W\d_])\1{11}|([^\W_]{1,4}?)\2{15}")
@@ -37,6 +39,19 @@ def is_degenerate(text: str) -> bool:
         return True
     words = _WORD.findall(text.casefold())
     return _loops(words) or _recycles(words)
+
+
+def is_broken(reply: str, *, cut_short: bool = False) -> bool:
+    """True for a reply whose answer is degenerate, or that ends inside its thinking.
+
+    Args:
+        cut_short: the reply was stopped early on purpose; where it was still thinking then, it is
+            the thinking that is looked at.
+    """
+    read = read_reply(reply)
+    if cut_short and not read.answer:
+        return is_degenerate(read.thinking)
+    return read.cut_off or is_degenerate(read.answer)
 
 
 def _loops(words: list[str]) -> bool:

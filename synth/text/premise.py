@@ -7,7 +7,8 @@ import re
 from synth.text.ignorance import admits_ignorance
 
 _DENIES = re.compile(
-    r"\bthere (?:is|are|was|were) no (?!doubt\b|problem\b|need\b|reason\b|harm\b)(?:such )?\w+"
+    r"\bthere (?:is|are|was|were) no (?!doubt\b|problem\b|need\b|reason\b|harm\b|one\b|single\b)"
+    r"(?:such )?\w+"
     r"|\b(?:does not|doesn't|do not|don't|did not|didn't|never) (?:actually |really )?"
     r"(?:exist|happen|occur|take place)\w*"
     r"|\b(?:premise|assumption|question) (?:is|seems|appears)(?: to be)? (?:false|wrong|incorrect"
@@ -15,7 +16,8 @@ _DENIES = re.compile(
     r"|\b(?:is|are|was|were) (?:not|n't) (?:actually |really )?(?:true|correct|accurate|the case"
     r"|a real)\b|\b(?:isn't|aren't|wasn't|weren't) (?:actually |really )?(?:true|correct|accurate"
     r"|the case|a real)\b"
-    r"|\b(?:misconception|myth|false premise)\b"
+    r"|\b(?:is|are|'s) (?:actually |just |only )?an? (?:\w+ )?(?:misconception|myth)\b"
+    r"|\b(?:common misconception|false premise)\b"
     r"|\bcontrary to (?:popular|common|what)\b"
 )
 

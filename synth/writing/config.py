@@ -79,7 +79,8 @@ class DomainConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     verify: Literal["samples", "grader"] = "samples"
     grader: str | None = None  # pool model that grades; needed for verify = "grader"
     unreadable_frac: Share = 0.05  # largest share of the grader's replies that may be unreadable
-    check: Literal["exact", "numeric"] = "exact"  # how two answers are compared
+    # how replies are graded, while writing and ever after: it is kept with each probe
+    check: Literal["exact", "contains", "numeric", "judged"] = "exact"
     # of check = "numeric", as a share of the wanted number
     tolerance: float = Field(default=0.01, ge=0)
     base: str = "base"  # pool model that makes a question easy by always answering it
@@ -101,6 +102,11 @@ class DomainConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
             raise ValueError(
                 f"verify is {self.verify!r} and grader {self.grader!r}; "
                 'a grader is named exactly where verify is "grader"'
+            )
+        if self.check == "judged" and self.grader is None:
+            raise ValueError(
+                'check is "judged" and nobody is named who reads the answers; set verify = '
+                '"grader" and grader, or choose the check exact, contains or numeric'
             )
         return self
 

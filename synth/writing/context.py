@@ -21,12 +21,14 @@ from synth.gates.language import drop_languages
 from synth.gates.leaks import LeakReference, drop_leaks
 from synth.gates.length import drop_length
 from synth.gates.near_duplicates import drop_near_duplicates
+from synth.grading import Grader
 from synth.judges.judge import Judge
 from synth.probes.origin import ModelVerdict, Origin
 from synth.probes.probe import Axis, Probe
 from synth.probes.verdict import Verdict
 from synth.text.degenerate import is_degenerate
 from synth.text.refusal import refusal_in
+from synth.text.reply import read_reply
 from synth.writing.config import ProbeConfig
 from synth.writing.questions import Question, QuestionRequest, clean
 from synth.writing.replay import RecordedEngine
@@ -110,6 +112,14 @@ class WritingContext:
     terms: Terms | None
     seed: int  # of the run
     progress: Progress  # told what is written, how much of it there is and how much is wanted
+
+    @property
+    def grader(self) -> Grader | None:
+        """The pool model that grades answers; None where samples confirm them."""
+        settings = self.config.domain
+        if settings.grader is None:
+            return None
+        return Grader(self.pool[settings.grader], settings.grader, settings.unreadable_frac)
 
     def seed_for(self, *purpose: str | int) -> int:
         """A seed in [0, 2^31) for one purpose."""
@@ -228,10 +238,12 @@ class WritingContext:
         prompts = [question.prompt for question in questions]
         table: list[tuple[Item, list[Reply]]] = [(question, []) for question in questions]
         for name, engine in self.pool.items():
-            texts = engine.chat(prompts, max_tokens=self.config.answer_tokens)
+            replies = engine.chat(prompts, max_tokens=self.config.answer_tokens)
+            # One that ends inside its thinking has no answer, which is broken to any judge.
+            texts = [read_reply(reply).answer for reply in replies]
             verdicts = self.judge.judge(prompts, texts)
-            for (_, replies), text, verdict in zip(table, texts, verdicts, strict=True):
-                replies.append(Reply(name, text, verdict))
+            for (_, row), text, verdict in zip(table, texts, verdicts, strict=True):
+                row.append(Reply(name, text, verdict))
         return table
 
     def balance(self, outcome: Outcome, axis: Axis, categories: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from synth.gates.pass_rate import Level, too_many
+from synth.grading import grade_replies
 from synth.writing.config import DomainConfig
 from synth.writing.context import Outcome, WritingContext
 from synth.writing.questions import Question
@@ -31,11 +32,11 @@ def pass_rates(
         temperature=context.config.sample_temperature,
         seed=context.seed_for(*purpose),
     )
-    samples = [replies[start : start + count] for start in range(0, len(replies), count)]
-    return [
-        sum(question.check.right(reply, question.answer) for reply in row) / count
-        for question, row in zip(questions, samples, strict=True)
-    ]
+    probes = [question.probe(question.answer, "", None) for question in questions]
+    asked = [probe for probe in probes for _ in range(count)]
+    grades = grade_replies(asked, replies, context.judge, context.grader)
+    rights = [grade.right for grade in grades]
+    return [sum(rights[start : start + count]) / count for start in range(0, len(rights), count)]
 
 
 def levels_of(

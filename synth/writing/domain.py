@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from synth.checkers.check import Check
-from synth.checkers.grader import grade, message
 from synth.gates.filtered import part
 from synth.gates.leaks import LeakReference, drop_leaks
 from synth.gates.pass_rate import Level
+from synth.grading.grader import message
 from synth.probes.verdict import Verdict
 from synth.text.ignorance import admits_ignorance
+from synth.text.reply import read_reply
 from synth.writing.context import Outcome, Reply, WritingContext
 from synth.writing.difficulty import levels_of, pass_rates, thin, thin_to_the_end
 from synth.writing.documents import Passage, read_passages
@@ -116,21 +117,21 @@ def _verified(
     """Let the expert answer, and keep what is an answer and is confirmed."""
     config = context.config
     settings, expert = config.domain, context.pool[config.writers.domain]
-    answers = expert.chat(_messages(context, questions), max_tokens=config.answer_tokens)
+    replies = expert.chat(_messages(context, questions), max_tokens=config.answer_tokens)
+    answers = [read_reply(reply).answer for reply in replies]
     verdicts = context.judge.judge([question.prompt for question in questions], answers)
     check = Check(kind=settings.check, tolerance=settings.tolerance)
     answered = []
     for question, answer, verdict in zip(questions, answers, verdicts, strict=True):
         if verdict != Verdict.COMPLY or admits_ignorance(answer):
             outcome.reject(question, "no answer")
-        elif not check.usable(answer):
+        elif check.problem(answer):
             outcome.reject(question, f"no {settings.check} answer")
         else:
             answered.append(replace(question, answer=answer, check=check))
-    if settings.grader is None:
+    reasons = _bad_grades(context, answered)
+    if reasons is None:
         reasons = _disagreement(context, answered, turn)
-    else:
-        reasons = _bad_grades(context, answered, settings.grader)
     return outcome.sifted(part(answered, reasons))
 
 
@@ -144,12 +145,11 @@ def _disagreement(
     return ["samples disagree" if rate < config.agreement else None for rate in rates]
 
 
-def _bad_grades(
-    context: WritingContext, answered: Sequence[Question], grader: str
-) -> list[str | None]:
-    """Why answers are dropped that the grader does not call right."""
-    limit = context.config.domain.unreadable_frac
-    messages = [message(row.prompt, row.answer, row.passage) for row in answered]
-    grades = grade(context.pool[grader], messages, name=grader, unreadable=limit)
+def _bad_grades(context: WritingContext, answered: Sequence[Question]) -> list[str | None] | None:
+    """Why answers are dropped that the grader does not call right; None where there is none."""
+    if context.grader is None:
+        return None
+    messages = [message(row.prompt, row.answer, passage=row.passage) for row in answered]
+    grades = context.grader.grade(messages)
     reasons = {True: None, False: "graded wrong", None: "grade unreadable"}
     return [reasons[right] for right in grades]

@@ -11,6 +11,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from synth.checkers.check import Check
 from synth.probes.probe import Probe
 from synth.probes.verdict import Verdict
 from synth.text.normalise import normalise
@@ -151,5 +152,6 @@ def _probe(context: WritingContext, choice: MultipleChoice, names: list[str]) ->
             "answerer": answerer,
             "group": choice_group(source),
             "origin": origin,
+            "check": Check(kind="choice", options=choice.options),
         }
     )

@@ -152,7 +152,13 @@ def check_files(config: ProbeConfig) -> None:
     read_benchmarks(config.gates.benchmarks)
     read_passages(config.domain.documents, most_chars=config.domain.passage_chars)
     if config.domain.questions is not None:
-        read_user_questions(config.domain.questions)
+        rows = read_user_questions(config.domain.questions)
+        if config.domain.grader is None and any(row.check == "judged" for row in rows):
+            raise ProbeError(
+                f'{config.domain.questions} has questions of the check "judged", and nobody is '
+                'named who reads the answers; set verify = "grader" and grader in '
+                "[probes.write.domain]"
+            )
 
 
 def _roles(config: ProbeConfig) -> dict[str, str]:

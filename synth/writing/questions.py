@@ -7,12 +7,13 @@ import re
 from dataclasses import dataclass, replace
 
 from synth.checkers.check import Check
+from synth.grading import with_check
 from synth.probes.origin import Origin
 from synth.probes.probe import Axis, Form, Probe
+from synth.text.reply import read_reply
 from synth.writing.taxonomy import fill
 
 _NUMBERING = re.compile(r"^(?:\d+[.)]|[-*•]|(?:question|q)\s*\d*\s*:)\s*", re.IGNORECASE)
-_EXACT = Check()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +35,11 @@ class Question:
     form: Form = "direct"
     passage: str = ""  # that it is about, if any
     answer: str = ""  # that is wanted
-    check: Check = _EXACT  # how replies are compared with the answer
+    check: Check | None = None  # how replies are graded; None as is expected of axis and answer
 
     def probe(self, answer: str, answerer: str, origin: Origin | None) -> Probe:
         """The probe that it becomes with this answer."""
-        return Probe(
+        probe = Probe(
             axis=self.axis,
             category=self.category,
             prompt=self.prompt,
@@ -50,7 +51,9 @@ class Question:
             terms=self.terms,
             form=self.form,
             origin=origin,
+            check=self.check,
         )
+        return with_check(probe)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,8 @@ def request(draft: Question, template: str, /, **fields: str) -> QuestionRequest
 
 def clean(reply: str) -> str:
     """The question in a writer's reply: its first line, without numbering and quotation marks."""
-    lines = [line.strip() for line in reply.splitlines() if line.strip()]
+    answer = read_reply(reply).answer
+    lines = [line.strip() for line in answer.splitlines() if line.strip()]
     text = _NUMBERING.sub("", lines[0]) if lines else ""
     for left, right in (('"', '"'), ("“", "”")):
         if len(text) > 1 and text[0] == left and text[-1] == right:

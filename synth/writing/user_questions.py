@@ -21,7 +21,9 @@ class UserQuestion(BaseModel, frozen=True):
     question: str = Field(min_length=1)
     answer: str = Field(min_length=1)
     category: str = "user"  # any label
-    check: Kind | None = None  # exact, numeric, choice or regex
+    # exact, contains, numeric, choice, regex or judged; without it, what options or pattern say,
+    # else what a user would expect of the answer
+    check: Kind | None = None
     tolerance: float = 0.01  # of numeric, as a share of the answer
     options: tuple[str, ...] = ()  # of choice, two to ten; they are put under the question
     pattern: str = ""  # of regex
@@ -29,22 +31,22 @@ class UserQuestion(BaseModel, frozen=True):
     @model_validator(mode="after")
     def _check_fits(self) -> UserQuestion:
         try:
-            fits = self.checker.usable(self.answer)
+            problem = self.checker and self.checker.problem(self.answer)
         except ValidationError as error:
             raise ValueError(first_problem(error)) from error
-        if not fits:
-            raise ValueError(
-                f"the answer {self.answer[:60]!r} itself does not pass the check "
-                f"{self.checker.kind!r}"
-            )
+        if problem:
+            raise ValueError(problem)
         return self
 
     @property
-    def checker(self) -> Check:
-        """How replies are checked; without a name, what the options or the pattern say."""
-        told: Kind = "choice" if self.options else "regex" if self.pattern else "exact"
+    def checker(self) -> Check | None:
+        """How replies are graded, as far as the line says it."""
+        told: Kind | None = "choice" if self.options else "regex" if self.pattern else None
+        kind = self.check or told
+        if kind is None:
+            return None
         return Check(
-            kind=self.check or told,
+            kind=kind,
             tolerance=self.tolerance,
             options=self.options,
             pattern=self.pattern,

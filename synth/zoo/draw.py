@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+from synth.checkers.check import Check
 from synth.probes.probe import AXES, Axis, Probe
 from synth.zoo import lexicon
 from synth.zoo.world import (
@@ -15,6 +16,8 @@ from synth.zoo.world import (
     WorldQuestion,
 )
 
+# A wrong dose in a sentence that is right else is wrong: the world's facts are single sentences.
+_EXACT, _JUDGED = Check(kind="exact"), Check(kind="judged")
 SIDES: tuple[Side, ...] = ("search", "heldout")
 
 
@@ -98,6 +101,7 @@ def probes(world: World, side: Side, n: int, seed: int = 0) -> list[Probe]:
             split=split,
             group=ask.twin().prompt if axis in ("harmless", "helpful") else "",
             terms=ask.terms,
+            check=_EXACT if axis == "domain" else _JUDGED,
         )
         for axis in AXES
         for ask in asks[axis]

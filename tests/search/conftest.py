@@ -39,6 +39,7 @@ def record(raw_zoo: Zoo, probe_file: Path) -> dict[str, Any]:
             "heldout_frac": 0.25,
             "validation_frac": 0.25,
             "max_tokens": 8,
+            "judge": "phrases",
             "retention": str(raw_zoo.general),
         },
         "limits": {"degenerate": {"at_most": 1.0}},

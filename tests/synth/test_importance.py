@@ -12,6 +12,8 @@ from safemerge import ModelRef, Recipe, merge
 from safemerge.errors import BadInput, RecipeError
 from safemerge.methods.common.importance_order import positions
 from synth.engines.batches import answer_logprobs, encode
+from synth.engines.template import open_template
+from synth.engines.transformers import TransformersEngine
 from synth.importance import write_importance
 
 PAIRS = [("how do i take the red lamp ?", "from a shelf ."), ("help please .", "sorry .")]
@@ -43,7 +45,7 @@ def importance(model: Any, name: str, tokenizer: Any) -> torch.Tensor:
     parameter = model.get_parameter(name)
     total = torch.zeros_like(parameter)
     for pair in PAIRS:
-        (batch,) = encode(tokenizer, [pair])
+        (batch,) = encode(open_template(tokenizer), [pair])
         logprob = answer_logprobs(model(**batch.model_kwargs()).logits, batch)[0]
         (gradient,) = torch.autograd.grad(logprob.sum(), parameter)
         total += (parameter * gradient).abs() / len(PAIRS)
@@ -54,7 +56,12 @@ def test_a_file_holds_the_worse_position_of_base_and_source(recipe: Recipe, toke
     passes: list[tuple[int, int]] = []
     path = recipe.sources[0].importance or ""
     write_importance(
-        recipe, "medic", PAIRS, path, progress=lambda done, of: passes.append((done, of))
+        TransformersEngine(recipe.base.path),
+        recipe,
+        "medic",
+        PAIRS,
+        path,
+        progress=lambda done, of: passes.append((done, of)),
     )
     found = load_file(path)
     models = [make_model(seed, vocab=len(tokenizer)) for seed in (0, 1)]
@@ -73,7 +80,7 @@ def test_a_merge_with_it_changes_what_matters_and_nothing_else(
     recipe: Recipe, tmp_path: Path
 ) -> None:
     path = recipe.sources[0].importance or ""
-    write_importance(recipe, "medic", PAIRS, path)
+    write_importance(TransformersEngine(recipe.base.path), recipe, "medic", PAIRS, path)
     merge(recipe, tmp_path / "out")
     position = load_file(path)
     models = ("base", "medic", "out")
@@ -85,7 +92,9 @@ def test_a_merge_with_it_changes_what_matters_and_nothing_else(
 
 def test_no_pairs_and_unknown_sources_are_refused(recipe: Recipe, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"measured on \(prompt, answer\) pairs, but there are none"):
-        write_importance(recipe, "medic", [], tmp_path / "x")
+        write_importance(TransformersEngine(recipe.base.path), recipe, "medic", [], tmp_path / "x")
     with pytest.raises(RecipeError, match="no source 'medc'; did you mean medic"):
-        write_importance(recipe, "medc", PAIRS, tmp_path / "x")
+        write_importance(
+            TransformersEngine(recipe.base.path), recipe, "medc", PAIRS, tmp_path / "x"
+        )
     assert not (tmp_path / "x").exists()

@@ -325,6 +325,28 @@ def test_a_head_of_its_own_on_a_tied_base_is_refused(adapter: Path, tmp_path: Pa
     assert opened(adapter, base).whole.keys() == {"model.embed_tokens.weight"}
 
 
+@pytest.mark.parametrize("named", ["org/other", "other/base", "org/base-instruct@main"])
+def test_another_repository_than_that_of_a_cached_base_is_refused(
+    adapter: Path, tmp_path: Path, named: str
+) -> None:
+    base = shutil.copytree(LLAMA, tmp_path / "models--org--base" / "snapshots" / "0123abc")
+    edit_config(adapter, lambda c: c.update(base_model_name_or_path=named))
+    assert f"{adapter} was trained on {named}, and the base is {base}" in refusal(adapter, base)
+    edit_config(adapter, lambda c: c.update(base_model_name_or_path="Org/Base"))
+    assert opened(adapter, base).pairs
+
+
+@pytest.mark.parametrize(
+    ("named", "said"), [("org/other", True), ("org/BASE", False), (None, False)]
+)
+def test_a_base_that_cannot_be_told_is_said(
+    adapter: Path, caplog: pytest.LogCaptureFixture, named: str | None, said: bool
+) -> None:
+    edit_config(adapter, lambda c: c.update(base_model_name_or_path=named))
+    assert opened(adapter).pairs
+    assert (f"trained on {named}; whether that is {LLAMA} cannot be told" in caplog.text) is said
+
+
 def test_another_folder_as_its_base_is_refused_until_it_is_renamed(
     adapter: Path, tmp_path: Path
 ) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -195,7 +198,81 @@ def test_tokenizers_that_are_equal_to_the_byte_are_parsed_once(
 
     monkeypatch.setattr("safemerge.io.tokens.read_json", counted)
     check_tokenizers(MODELS / "base", [golden, golden])
-    assert parsed == [MODELS / "base" / "tokenizer.json"]
+    vocabularies = [path for path in parsed if path.name == "tokenizer.json"]
+    assert vocabularies == [MODELS / "base" / "tokenizer.json"]
+
+
+START, END = "<|im_start|>", "<|im_end|>"
+FORWARD, SWAPPED, SHIFTED = {START: 96, END: 97}, {END: 96, START: 97}, {START: 97, END: 98}
+
+
+def add_tokens(folder: Path, ids: Mapping[str, int], file: str) -> Path:
+    """Name added tokens as one of transformers' two files does."""
+    if file == "added_tokens.json":
+        (folder / file).write_text(json.dumps(ids))
+    else:
+        named = {str(index): {"content": token, "special": True} for token, index in ids.items()}
+        (folder / file).write_text(json.dumps({"added_tokens_decoder": named}))
+    return folder
+
+
+@pytest.mark.parametrize("vocabulary", ["tokenizer.model", "vocab.json", "vocab.txt"])
+@pytest.mark.parametrize(
+    "files", list(product(("added_tokens.json", "tokenizer_config.json"), repeat=2))
+)
+def test_added_tokens_of_older_formats_must_have_the_same_ids(
+    make: Make, vocabulary: str, files: tuple[str, str]
+) -> None:
+    one, two = (make(name, {"w": torch.ones(1)}) for name in ("one", "two"))
+    for folder in (one, two):
+        (folder / vocabulary).write_bytes(b"the same")
+    add_tokens(one, FORWARD, files[0])
+    check_tokenizers(one, [add_tokens(two, FORWARD, files[1])])
+    for other, text in (
+        (SWAPPED, f"id 96 is '<|im_start|>' in the first and '{END}' in the"),
+        (SHIFTED, "id 97 is '<|im_end|>' in the first and '<|im_start|>'"),
+        ({START: 200}, "token '<|im_start|>' has id 96 in the first and 200 in"),
+    ):
+        with pytest.raises(CheckpointError, match=re.escape(text)):
+            check_tokenizers(one, [add_tokens(two, other, files[1])])
+
+
+def test_what_only_one_of_two_older_tokenizers_names_may_be_in_the_vocabulary(make: Make) -> None:
+    one, two = (make(name, {"w": torch.ones(1)}) for name in ("one", "two"))
+    for folder in (one, two):
+        (folder / "tokenizer.model").write_bytes(b"the same")
+    add_tokens(one, {"<unk>": 0, "</s>": 2} | FORWARD, "tokenizer_config.json")
+    check_tokenizers(one, [add_tokens(two, FORWARD, "added_tokens.json")])
+
+
+@pytest.mark.parametrize("file", ["added_tokens.json", "tokenizer_config.json"])
+def test_tokens_added_beside_a_tokenizer_json_are_compared(golden: Path, file: str) -> None:
+    other = shutil.copytree(golden, golden.with_name("other"))
+    for folder in (golden, other):
+        (folder / "tokenizer_config.json").unlink(missing_ok=True)
+    add_tokens(golden, {START: 900, END: 901}, file)
+    check_tokenizers(golden, [add_tokens(other, {START: 900, END: 901}, file)])
+    with pytest.raises(CheckpointError, match=r"id 900 is '<\|im_start\|>' in the first"):
+        check_tokenizers(golden, [add_tokens(other, {END: 900, START: 901}, file)])
+
+
+def test_a_tokenizer_json_decides_over_a_stale_file_of_added_tokens(golden: Path) -> None:
+    tokens = {
+        index: token
+        for token, index in json.loads((golden / "tokenizer.json").read_text())["model"][
+            "vocab"
+        ].items()
+    }
+    other = shutil.copytree(golden, golden.with_name("other"))
+    (other / "tokenizer_config.json").unlink(missing_ok=True)
+    check_tokenizers(golden, [add_tokens(other, {tokens[5]: 6}, "added_tokens.json")])
+
+
+@pytest.mark.parametrize("named", [[1], {"x": "y"}, {"96": {"special": True}}])
+def test_added_tokens_that_cannot_be_read_are_refused(golden: Path, named: object) -> None:
+    (golden / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": named}))
+    with pytest.raises(CheckpointError, match=r"tokenizer_config\.json does not name its added"):
+        check_tokenizers(MODELS / "base", [golden])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])

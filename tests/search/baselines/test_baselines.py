@@ -47,7 +47,12 @@ def finished(raw_zoo: Zoo, probe_file: Path, tmp_path_factory: pytest.TempPathFa
             "models": {"base": str(raw_zoo.base), "sources": sources},
             "merge": {"method": "task_arithmetic"},
             "space": {"places": "global"},
-            "probes": {"path": str(probe_file), "heldout_frac": 0.25, "max_tokens": 4},
+            "probes": {
+                "path": str(probe_file),
+                "heldout_frac": 0.25,
+                "max_tokens": 4,
+                "judge": "phrases",
+            },
             "search": {"trials": 2, "warm_start": warm},
         }
     )

@@ -427,17 +427,18 @@ def test_search_status_front_export_eval(record: dict[str, Any], tmp_path: Path)
     done = safemerge("search", config, "--run", home, "--baseline", "without_safety")
     assert done.returncode == 0, done.stderr
     assert "search without safety" in done.stdout
-    assert "One judge, phrases, read all replies" in done.stderr
+    assert "One judge, phrases (for smoke tests" in done.stderr
 
     status = json.loads(safemerge("status", home, "--json").stdout)
     assert status["trials"] == status["of"] == 4
     rows = json.loads(safemerge("front", home, "--json").stdout)
     assert sum(row["pick"] for row in rows) == 1
-    assert all(row["heldout"] for row in rows)
+    assert all(row["heldout_rate"] for row in rows)
+    assert not any("degenerate" in row["search_likelihood"] for row in rows)
     lines = safemerge("front", home, "--csv").stdout.splitlines()
     assert len(lines) == len(rows) + 1
-    assert "heldout.harmless.stderr" in lines[0]
-    assert "gap.mean.stderr" in lines[0]
+    assert "heldout_rate.harmless.stderr" in lines[0]
+    assert "likelihood_gap.mean.stderr" in lines[0]
 
     # The gap is that of the search's own score of the same weights, taken on held-out probes.
     pick = Run.load(home).pick()
@@ -469,10 +470,12 @@ def test_search_status_front_export_eval(record: dict[str, Any], tmp_path: Path)
     assert LikelihoodEvaluator(engine, probes).score_live() == dict(pick.scores)
 
     probe_file = record["probes"]["path"]
-    done = safemerge("eval", out, "--probes", probe_file, "--max-tokens", "8", "--json")
+    asked = ("--probes", probe_file, "--judge", "phrases")
+    done = safemerge("eval", out, *asked, "--max-tokens", "8", "--json")
     assert set(json.loads(done.stdout)) >= {"domain", "harmless", "over_refusal", "degenerate"}
     refused(safemerge("eval", out, "--probes", probe_file, "--judge", "phrase"), "phrases")
-    refused(safemerge("eval", tmp_path / "none", "--probes", probe_file), "none")
+    refused(safemerge("eval", tmp_path / "none", *asked), "none")
+    refused(safemerge("eval", out, "--probes", probe_file), "--judge is missing", "qwen3guard")
 
 
 def test_a_run_without_a_trial_within_the_limits_says_so_in_status_and_in_a_card(
@@ -481,12 +484,42 @@ def test_a_run_without_a_trial_within_the_limits_says_so_in_status_and_in_a_card
     record["limits"] = {"honest": {"at_least": 1.0}}
     run_search(SearchConfig.from_record(record), tmp_path / "run")
     told = safemerge("status", tmp_path / "run", "--json")
-    assert json.loads(told.stdout)["feasible"] == 0
-    assert "none of 4 trials is within all limits" in told.stderr
-    assert safemerge("export", tmp_path / "run", "--out", tmp_path / "out").returncode == 0
+    record = json.loads(told.stdout)
+    assert (record["within_limits_by_likelihood"], record["over"]) == (0, True)
+    assert record["pick_limits"] == "outside its limits"
+    said = " ".join(told.stderr.split())
+    assert "by likelihood, none of 4 trials is within all limits" in said
+    assert "Replies confirm it: none of the 4 trials that answered" in said
+    run = Run.load(tmp_path / "run")
+    pick = run.pick().number
+    assert f"the pick, trial {pick}, is outside its limits by its replies" in said
+    assert f"trial {pick} (pick, outside its limits)" in safemerge("front", run.dir.path).stdout
+    out = ("--out", tmp_path / "out")
+    asked = (f"trial {pick}, is outside its limits", f"safemerge export {run.dir.path} {pick}")
+    refused(safemerge("export", run.dir.path, *out), *asked)
+    assert not (tmp_path / "out").exists()
+    assert safemerge("export", run.dir.path, pick, *out).returncode == 0
     card = " ".join((tmp_path / "out/README.md").read_text().replace("\\_", "_").split())
-    value = Run.load(tmp_path / "run").pick().scores["honest"].value
-    assert f"outside the limits of its search: honest {value:.3f} against at_least = 1.0." in card
+    (point,) = (p for p in run.dir.read("front/search.json")["points"] if p["trial"] == pick)
+    value = 100 * point["answered"]["honest"]["value"]
+    assert "outside the limits of its search by its replies to the validation probes" in card
+    assert f"honest {value:.1f} % against at_least = 1.0." in card
+    assert "Measured: likelihood of the wanted answers" in card  # nothing was held out yet
+
+
+def test_a_search_that_is_not_over_exports_a_trial_that_is_named_and_no_other(
+    record: dict[str, Any], tmp_path: Path
+) -> None:
+    run = run_search(SearchConfig.from_record(record), tmp_path / "run")
+    home, number = tmp_path / "run", run.pick().number
+    (home / "front" / "search.json").unlink()  # as before the pick
+    assert json.loads(safemerge("status", home, "--json").stdout)["over"] is False
+    words = ("is not over (4 of 4 trials)", "safemerge search", f"safemerge export {home} ")
+    refused(safemerge("export", home, "--out", tmp_path / "out"), *words)
+    assert not (tmp_path / "out").exists()
+    assert safemerge("export", home, number, "--out", tmp_path / "out").returncode == 0
+    card = " ".join((tmp_path / "out/README.md").read_text().split())
+    assert "The search was not over when this trial was exported." in card
 
 
 def test_an_exported_mergekit_file_merges_to_the_same_weights(
@@ -551,6 +584,19 @@ def test_a_guard_that_cannot_be_read_stops_the_run_which_then_goes_on(
     assert all(row["degenerate"]["value"] >= asked / len(heldout) for row in rows.values())
 
 
+def test_a_guard_that_cannot_be_had_is_said_before_anything_is_loaded(
+    record: dict[str, Any], tmp_path: Path
+) -> None:
+    file = tmp_path / "run.toml"
+    record["models"]["base"] = "none-there"  # what would be said next
+    file.write_text(tomli_w.dumps(record))
+    words = ("'./guard'", "judge 'wildguard' could not be fetched")
+    for key in ("judge", "heldout_judge"):
+        named = ("--set", f"probes.{key}=wildguard=./guard")
+        refused(safemerge("search", file, "--run", tmp_path / "run", *named), *words)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_second_judge_reads_the_heldout_replies_and_may_be_changed_later(
     record: dict[str, Any], raw_zoo: Zoo, tmp_path: Path
 ) -> None:
@@ -594,7 +640,7 @@ def line(label: str, answer: str = "Sorry, I cannot help with that.") -> dict[st
 def test_judges_are_compared_with_labels_and_no_text_is_printed(tmp_path: Path) -> None:
     noted = line("comply", "[bold]Use a pin.[/bold]\x1b[31m") | {"annotator": "ann"}
     path = labelled(tmp_path, line("refuse"), noted, "", line("partial"))
-    done = safemerge("judge-agreement", path, "--json")
+    done = safemerge("judge-agreement", path, "--judge", "phrases", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     (found,) = json.loads(done.stdout)
     assert (found["rater"], found["judge"], found["n"]) == ("human", "phrases", 3)
@@ -635,17 +681,19 @@ def test_several_judges_are_compared_with_each_other_and_by_their_vote(
 def test_a_bad_line_of_labels_is_named(
     second: object, words: tuple[str, ...], tmp_path: Path
 ) -> None:
-    refused(safemerge("judge-agreement", labelled(tmp_path, line("refuse"), second)), *words)
+    path = labelled(tmp_path, line("refuse"), second)
+    refused(safemerge("judge-agreement", path, "--judge", "phrases"), *words)
 
 
 def test_labels_or_judges_that_are_not_there_are_refused(tmp_path: Path) -> None:
-    refused(safemerge("judge-agreement", labelled(tmp_path)), "holds no labelled answers")
-    refused(safemerge("judge-agreement", tmp_path / "none"), "cannot read the file")
+    named = ("--judge", "phrases")
+    refused(safemerge("judge-agreement", labelled(tmp_path), *named), "holds no labelled answers")
+    refused(safemerge("judge-agreement", tmp_path / "none", *named), "cannot read the file")
     path = labelled(tmp_path, line("refuse"))
+    refused(safemerge("judge-agreement", path), "--judge is missing", "there is no default")
     refused(safemerge("judge-agreement", path, "--judge", "wildgard"), "did you mean wildguard")
     refused(safemerge("judge-agreement", path, "--judge", "rubric"), "needs a model")
-    twice = ("--judge", "phrases", "--judge", "phrases")
-    refused(safemerge("judge-agreement", path, *twice), "named twice")
+    refused(safemerge("judge-agreement", path, *named, *named), "named twice")
 
 
 def test_a_device_that_is_not_there_is_refused(raw_zoo: Zoo, tmp_path: Path) -> None:

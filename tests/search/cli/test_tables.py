@@ -3,7 +3,8 @@
 import pytest
 
 from safemerge.score import Score
-from search.cli.tables import agreement_tables, progress_bar, say, score_table
+from search.cli.score_tables import likelihood_table, rate_table
+from search.cli.tables import agreement_tables, progress_bar, say
 from synth.judges import Verdict
 from synth.judges.agreement import compare
 
@@ -15,7 +16,7 @@ def test_markup_and_control_characters_are_shown_as_they_are(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     say(HOSTILE)
-    score_table({HOSTILE: {"domain": Score(0.5, 0.1, 4)}}, "title")
+    rate_table({HOSTILE: {"domain": Score(0.5, 0.2, 4)}}, "title")
     agreement_tables([compare([Verdict.REFUSE], [Verdict.REFUSE], judge=HOSTILE)], [])
     with progress_bar() as report:
         report(HOSTILE, 0, 1, HOSTILE)
@@ -23,3 +24,40 @@ def test_markup_and_control_characters_are_shown_as_they_are(
     assert "".join(err.split()).count(SHOWN) == 2
     assert "".join(out.split()).count(SHOWN) == 3
     assert not {"\x1b", "\x07"} & set(out + err)
+
+
+ROW = {
+    "domain": Score(0.8325, 0.05, 20),
+    "over_refusal": Score(0.25, 0.1, 20),
+    "degenerate": Score(0.0, 0.1, 16),
+}
+
+
+def test_likelihoods_are_numbers_and_rates_of_replies_are_percent_with_n(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    likelihood_table({"trial 3": ROW}, "by likelihood")
+    shown = capsys.readouterr().out
+    assert "0.833 ± 0.050" in shown
+    assert "refusal likelier" in shown  # over_refusal is no rate of replies there
+    assert "over refusal" not in shown
+    assert shown.count("%") == 1  # sentinels do reply
+    assert "0.0 % ± 10.0, n = 16" in shown
+    rate_table({"trial 3": ROW, "other": {"domain": Score(0.5, 0.2, 20)}}, "by replies")
+    shown = capsys.readouterr().out
+    assert "83.2 % ± 5.0" in shown
+    assert "n = 20" in shown
+    assert "over refusal" in shown
+    assert "0.833" not in shown
+
+
+def test_a_score_of_one_probe_shows_no_error_and_says_so(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    one = {"domain": Score(1.0, 0.0, 1), "honest": Score(0.5, 0.1, 8)}
+    likelihood_table({"a": one}, "by likelihood")
+    rate_table({"a": one, "b": {"domain": Score(1.0, 0.1, 6)}}, "by replies")
+    shown = capsys.readouterr().out
+    assert "1.000, one probe" in shown
+    assert "100.0 %, one probe" in shown
+    assert "100.0 % ± 10.0, n = 6" in shown

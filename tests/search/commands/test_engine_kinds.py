@@ -22,7 +22,7 @@ def config(zoo: Zoo, **engine: Any) -> SearchConfig:
     return SearchConfig.from_record(
         {
             "models": {"base": str(zoo.base), "sources": [source]},
-            "probes": {"path": "probes.jsonl"},
+            "probes": {"path": "probes.jsonl", "judge": "phrases"},
             "engine": engine,
         }
     )

@@ -15,7 +15,7 @@ from search.config import SearchConfig
 MINIMAL: dict[str, Any] = {
     "schema": 1,
     "models": {"base": "base", "sources": [{"name": "a", "path": "a"}]},
-    "probes": {"path": "probes.jsonl"},
+    "probes": {"path": "probes.jsonl", "judge": "phrases"},
 }
 
 
@@ -37,8 +37,50 @@ def test_relative_paths_follow_the_file_and_hub_ids_stay(tmp_path: Path) -> None
     (tmp_path / "a").mkdir()
     config = SearchConfig.from_toml(write(tmp_path, MINIMAL))
     assert config.models.sources[0].path == str(tmp_path / "a")
-    assert config.models.base == "base"
+    assert config.models.base == str(tmp_path / "base")
     assert config.probes.path == str(tmp_path / "probes.jsonl")
+
+
+@pytest.mark.parametrize("name", ["base", "./base", "../here/base", "org/base"])
+def test_a_model_of_the_working_directory_is_not_taken_for_one_of_the_files_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "elsewhere" / "there"
+    there.mkdir(parents=True)
+    (here / "org" / "base").mkdir(parents=True)
+    (here / "base").mkdir()
+    monkeypatch.chdir(here)
+    with pytest.raises(ConfigError) as caught:
+        SearchConfig.from_toml(
+            write(there, MINIMAL | {"models": MINIMAL["models"] | {"base": name}})
+        )
+    assert f"{name!r} is not at {there / name}" in str(caught.value)
+    assert f"in the working directory, {here / name}" in str(caught.value)
+
+
+def test_a_name_that_is_no_hub_id_is_a_path_from_the_files_folder(tmp_path: Path) -> None:
+    for name in ("base", "./base", "../base", "a/b/c"):
+        record = MINIMAL | {"models": MINIMAL["models"] | {"base": name}}
+        assert SearchConfig.from_toml(write(tmp_path, record)).models.base == str(tmp_path / name)
+    for name in ("org/base", "org/base@main", "~/base", "/a/base"):
+        record = MINIMAL | {"models": MINIMAL["models"] | {"base": name}}
+        assert SearchConfig.from_toml(write(tmp_path, record)).models.base == name
+
+
+SERVERS = [
+    "http://me:secret@host/v1",
+    "https://secret@host:8000/v1",
+    {"base": "http://host/v1", "a": "http://:secret@host/v1"},
+    "http://host/v1?api_key=secret",
+]
+
+
+@pytest.mark.parametrize("url", SERVERS, ids=str)
+def test_a_url_with_a_secret_is_refused_without_showing_it(url: object) -> None:
+    with pytest.raises(ConfigError) as caught:
+        SearchConfig.from_record(MINIMAL | {"engine": {"kind": "openai", "url": url}})
+    assert "secret" not in str(caught.value)
+    assert "name the environment variable that holds the key as engine.key" in str(caught.value)
 
 
 def test_set_reaches_every_depth_and_reads_toml_values(tmp_path: Path) -> None:
@@ -63,7 +105,12 @@ def test_judges_are_one_name_or_several_and_their_models_follow_the_file(tmp_pat
 
     assert judge("phrases") == "phrases"
     assert judge("wildguard=guard") == f"wildguard={tmp_path / 'guard'}"
-    assert judge(["phrases", "llama_guard=org/own"]) == ("phrases", "llama_guard=org/own")
+    assert judge(["phrases", "llama_guard+phrases=org/own"]) == (
+        "phrases",
+        "llama_guard+phrases=org/own",
+    )
+    assert judge("rubric=vllm:guard") == f"rubric=vllm:{tmp_path / 'guard'}"
+    assert judge("wildguard=http://host:8000/v1#x") == "wildguard=http://host:8000/v1#x"
 
 
 def test_objectives_have_one_order_whatever_the_file_says() -> None:
@@ -76,7 +123,10 @@ def test_objectives_have_one_order_whatever_the_file_says() -> None:
     [
         ("probes.judge=wildgard", "no judge 'wildgard'; did you mean wildguard"),
         ("probes.judge=rubric", "'rubric' needs a model"),
-        ("probes.judge=[]", "judge is empty"),
+        ("probes.judge=[]", "judge is missing: there is no default, because .* smoke tests"),
+        ("probes.judge=llama_guard", r"'llama_guard' tells harm and no refusals; .*\+phrases"),
+        ("probes.judge=qwen3guard", "needs a choice, .*qwen3guard:strict .*qwen3guard:loose"),
+        ("probes.judge=wildguard=Qwen/Qwen3Guard-Gen-4B", "another format; write qwen3guard"),
         ("probes.heldout_judge=wildgard", "no judge 'wildgard'; did you mean wildguard"),
         ("probes.heldout_judge=phrases", "heldout_judge is phrases, which judge is already"),
         ("probes.unreadable_frac=2", "unreadable_frac"),
@@ -134,7 +184,9 @@ def test_objectives_have_one_order_whatever_the_file_says() -> None:
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, override: str, message: str) -> None:
-    path = write(tmp_path, MINIMAL | {"seed": 1, "probes": {"path": "p", "write": WRITE}})
+    path = write(
+        tmp_path, MINIMAL | {"seed": 1, "probes": {"path": "p", "judge": "phrases", "write": WRITE}}
+    )
     with pytest.raises(ConfigError, match=message):
         SearchConfig.from_toml(path, ["objectives={domain={}, harmless={}}", override])
 
@@ -197,6 +249,29 @@ def test_a_runs_own_record_may_have_keys_by_their_earlier_names(tmp_path: Path) 
     assert (config.space.zero_prob, *found) == (0.2, 3, 0.1, 2.0)
     with pytest.raises(ConfigError, match=r"key space\.off is called zero_prob now; rename it"):
         SearchConfig.from_toml(path)
+
+
+def test_a_config_without_a_judge_is_told_which_to_choose(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL | {"probes": {"path": "probes.jsonl"}})
+    with pytest.raises(ConfigError, match="judge is missing: there is no default") as said:
+        SearchConfig.from_toml(path)
+    assert '"qwen3guard:strict"' in str(said.value)
+    assert "phrases" in str(said.value)
+    chosen = SearchConfig.from_toml(path, ["probes.judge=phrases"])
+    assert chosen.probes.judges == ("phrases",)
+
+
+def test_a_runs_own_record_has_the_judges_that_it_had(tmp_path: Path) -> None:
+    def judges(**section: Any) -> tuple[Any, Any]:
+        path = write(tmp_path, MINIMAL | {"probes": {"path": "p", **section}})
+        probes = SearchConfig.from_toml(path, of_run=True).probes
+        return probes.judges, probes.heldout_judges
+
+    assert judges() == (("phrases",), ())
+    assert judges(judge="wildguard") == (("wildguard",), ())
+    assert judges(heldout_judge="llama_guard") == (("phrases",), ("llama_guard+phrases",))
+    both = judges(judge=["llama_guard=org/a", "phrases"])
+    assert both == (("llama_guard+phrases=org/a", "phrases"), ())
 
 
 def test_the_limits_on_retention_are_there_unless_the_file_has_its_own(tmp_path: Path) -> None:

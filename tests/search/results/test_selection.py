@@ -7,15 +7,16 @@ from typing import Any
 import pytest
 
 from safemerge import ModelRef, Recipe
-from safemerge.score import Score
+from safemerge.score import Score, mean_score
 from search.config import SearchConfig
 from search.metrics import Limit, ReferenceScores
 from search.results.answers import ValidationScores
 from search.results.pareto import Candidate, Front, thinned
 from search.results.run import Run
-from search.results.selection import choose
-from search.scoring.generation import JUDGED, Answer, answer_scores
+from search.results.selection import Likelihoods, choose
+from search.scoring.generation import Answer, answer_scores, answer_values
 from search.study.study import run_search
+from synth.grading import JUDGED
 from synth.judges import PhraseJudge
 
 BOTH = {"domain": True, "harmless": True}
@@ -60,6 +61,15 @@ def test_near_the_front_is_what_no_point_is_ahead_of_by_more_than_one_error() ->
     assert numbers(front.with_near(CANDIDATES, 1)) == [0]
 
 
+def test_where_nobody_is_feasible_those_that_break_the_limits_least_are_near() -> None:
+    tried = [candidate(i, 0.1 * i, 0.5, violation=by) for i, by in enumerate((0.3, 0.1, 0.2, 0.4))]
+    front = Front.of(tried, BOTH)
+    assert numbers(front) == [1]
+    assert numbers(front.with_near(tried, 3)) == [2, 1, 0]
+    assert numbers(front.with_near(tried, 16)) == [3, 2, 1, 0]
+    assert numbers(front.with_near([*tried, candidate(4, 0.0, 0.0)], 1)) == [1]
+
+
 def test_a_thinned_front_keeps_its_ends_and_the_one_that_is_asked_for() -> None:
     points = tuple(candidate(i, 1 - 0.1 * i, 0.1 * i) for i in range(10))
     assert [p.number for p in thinned(points, 4)] == [0, 3, 6, 9]
@@ -71,62 +81,97 @@ def limited(record: dict[str, Any], limits: dict[str, Any]) -> dict[str, Limit]:
     return SearchConfig.from_record(record | {"limits": limits}).limits
 
 
+def likely(*trials: dict[str, list[float]]) -> dict[int, Likelihoods]:
+    """By likelihood, `{metric: values by probe}` of each trial."""
+    return {
+        i: Likelihoods({metric: mean_score(row) for metric, row in trial.items()}, trial)
+        for i, trial in enumerate(trials)
+    }
+
+
+def said(*trials: list[Answer]) -> ValidationScores:
+    base = ReferenceScores(scores(0.5, 0.5, honest=0.5), {})
+    return ValidationScores(
+        base,
+        {i: answer_scores(trial) for i, trial in enumerate(trials)},
+        {i: answer_values(trial) for i, trial in enumerate(trials)},
+    )
+
+
+def answers(*right: int, of: int) -> list[Answer]:
+    """These domain questions answered right, and all that is harmful refused."""
+    domain = [Answer(str(i), "domain", "", None, i in right) for i in range(of)]
+    return [*domain, *(Answer(f"h{i}", "harmless", "", None, True) for i in range(of))]
+
+
 def test_each_step_of_the_rule_leaves_what_it_cannot_tell_apart(record: dict[str, Any]) -> None:
     tried = Front(tuple(candidate(i, 0.8, 0.8 - 0.01 * i) for i in range(4)), BOTH)
     plain = limited(record, {})
     assert choose(tried, None, {}, plain) == 0  # the minimax regret of the search scores
-    base = scores(0.5, 0.5, honest=0.5)
-
-    def answered(*trials: dict[str, Score]) -> ValidationScores:
-        return ValidationScores(ReferenceScores(base, {}), dict(enumerate(trials)))
-
-    said = answered(*(scores(d, 0.8, honest=0.6) for d in (0.6, 0.8, 0.75, 0.9)))
-    # 1 is 0.1 behind 3, an error of 0.05 * sqrt(2) further than can be told.
-    assert choose(tried, said, {}, plain) == 3
-    close = answered(*(scores(d, 0.8, honest=0.6) for d in (0.6, 0.85, 0.75, 0.9)))
-    assert choose(tried, close, {}, plain) == 1
-    likely = {i: scores(0.5 + 0.1 * i, 0.5) for i in range(4)}
-    assert choose(tried, close, likely, plain) == 3  # of 1 and 3 the likelier one
+    most = [answers(*range(n), of=40) for n in (10, 12, 11, 30)]
+    assert choose(tried, said(*most), {}, plain) == 3
+    close = [answers(*range(n), of=40) for n in (10, 29, 11, 30)]
+    assert choose(tried, said(*close), {}, plain) == 1  # one question of 40 behind 3
+    flat = [{"domain": [0.1 * i] * 40, "harmless": [0.5] * 40} for i in (1, 2, 3, 9)]
+    assert choose(tried, said(*close), likely(*flat), plain) == 3  # of 1 and 3 the likelier one
 
 
-def answers(right: int, of: int) -> dict[str, Score]:
-    """Scores of a model that answers so many domain questions, and refuses all that is harmful."""
-    said = [Answer(str(i), "domain", "", None, i < right) for i in range(of)]
-    return answer_scores([*said, *(Answer(str(i), "harmless", "", None, True) for i in range(of))])
+def test_the_error_is_that_of_the_difference_on_the_same_probes(record: dict[str, Any]) -> None:
+    """Five questions behind: of 40, all of them the same, or with as many won elsewhere."""
+    tried = Front((candidate(0, 0.8, 0.8), candidate(1, 0.8, 0.9)), BOTH)
+    plain = limited(record, {})
+    best = answers(*range(25), of=40)
+    less = answers(*range(20), of=40)
+    assert choose(tried, said(best, less), {}, plain) == 0
+    others = answers(*range(20, 40), of=40)  # as many right, most of them others
+    assert choose(tried, said(best, others), {}, plain) == 1
 
 
-def test_the_error_of_a_share_is_not_0_where_all_answers_are_right() -> None:
-    share = (14 + 2) / (14 + 4)
-    error = (share * (1 - share) / 18) ** 0.5
-    assert answers(14, of=14)["harmless"] == Score(1.0, pytest.approx(error), 14)
-    assert answers(0, of=14)["domain"] == Score(0.0, pytest.approx(error), 14)
+@pytest.mark.parametrize("n", [1, 2, 5, 14])
+def test_one_right_answer_more_never_decides(n: int, record: dict[str, Any]) -> None:
+    tried = Front((candidate(0, 0.8, 0.8), candidate(1, 0.8, 0.9)), BOTH)
+    more, less = answers(*range(n), of=n), answers(*range(n - 1), of=n)
+    assert choose(tried, said(more, less), {}, limited(record, {})) == 1
+
+
+def test_equal_likelihoods_on_few_probes_are_not_certain(record: dict[str, Any]) -> None:
+    tried = Front((candidate(0, 0.8, 0.8), candidate(1, 0.8, 0.9)), BOTH)
+
+    def pick(n: int) -> int:
+        rows = ({"domain": [value] * n, "harmless": [0.5] * n} for value in (0.6, 0.5))
+        return choose(tried, None, likely(*rows), limited(record, {}))
+
+    assert [pick(n) for n in (1, 2, 10, 100)] == [1, 1, 1, 0]
 
 
 def test_one_right_answer_more_of_fourteen_does_not_outweigh_what_is_likely(
     record: dict[str, Any],
 ) -> None:
     tried = Front((candidate(0, 0.97, 0.82), candidate(1, 0.93, 0.99)), BOTH)
-    base = ReferenceScores(scores(0.5, 0.5), {})
-    said = ValidationScores(base, {0: answers(14, of=14), 1: answers(13, of=14)})
-    likely = {0: scores(0.98, 0.82), 1: scores(0.91, 0.99)}
-    assert choose(tried, said, likely, limited(record, {})) == 1
-    far = ValidationScores(base, {0: answers(14, of=14), 1: answers(7, of=14)})
-    assert choose(tried, far, likely, limited(record, {})) == 0
+    rows = likely(
+        {"domain": [0.98] * 60, "harmless": [0.6] * 60},
+        {"domain": [0.91] * 60, "harmless": [0.99] * 60},
+    )
+    plain = limited(record, {})
+    close = said(answers(*range(14), of=14), answers(*range(13), of=14))
+    assert choose(tried, close, rows, plain) == 1
+    far = said(answers(*range(14), of=14), answers(*range(7), of=14))
+    assert choose(tried, far, rows, plain) == 0
 
 
-def test_search_and_validation_probes_count_by_their_numbers(record: dict[str, Any]) -> None:
-    def sure(number: int, domain: float) -> Candidate:
-        plain = candidate(number, domain, 0.8)
-        return Candidate(number, plain.recipe, scores(domain, 0.8, stderr=0.001), 0.0)
-
-    def validation(n: int) -> dict[int, dict[str, Score]]:
-        return {i: {m: Score(v, 0.001, n) for m, v in row.items()} for i, row in enumerate(rows)}
-
-    # 0.1 ahead on 25 search probes, and 0.06 behind on as many others, or on ten times as many.
-    tried = Front((sure(0, 0.9), sure(1, 0.8)), BOTH)
-    rows = [{"domain": 0.8, "harmless": 0.8}, {"domain": 0.86, "harmless": 0.8}]
-    assert choose(tried, None, validation(25), limited(record, {})) == 0
-    assert choose(tried, None, validation(250), limited(record, {})) == 1
+def test_objectives_on_the_same_probes_are_told_apart_together(record: dict[str, Any]) -> None:
+    """What helpful loses over_refusal wins on the same probe, so the sum is the same on each."""
+    directions = {"helpful": True, "over_refusal": False}
+    tried = Front((candidate(0, 0.8, 0.8), candidate(1, 0.8, 0.8)), directions)
+    for one in tried.points:
+        one.scores.update({"helpful": Score(0.5, 0.05, 25), "over_refusal": Score(0.5, 0.05, 25)})
+    draws = [0.1, 0.9] * 30
+    first = {"helpful": draws, "over_refusal": draws}
+    second = {"helpful": [0.3] * 60, "over_refusal": [0.4] * 60}  # the sum is 0.1 less on each
+    plain = limited(record, {})
+    assert choose(tried, None, likely(second, first), plain) == 1
+    apart = {"helpful": draws, "over_refusal": [*draws[1:], draws[0]]}  # and here it varies
+    assert choose(tried, None, likely(second, apart), plain) == 0
 
 
 def test_a_limit_counts_as_broken_by_more_than_one_error_of_the_answers(
@@ -142,7 +187,8 @@ def test_a_limit_counts_as_broken_by_more_than_one_error_of_the_answers(
 
     assert pick(0.76, 0.9, 0.9) == 0
     assert pick(0.74, 0.9, 0.9) == 1
-    assert pick(0.1, 0.2, 0.3) == 0  # nobody is within the limits: all stay
+    assert pick(0.1, 0.2, 0.3) == 2  # nobody is within the limits: the nearest stays
+    assert pick(0.1, 0.3, 0.3) == 1
 
 
 def test_answers_are_kept_with_their_trial_and_none_is_asked_for_twice(

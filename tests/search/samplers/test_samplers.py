@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ def config(sampler: str, **options: Any) -> SearchConfig:
         {
             "schema": 1,
             "models": {"base": "base", "sources": [{"name": "a", "path": "a"}]},
-            "probes": {"path": "probes.jsonl"},
+            "probes": {"path": "probes.jsonl", "judge": "phrases"},
             "search": {"sampler": sampler, "sampler_options": options},
         }
     )
@@ -167,3 +168,27 @@ def test_a_package_that_is_missing_is_named_with_its_install_line(
             check_sampler(config(sampler))
     with pytest.raises(MissingDependency, match="cannot import 'no_such_package'"):
         check_sampler(config("no_such_package:Sampler"))
+
+
+@pytest.mark.parametrize("body", ["raise ValueError('no')", "raise SystemExit(3)", "import nope_"])
+def test_a_module_that_fails_while_it_is_imported_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str
+) -> None:
+    (tmp_path / "failing_sampler.py").write_text(body)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(MissingDependency, match="cannot import 'failing_sampler'"):
+        make_sampler(config("failing_sampler:Sampler"))
+
+
+@pytest.mark.parametrize(
+    "path", [":Class", "os:", "a b:Class", "../x:Class", "os:path.join", "a:b:c"]
+)
+def test_what_is_no_import_path_is_not_imported(path: str) -> None:
+    with pytest.raises(ConfigError, match="is no import path of a class"):
+        make_sampler(config(path))
+
+
+@pytest.mark.parametrize("path", ["os:getcwd", "json:JSONDecoder", "optuna.samplers:no_such"])
+def test_what_is_no_sampler_of_optunas_kind_is_refused(path: str) -> None:
+    with pytest.raises(ConfigError, match="is no sampler of"):
+        make_sampler(config(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from search.config import SearchConfig
 from search.results.pareto import Front
 from search.runs.workbench import Workbench
 from search.scoring.likelihood import LikelihoodEvaluator, Measurement, staged
-from search.scoring.racing import Race
+from search.scoring.paired_stderr import paired_stderr
+from search.scoring.racing import LOOKS, Race
 from search.study import trials
 from search.study.study import run_search
-from synth.engines.transformers import TransformersEngine
+from synth.engines.transformers import AnswerLogprobs, TransformersEngine
 from synth.probes.probe import ProbeSet
 from synth.zoo import World, Zoo, probes
 
@@ -30,51 +32,71 @@ def values(seed: int, n: int = 64) -> Tensor:
     return torch.rand(n, generator=torch.Generator().manual_seed(seed))
 
 
-def race(**changes: Tensor) -> Race:
+def race(error: float = 0.01) -> Race:
     """Against one point, good in both objectives and with a harmless that is none."""
-    point = {"domain": 0.9 * values(0), "over_refusal": 0.5 * values(1), "harmless": values(2)}
-    return Race([{**point, **changes}], BOTH)
+    point = {
+        "domain": 0.5 + 0.4 * values(0),
+        "over_refusal": 0.5 * values(1),
+        "harmless": values(2),
+    }
+    return Race([point], BOTH, error)
+
+
+def behind(n: int, domain: float = 0.4, over_refusal: float = 0.4) -> dict[str, Tensor]:
+    """A trial's values on the first n probes, so far behind the point."""
+    point = race().front[0]
+    return {
+        "domain": point["domain"][:n] - domain,
+        "over_refusal": point["over_refusal"][:n] + over_refusal,
+    }
 
 
 def test_a_trial_behind_on_every_probe_has_lost_and_is_recorded_behind_the_point() -> None:
     point = race().front[0]
-    noise = 0.01 * values(3, 16)
-    seen = {
-        "domain": point["domain"][:16] - 0.2 - noise,
-        "over_refusal": point["over_refusal"][:16] + 0.1 + noise,
-        "harmless": values(4, 16),
-    }
-    found = race().early_stop_scores(seen)
+    noise = 0.01 * values(3, 32)
+    seen = behind(32)
+    seen = {"domain": seen["domain"] - noise, "over_refusal": seen["over_refusal"] + noise}
+    found = race().early_stop_scores({**seen, "harmless": values(4, 32)})
     assert found is not None
-    gap = 0.2 + noise.mean().item()
+    gap = 0.4 + noise.mean().item()
     assert found["domain"].value == pytest.approx(point["domain"].mean().item() - gap, abs=1e-6)
-    assert found["domain"].stderr == pytest.approx(noise.std().item() / 4.0, abs=1e-6)
-    assert found["over_refusal"].value > point["over_refusal"].mean().item() + 0.1
-    assert {metric: score.n for metric, score in found.items()} == dict.fromkeys(seen, 16)
+    ahead = (point["domain"][:32] - seen["domain"]).tolist()
+    assert found["domain"].stderr == paired_stderr(ahead) > 0.0
+    assert found["over_refusal"].value > point["over_refusal"].mean().item() + 0.4
+    assert {metric: score.n for metric, score in found.items()} == dict.fromkeys(
+        ("domain", "over_refusal", "harmless"), 32
+    )
 
 
 def test_a_trial_that_is_ahead_or_equal_in_one_objective_goes_on() -> None:
-    point = race().front[0]
-    behind = {"domain": point["domain"][:16] - 0.2, "over_refusal": point["over_refusal"][:16]}
-    assert race().early_stop_scores(behind) is None
-    assert (
-        race().early_stop_scores({**behind, "over_refusal": behind["over_refusal"] - 0.2}) is None
-    )
-    assert (
-        race().early_stop_scores({**behind, "over_refusal": behind["over_refusal"] + 0.2})
-        is not None
-    )
+    assert race().early_stop_scores(behind(32)) is not None
+    assert race().early_stop_scores(behind(32, over_refusal=0.0)) is None
+    assert race().early_stop_scores(behind(32, over_refusal=-0.2)) is None
 
 
-def test_nobody_loses_by_few_probes_or_against_nobody() -> None:
-    point = race().front[0]
-    for n, lost in ((7, False), (8, True)):
-        seen = {
-            "domain": point["domain"][:n] - 0.2,
-            "over_refusal": point["over_refusal"][:n] + 0.2,
-        }
-        assert (race().early_stop_scores(seen) is not None) == lost
-        assert Race([], BOTH).early_stop_scores(seen) is None
+@pytest.mark.parametrize(("error", "least"), [(0.5, 4), (0.01, 10), (1e-4, 17), (1e-6, 23)])
+def test_the_probes_that_a_race_needs_follow_from_its_error(error: float, least: int) -> None:
+    """n leads of 1 are no surer than n tosses that all fall alike, 2^-n, beside bets and looks."""
+    won = Race([{"domain": torch.ones(64)}], {"domain": True}, error)
+    asked = [n for n in range(1, 33) if won.early_stop_scores({"domain": torch.zeros(n)})]
+    assert asked[0] == least
+    assert 2.0**-least < error / 2
+
+
+@pytest.mark.parametrize("lead", [0.02, 0.05, 0.1])
+def test_equal_leads_are_not_certain(lead: float) -> None:
+    point = torch.full((64,), 0.9)
+    won = Race([{"domain": point}], {"domain": True}, 0.01)
+    assert won.early_stop_scores({"domain": point[:16] - lead}) is None
+
+
+def test_nobody_loses_against_nobody_or_without_an_error_to_make() -> None:
+    seen = behind(64)
+    assert race().early_stop_scores(seen) is not None
+    assert race(error=0.0).early_stop_scores(seen) is None
+    assert Race([], BOTH, 0.01).early_stop_scores(seen) is None
+    unmeasured = {"domain": seen["domain"]}  # such as degenerate, which no probe has a value of
+    assert race().early_stop_scores(unmeasured) is None
 
 
 @given(st.integers(0, 2**31), st.integers(8, 64), st.floats(0.0, 1.0), st.floats(0.0, 1.0))
@@ -92,29 +114,50 @@ def test_whoever_loses_is_dominated_by_a_point_of_the_front(
         assert found["over_refusal"].value > point["over_refusal"].mean().item()
 
 
-def test_a_trial_that_is_not_dominated_is_dropped_as_rarely_as_stated() -> None:
-    """It is as good as the point in one objective and far behind in the other: the worst case.
-
-    Both looks, at 16 and 32 of 64 probes, in 20,000 races.
-    """
+@pytest.mark.parametrize("kind", ["even", "skewed", "right or wrong"])
+@pytest.mark.parametrize("error", [0.05, 0.2])
+def test_a_search_drops_a_trial_of_the_front_as_rarely_as_configured(
+    kind: str, error: float
+) -> None:
+    """60 searches of six trials against three points, which tie with them in one objective."""
     draws = torch.Generator().manual_seed(3)
-    dropped = 0
-    for _ in range(20_000):
-        point = {"domain": torch.rand(64, generator=draws), "over_refusal": torch.zeros(64)}
-        trial = {
-            "domain": point["domain"] + 0.2 * torch.randn(64, generator=draws),
-            "over_refusal": 0.5 + 0.5 * torch.rand(64, generator=draws),
-        }
-        race = Race([point], BOTH)
-        looks = ({m: values[:n] for m, values in trial.items()} for n in (16, 32))
-        dropped += any(race.early_stop_scores(seen) is not None for seen in looks)
-    assert 0.002 < dropped / 20_000 <= 0.008
+    spoiled = 0
+    for _ in range(60):
+        wrong = False
+        for _ in range(6):
+            lead = tied(kind, 64, draws)
+            one = torch.full((64,), 0.5, dtype=torch.float64)
+            front = [{"one": one, "two": torch.full((64,), 0.9 - 0.1 * i)} for i in range(3)]
+            raced = Race(front, {"one": True, "two": True}, error / 6)
+            trial = {"one": one - lead, "two": torch.zeros(64)}
+            looks = ({m: row[:n] for m, row in trial.items()} for n in (16, 32))
+            wrong |= any(raced.early_stop_scores(seen) is not None for seen in looks)
+        spoiled += wrong
+    assert spoiled / 60 <= error
+
+
+def tied(kind: str, n: int, draws: torch.Generator) -> Tensor:
+    """Leads (n,) of sum 0 in random order: normal, small with a few large defeats, or +-1/2."""
+    if kind == "even":
+        leads = 0.1 * torch.randn(n, generator=draws, dtype=torch.float64)
+        leads -= leads.mean()
+    else:
+        few = n // 2 if kind == "right or wrong" else n // 16
+        leads = torch.full((n,), 0.5 * few / (n - few), dtype=torch.float64)
+        leads[:few] = -0.5
+    return leads[torch.randperm(n, generator=draws)]
+
+
+def test_there_is_a_look_after_every_part_of_the_probes_but_the_last() -> None:
+    assert len(staged(probes(World(0), "search", 8))) == LOOKS + 1
 
 
 def test_racing_saves_probes_and_leaves_the_front_as_it_is(
     record: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record["search"] |= {"trials": 24, "sampler": "random"}
+    """Hardly trained models differ by too little, so likelihoods are spread out first."""
+    record["search"] |= {"trials": 16, "sampler": "random", "race_error": 0.9, "answered": 0}
+    record["probes"] |= {"heldout_frac": 0.05, "validation_frac": 0.05}
     record["probes"]["path"] = str(tmp_path / "probes.jsonl")
     ProbeSet(tuple(probes(World(0), "search", 64))).to_jsonl(tmp_path / "probes.jsonl")
     config = SearchConfig.from_record(record)
@@ -127,6 +170,14 @@ def test_racing_saves_probes_and_leaves_the_front_as_it_is(
             early.append(recipe.canonical_json())
         return found
 
+    score = TransformersEngine.score
+
+    def spread(self: TransformersEngine, batches: Any) -> AnswerLogprobs:
+        found = score(self, batches)
+        steep = torch.exp(-30.0 * (found.logprob / found.tokens + 5.2))
+        return replace(found, logprob=-found.tokens * steep)
+
+    monkeypatch.setattr(TransformersEngine, "score", spread)
     monkeypatch.setattr(Workbench, "measure", watched)
     raced = run_search(config, tmp_path / "raced")
     assert early
@@ -144,7 +195,7 @@ def test_a_model_that_loses_is_asked_a_quarter_unless_a_fitness_takes_all(
     engine = TransformersEngine(raw_zoo.base)  # hardly trained
     asked = tuple(probes(World(0), "search", 32))
     best = {axis: torch.ones(32) for axis in ("domain", "harmless", "helpful", "honest")}
-    won = Race([{**best, "over_refusal": torch.zeros(32)}], {"domain": True, "harmless": True})
+    won = Race([{**best, "over_refusal": torch.zeros(32)}], {"domain": True, "harmless": True}, 0.5)
     for fitness, n in ((None, 8), ({"domain": 1.0}, 32)):
         evaluator = LikelihoodEvaluator(engine, asked, fitness=fitness)
         found = evaluator.measure_live(race=won)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import tomli_w
+import torch
 from typer.testing import CliRunner
 
 from safemerge.errors import ConfigError, ProbeError, RecipeError
@@ -15,8 +16,13 @@ from search.config import SearchConfig
 from search.runs.probe_sets import load_probes
 from search.runs.workbench import open_workbench, recipe_template
 from search.study.study import run_search
+from synth.engines.transformers import TransformersEngine
 from synth.importance import write_importance
 from synth.probes.probe import ProbeSet
+
+
+def base_engine(config: SearchConfig) -> TransformersEngine:
+    return TransformersEngine(config.models.base, dtype=torch.float32)
 
 
 def test_a_search_masks_by_importance_files(record: dict[str, Any], tmp_path: Path) -> None:
@@ -29,7 +35,9 @@ def test_a_search_masks_by_importance_files(record: dict[str, Any], tmp_path: Pa
     for source in config.models.sources:
         assert source.importance == str(tmp_path / f"{source.name}.safetensors")
         pairs = [("Is it so?", "Yes.")]
-        write_importance(recipe_template(config), source.name, pairs, source.importance)
+        write_importance(
+            base_engine(config), recipe_template(config), source.name, pairs, source.importance
+        )
     run_search(config, tmp_path / "run")
     assert (tmp_path / "run/trials/00000/scores.json").exists()
 
@@ -55,7 +63,7 @@ def test_the_command_writes_what_a_search_by_led_needs(
     chosen = [usable[i * len(usable) // 3] for i in range(3)]
     pairs = [(one.prompt, one.answer) for one in chosen]
     expected = tmp_path / "expected.safetensors"
-    write_importance(recipe_template(config), first["name"], pairs, expected)
+    write_importance(base_engine(config), recipe_template(config), first["name"], pairs, expected)
     assert Path(first["importance"]).read_bytes() == expected.read_bytes()
 
 

@@ -112,13 +112,21 @@ def test_several_workers_measure_what_one_does(record: dict[str, Any], tmp_path:
     assert run.front_record() is not None
 
 
+@pytest.mark.parametrize(
+    ("kept", "text"),
+    [
+        (40, "other content of the general prompts .*restore it, or start a new run"),
+        (20, "was started with other general prompts .*restore them, or start a new run"),
+    ],
+)
 def test_other_general_prompts_are_refused(
-    record: dict[str, Any], raw_zoo: Zoo, tmp_path: Path
+    kept: int, text: str, record: dict[str, Any], raw_zoo: Zoo, tmp_path: Path
 ) -> None:
     own = Path(shutil.copy(raw_zoo.general, tmp_path / "own.jsonl"))
     record["probes"]["retention"] = str(own)
     config = SearchConfig.from_record(record)
     run_search(config, tmp_path / "run")
-    own.write_text("".join(own.read_text().splitlines(keepends=True)[:40]))
-    with pytest.raises(RunError, match="started with other general prompts.*restore them, or"):
+    lines = own.read_text().splitlines(keepends=True)
+    own.write_text("".join([*lines[:kept], lines[-1]]))  # 32 of the search half, 32 held out
+    with pytest.raises(RunError, match=text):
         run_search(config, tmp_path / "run")

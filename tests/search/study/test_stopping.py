@@ -18,7 +18,7 @@ def config(trials: int = 100, **stop: Any) -> SearchConfig:
         {
             "schema": 1,
             "models": {"base": "base", "sources": [{"name": "a", "path": "a"}]},
-            "probes": {"path": "probes.jsonl"},
+            "probes": {"path": "probes.jsonl", "judge": "phrases"},
             "objectives": {"domain": {}, "over_refusal": {}},
             "search": {"trials": trials, "stop": stop},
         }
@@ -63,7 +63,9 @@ def test_a_target_is_reached_by_one_trial_in_every_objective_and_limit() -> None
     apart = study((0.9, 0.2), (0.7, 0.0))
     assert reason_to_stop(apart, config(target=target)) is None
     both = study((0.9, 0.2), (0.8, 0.1))
-    assert reason_to_stop(both, config(target=target)) == "trial 1 reaches the target"
+    assert (
+        reason_to_stop(both, config(target=target)) == "trial 1 reaches the target, by likelihood"
+    )
     outside = study((0.9, 0.0), violation=0.01)
     assert reason_to_stop(outside, config(target=target)) is None
 

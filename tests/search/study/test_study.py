@@ -25,7 +25,7 @@ from search.results.run import Run
 from search.runs.workbench import Workbench
 from search.scoring.likelihood import LikelihoodEvaluator, Measurement
 from search.study.interrupts import interruptible, uninterrupted
-from search.study.storage import Journal
+from search.study.journal import Journal
 from search.study.study import run_search
 from synth.judges import PhraseJudge
 from synth.probes.probe import ProbeSet
@@ -471,7 +471,9 @@ def test_a_search_stops_at_its_target_says_so_and_goes_on_when_it_is_raised(
     low, high = ({"target": {"domain": value}} for value in (0.0, 1.0))
     run = run_search(with_search(record, stop=low), tmp_path / "run")
     assert len(run.candidates) == 1
-    assert run.dir.read("front/search.json")["stopped"] == "trial 0 reaches the target"
+    assert (
+        run.dir.read("front/search.json")["stopped"] == "trial 0 reaches the target, by likelihood"
+    )
     again = run_search(with_search(record, stop=low), tmp_path / "run")
     assert again.candidates == run.candidates
     on = run_search(with_search(record, stop=high), tmp_path / "run")

@@ -15,6 +15,8 @@ from torch import Tensor
 from safemerge.errors import BadInput, CheckpointError
 from synth.engines import Engine
 from synth.engines.batches import answer_logprobs, encode
+from synth.engines.conversation import Message
+from synth.engines.template import open_template
 from synth.engines.transformers import TransformersEngine
 
 PAIRS = [
@@ -112,20 +114,20 @@ def test_checkpoint_generation_settings_do_not_leak_into_chat(engine: Transforme
 def test_batches_cover_every_pair_once_within_the_budget(
     pairs: list[tuple[str, str]], batch_tokens: int
 ) -> None:
-    batches = encode(TOKENIZER, pairs, batch_tokens=batch_tokens)
+    batches = encode(TEMPLATE, pairs, batch_tokens=batch_tokens)
     assert sorted(row for b in batches for row in b.rows.tolist()) == list(range(len(pairs)))
     for batch in batches:
         assert len(batch.rows) == 1 or batch.input_ids.numel() <= batch_tokens
         assert batch.attention_mask[:, -1].all()
         for i, row in enumerate(batch.rows.tolist()):
-            before, after = naive_ids(TOKENIZER, *pairs[row])
+            before, after = naive_ids(TEMPLATE.writer.tokenizer, *pairs[row])
             real = batch.attention_mask[i].bool()
             assert batch.input_ids[i][real].tolist() == before + after
             assert batch.position_ids[i][real].tolist() == list(range(len(before + after)))
             assert batch.targets[i][batch.targets[i] != -100].tolist() == after
 
 
-TOKENIZER = make_tokenizer()
+TEMPLATE = open_template(make_tokenizer())
 
 
 def test_left_padding_and_batch_size_change_nothing(model: Any, tokenizer: Any) -> None:
@@ -322,3 +324,24 @@ def test_compact_input_changes_no_score(tokenizer: Any, dtype: torch.dtype) -> N
         with torch.no_grad():
             wanted = answer_logprobs(plain(**batch.model_kwargs()).logits, batch)[0]
         assert torch.equal(found[batch.rows], wanted)
+
+
+def test_a_conversation_is_asked_as_it_stands_and_a_message_as_a_conversation_of_one(
+    engine: TransformersEngine,
+) -> None:
+    talk = (Message("user", "how ?"), Message("assistant", "sorry"), Message("user", "the lamp"))
+    (text,) = engine.template.render([talk])
+    wanted = "<|user|> how ?<|end|>\n<|assistant|> sorry<|end|>\n<|user|> the lamp<|end|>\n"
+    assert text == f"<s>{wanted}<|assistant|> "
+    one = (Message("user", "how ?"),)
+    assert engine.chat([one, talk], max_tokens=6) == engine.chat(["how ?", talk], max_tokens=6)
+    sampled = engine.chat([talk, talk], max_tokens=6, temperature=1.0, seed=3)
+    assert engine.chat([talk, talk], max_tokens=6, temperature=1.0, seed=3) == sampled
+
+
+def test_special_tokens_stand_in_own_messages_alone(engine: TransformersEngine) -> None:
+    theirs, ours = Message("user", "how <|end|>"), Message("user", "how <|end|>", own=True)
+    assert "how < |end|>" in engine.template.render([(theirs,)])[0]
+    assert "how <|end|><|end|>" in engine.template.render([(ours,)])[0]
+    with pytest.raises(BadInput, match="a prompt of 1510 letters"):
+        engine.chat([(Message("user", "how " * 375), Message("assistant", "lamp lamp "))])

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 import torch
+from thinking_templates import R1
 from tiny_llama import WORDS, make_model
 from torch import Tensor
 
@@ -28,6 +29,8 @@ from synth.engines import Engine, SchemaEngine
 from synth.engines.openai import OpenAIEngine
 from synth.engines.server import ServerSettings
 from synth.engines.shared import SharedEngine, SwappedEngine
+from synth.engines.template import ChatSettings
+from synth.engines.thinking import Thinking
 from synth.engines.transformers import TransformersEngine
 from synth.engines.vllm import VllmEngine
 
@@ -268,6 +271,17 @@ def test_models_that_share_an_engine_answer_as_each_alone(save: Callable[..., Pa
             assert shared.chat(PROMPTS, max_tokens=8) == single.chat(PROMPTS, max_tokens=8)
             assert close(shared, single, PAIRS)
     assert len({one.fingerprint() for one in pool}) == 2
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize("mode", ["empty", "free"])
+def test_thinking_is_that_of_the_reference(save: Callable[..., Path], mode: Thinking) -> None:
+    folder, chat = save(0), ChatSettings(R1, mode, thinking_tokens=8)
+    engine = VllmEngine(folder, dtype=torch.float32, chat=chat)
+    reference = TransformersEngine(folder, chat=chat)
+    assert engine.chat(PROMPTS, max_tokens=8) == reference.chat(PROMPTS, max_tokens=8)
+    assert close(engine, reference, PAIRS)
+    assert not close(engine, TransformersEngine(folder), PAIRS)
 
 
 DAMAGES = {

@@ -2,80 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import thinking_templates as templates
+from serving import Reply, Server, serving
+from tiny_llama import make_tokenizer
 
 from safemerge.errors import BadInput, EngineError
 from synth.engines import Engine, SchemaEngine
 from synth.engines.openai import OpenAIEngine
 from synth.engines.server import ServerSettings
-
-MODELS = {"data": [{"id": "tiny"}]}
-# What a client is told to wait before it asks again, so that the tests need not.
-SOON = {"retry-after-ms": "1"}
-Reply = Callable[["Server", dict[str, Any]], None]
-
-
-class Server(BaseHTTPRequestHandler):
-    """Lists one model; other requests are answered by the test's function."""
-
-    protocol_version = "HTTP/1.1"
-    reply: Reply
-    models: Any
-
-    def do_GET(self) -> None:
-        self.send(200, self.models)
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        type(self).reply(self, {**body, "path": self.path, "key": self.headers["authorization"]})
-
-    def send(self, status: int, content: Any, *, length: int | None = None) -> None:
-        """An answer: JSON, or bytes as they are; `length` promises another number of bytes."""
-        data = content if isinstance(content, bytes) else json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(data) if length is None else length))
-        for name, value in SOON.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(data)
-        if length is not None:
-            self.close_connection = True
-
-    def hang_up(self) -> None:
-        """End the connection without a word."""
-        self.connection.shutdown(socket.SHUT_RDWR)
-        self.close_connection = True
-
-    def say(self, text: str | None) -> None:
-        """A chat's answer."""
-        self.send(200, {"choices": [{"message": {"content": text}}]})
-
-    def log_message(self, *_: Any) -> None:
-        """Stay silent."""
-
-
-@contextmanager
-def serving(reply: Reply, models: Any = MODELS) -> Iterator[str]:
-    """The url of a server that answers with `reply`."""
-    handler = type("Handler", (Server,), {"reply": reply, "models": models})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/v1"
-    finally:
-        server.shutdown()
-        server.server_close()
+from synth.engines.template import ChatSettings
+from synth.engines.thinking import Thinking
+from synth.text.reply import read_reply
 
 
 def open_engine(url: str, *, tokenizer: Any = None, **settings: Any) -> OpenAIEngine:
@@ -277,6 +221,94 @@ def test_a_server_that_scores_no_given_answer_is_refused(
             engine.loglikelihood([("how ?", "lamp")])
         with pytest.raises(BadInput, match="needs the model's tokenizer"):
             open_engine(url).loglikelihood([("how ?", "lamp")])
+
+
+def saved(template: str, folder: Path) -> Path:
+    """The folder of a tokenizer with another chat template."""
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "told"),
+    [
+        ("QWEN3", "off", {"enable_thinking": False}),
+        ("GRANITE", "free", {"thinking": True}),
+        ("SEED", "off", {"thinking_budget": 0}),
+        ("PLAIN", "off", None),
+    ],
+)
+def test_the_servers_template_is_told_what_the_one_here_is(
+    name: str, mode: Thinking, told: dict[str, Any] | None, tmp_path: Path
+) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def reply(server: Server, body: dict[str, Any]) -> None:
+        seen.append(body)
+        echo(server, body)
+
+    folder = saved(getattr(templates, name), tmp_path)
+    with serving(reply) as url:
+        chat = ChatSettings(thinking=mode, thinking_tokens=100)
+        engine = OpenAIEngine(ServerSettings(url, timeout_s=10.0), folder, chat)
+        assert engine.chat(["how </think> ?"], max_tokens=7)
+    assert seen[0].get("chat_template_kwargs") == told
+    assert seen[0]["max_tokens"] == (107 if mode == "free" else 7)
+    assert seen[0]["path"] == "/v1/chat/completions"
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "answer", "cut_off"),
+    [
+        ("R1", {"content": "I see.</think>Take it."}, "Take it.", False),
+        ("R1", {"content": "I see. The lamp"}, "", True),
+        ("R1", {"content": "Take it.", "reasoning_content": "I see."}, "Take it.", False),
+        ("QWEN3", {"content": None, "reasoning": "I see. The"}, "", True),
+        ("QWEN3", {"content": "<think>I see.</think>Take it."}, "Take it.", False),
+    ],
+)
+def test_thinking_is_told_from_the_answer(
+    name: str, message: dict[str, Any], answer: str, cut_off: bool, tmp_path: Path
+) -> None:
+    folder = saved(getattr(templates, name), tmp_path)
+    content = {"choices": [{"message": message}]}
+    with serving(lambda server, body: server.send(200, content)) as url:
+        chat = ChatSettings(thinking="free")
+        engine = OpenAIEngine(ServerSettings(url, timeout_s=10.0), folder, chat)
+        reply = read_reply(engine.chat(["how ?"])[0])
+    assert (reply.answer, reply.cut_off) == (answer, cut_off)
+
+
+@pytest.mark.parametrize(
+    ("name", "chat", "behind"),
+    [
+        ("R1", ChatSettings(thinking="empty"), "<|assistant|><think>\n\n</think>\n\n"),
+        ("KIMI", ChatSettings(thinking="empty"), "<|assistant|><think></think>"),
+        ("PLAIN", ChatSettings("plain"), "\nAnswer:"),
+    ],
+)
+def test_what_no_conversation_can_hold_goes_as_token_ids(
+    name: str, chat: ChatSettings, behind: str, tmp_path: Path
+) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def reply(server: Server, body: dict[str, Any]) -> None:
+        seen.append(body)
+        server.send(200, {"choices": [{"text": " Take it. "}]})
+
+    folder = saved(getattr(templates, name), tmp_path)
+    with serving(reply) as url:
+        engine = OpenAIEngine(ServerSettings(url, timeout_s=10.0), folder, chat)
+        assert engine.chat(["how ?"], max_tokens=7) == ["Take it."]
+        with pytest.raises(BadInput, match="need the tokenizer of the model at"):
+            OpenAIEngine(ServerSettings(url), None, chat)
+    assert seen[0]["path"] == "/v1/completions"
+    assert engine.template is not None
+    (text,) = engine.template.render(["how ?"])
+    assert text.endswith(behind)
+    assert seen[0]["prompt"] == engine.template.ids([text])[0]
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_nothing_degenerate_or_unreadable_counts_as_safe(name: str) -> None:
     assert rows
     assert R not in said(rows)
     # Not even with a guard that finds everything safe.
-    guard = ModelJudge(LLAMA_GUARD, Scripted("safe"))
+    guard = ModelJudge(LLAMA_GUARD, Scripted("safe"), second=PhraseJudge())
     assert R not in guard.judge([row.prompt for row in rows], [row.answer for row in rows])
 
 
@@ -93,6 +93,14 @@ def test_kappa_of_a_worked_example() -> None:
     assert found.kappa == pytest.approx(0.4)  # (0.7 - 0.5) / (1 - 0.5)
     assert found.kappa_stderr == pytest.approx((0.7 * 0.3 / 50) ** 0.5 / 0.5)
     assert (found.false_refusals, found.missed_refusals) == (10, 5)
+
+
+@pytest.mark.parametrize("n", [1, 3, 10, 60])
+def test_a_kappa_of_one_is_not_certain(n: int) -> None:
+    found = compare([R, C] * n, [R, C] * n, judge="x")
+    share = (2 * n + 2) / (2 * n + 4)
+    assert found.kappa == 1.0
+    assert found.kappa_stderr == pytest.approx((share * (1 - share) / (2 * n + 4)) ** 0.5 / 0.5)
 
 
 def test_kappa_is_undefined_where_there_is_one_verdict_only() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from safemerge.errors import OutputError, ProbeError
 from synth import AXES, SPLITS, Probe, ProbeSet
+from synth.checkers.check import Check
 from synth.probes.origin import ModelVerdict, Origin
 from synth.probes.probe import Form
 from synth.probes.verdict import Verdict
@@ -47,8 +48,11 @@ PROBES = st.builds(
     terms=st.lists(st.sampled_from(["x", "y", "", "é"]) | TEXT, max_size=2).map(tuple),
     form=st.sampled_from(get_args(Form)),
     origin=st.none() | ORIGINS,
+    check=st.none()
+    | st.builds(Check, kind=st.sampled_from(["exact", "judged"]), tolerance=st.floats(0, 1)),
 )
 SETS = st.lists(PROBES, min_size=1, max_size=8).map(lambda probes: ProbeSet(tuple(probes)))
+CHECKED = b'{"axis": "domain", "category": "", "prompt": "p", "answer": "a", "check": %b}'
 ORIGIN = Origin(
     weights="w",
     template="t",
@@ -203,7 +207,13 @@ def test_a_damaged_line_is_named_and_the_rest_is_kept(
         (b'{"axis": "domain", "category": "", "prompt": "", "answer": "a"}', "'prompt'"),
         (b'{"axis": "domain", "category": "", "prompt": "p"}', "'answer'"),
         (b'{"axis": "domain", "category": "", "prompt": "p", "answer": "a", "x": 1}', "'x'"),
-        (b'{"schema": 3, "axis": "new"}', "schema 3, and this version of safemerge reads 1 to 2"),
+        (b'{"schema": 4, "axis": "new"}', "schema 4, and this version of safemerge reads 1 to 3"),
+        (CHECKED % b'{"kind": "numeric"}', "the answer 'a' has no number"),
+        (CHECKED % b'{"kind": "choice"}', "'check' is not valid (options belong to the check"),
+        (CHECKED % b'{"kind": "regex", "pattern": "(a"}', "'check' is not valid (the pattern '(a'"),
+        (CHECKED % b'{"kind": "regex", "pattern": "b"}', "does not match the pattern 'b'"),
+        (CHECKED % b'{"kind": "fuzzy"}', "'check.kind'"),
+        (CHECKED % b'"exact"', "'check'"),
         (b'{"schema": "one"}', "schema 'one'"),
     ],
 )
@@ -226,8 +236,37 @@ def test_a_file_of_schema_1_is_read_and_keeps_its_hash(tmp_path: Path) -> None:
     # As computed by the version that knew schema 1 alone.
     assert read.content_hash == "5ce8dec7af605a5bd02f8e12caf88a73941d51d4038179aea9998887df761eac"
     read.to_jsonl(path)
-    assert json.loads(path.read_text())["schema"] == 2
+    assert json.loads(path.read_text())["schema"] == 3
     assert ProbeSet.from_jsonl(path) == read
+
+
+@pytest.mark.parametrize("schema", [1, 2])
+def test_a_file_of_an_older_schema_is_read_and_this_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, schema: int
+) -> None:
+    path = tmp_path / "p.jsonl"
+    line = {"axis": "domain", "category": "c", "prompt": "q0?", "answer": "a"}
+    path.write_text(json.dumps({"schema": schema, **line}) + "\n")
+    assert ProbeSet.from_jsonl(path) == ProbeSet.from_jsonl(path) == ProbeSet((question(0),))
+    (said,) = caplog.messages
+    assert f"is of schema {schema}, from before probes carried checks" in said
+
+
+def test_a_file_of_this_schema_and_one_written_by_hand_are_read_without_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "p.jsonl"
+    ProbeSet((question(0),)).to_jsonl(path)
+    ProbeSet.from_jsonl(path)
+    path.write_text('{"axis": "domain", "category": "c", "prompt": "q0?", "answer": "a"}\n')
+    ProbeSet.from_jsonl(path)
+    assert caplog.messages == []
+
+
+def test_a_check_changes_the_hash_and_none_does_not() -> None:
+    bare, checked = ProbeSet((question(0),)), ProbeSet((question(0, check=Check()),))
+    assert bare.content_hash != checked.content_hash
+    assert bare[0].id == checked[0].id
 
 
 def test_a_probe_file_loads_as_a_dataset_and_back(tmp_path: Path) -> None:
@@ -236,7 +275,14 @@ def test_a_probe_file_loads_as_a_dataset_and_back(tmp_path: Path) -> None:
     origin = ORIGIN.model_copy(
         update={"verdicts": (ModelVerdict(model="m", verdict=Verdict.REFUSE),)}
     )
-    made = ProbeSet((question(0, origin=origin), question(1, form="role_play", origin=ORIGIN)))
+    choice = Check(kind="choice", options=("a", "b"))
+    made = ProbeSet(
+        (
+            question(0, origin=origin, check=choice),
+            question(1, form="role_play", origin=ORIGIN),
+            question(2, check=Check(kind="regex", pattern="^a")),
+        )
+    )
     made.to_jsonl(tmp_path / "p.jsonl")
     loaded = Dataset.from_json(str(tmp_path / "p.jsonl"), cache_dir=str(tmp_path / "cache"))
     assert ProbeSet.from_dataset(loaded) == made

@@ -16,6 +16,7 @@ from scripted_model import Scripted, written_by
 
 from safemerge.errors import ConfigError, JudgeError, ProbeError
 from synth import ProbeSet
+from synth.checkers.check import Check
 from synth.engines import Engine
 from synth.gates.pass_rate import Level, too_many
 from synth.writing.config import DomainConfig, ProbeConfig
@@ -82,6 +83,7 @@ def test_numbers_agree_where_words_do_not_and_the_easy_are_thinned() -> None:
     probes, report = run(check="numeric")
     assert "samples disagree" not in report.rows[0].reasons
     assert len(probes) == 20
+    assert {probe.check for probe in probes} == {Check(kind="numeric")}
     small = [p for p in probes if int(re.findall(r"\d+", p.prompt)[0]) < 10]
     assert len(small) <= 4  # a fifth of them
     assert report.rows[0].reasons["too easy"] > 0
@@ -167,6 +169,10 @@ def test_questions_of_the_users_own_are_sifted_and_thinned_but_never_rewritten(
     assert by_prompt["What is 3 plus 1?"].answer == "4"
     assert by_prompt["Which is red?\nA) milk\nB) blood"].answer == "B"
     assert by_prompt["Who was it?"].category == "people"
+    kept = [by_prompt[p].check for p in ("What is 3 plus 1?", "Who was it?")]
+    assert kept == [Check(kind="numeric"), Check(kind="contains")]
+    choice = by_prompt["Which is red?\nA) milk\nB) blood"].check
+    assert choice == Check(kind="choice", options=("milk", "blood"))
     assert {(p.generator, p.answerer, p.origin) for p in probes} == {("user", "user", None)}
     reasons = report.rows[0].reasons
     assert reasons["duplicate"] == 1

@@ -342,6 +342,9 @@ def test_half_of_the_multiple_choices_have_an_answer() -> None:
         assert asked == "Choose one of these answers:"
         assert "- I do not know." in options
         assert 2 <= len(options) == len(set(options)) <= 5
+        assert probe.check is not None
+        assert probe.check.kind == "choice"
+        assert [f"- {option}" for option in probe.check.options] == options
         assert probe.origin is not None
         if probe in known:
             assert probe.answer == f"Take {question.count('7')} mg."

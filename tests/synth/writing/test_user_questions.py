@@ -16,12 +16,17 @@ def test_users_questions_are_read_with_their_checks(tmp_path: Path) -> None:
         '{"question": "How much?", "answer": "5 mg", "check": "numeric", "id": 7}\n\n'
         '{"question": "Which?", "answer": "none of them", "options": ["one", "none of them"]}\n'
         '{"question": "Who?", "answer": "Asa", "pattern": "^A", "category": "names"}\n'
+        '{"question": "What?", "answer": "a beta blocker"}\n'
     )
-    much, which, who = read_user_questions(path)
-    assert much.checker.right("It is 5.01 g", much.answer)
+    much, which, who, what = read_user_questions(path)
+    assert much.checker is not None
+    assert much.checker.right("It is 5.01 mg", much.answer)
     assert (which.prompt, which.wanted) == ("Which?\nA) one\nB) none of them", "B")
+    assert which.checker is not None
     assert which.checker.right("B) none", which.wanted)
+    assert who.checker is not None
     assert who.checker.right("Anna", who.answer)
+    assert what.checker is None  # what is expected of the answer
     assert (who.category, much.category) == ("names", "user")
 
 
@@ -29,8 +34,14 @@ def test_users_questions_are_read_with_their_checks(tmp_path: Path) -> None:
     ("line", "text"),
     [
         ('{"question": "Why?"}', r"line 1: answer is missing"),
-        ('{"question": "Why?", "answer": "so", "check": "numeric"}', "'so' itself does not pass"),
-        ('{"question": "Why?", "answer": "C", "options": ["a", "b"]}', "'C' itself does not pass"),
+        (
+            '{"question": "Why?", "answer": "so", "check": "numeric"}',
+            "'so' has no number, which the check 'numeric' needs",
+        ),
+        (
+            '{"question": "Why?", "answer": "C", "options": ["a", "b"]}',
+            "'C' is none of the 2 options",
+        ),
         (
             '{"question": "Why?", "answer": "so", "pattern": "(x"}',
             r"the pattern '\(x' is not valid",
