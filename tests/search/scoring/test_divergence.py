@@ -1,4 +1,4 @@
-"""Divergence of next tokens: as torch has it, 0 for the base itself, and never above the exact one."""
+"""Divergence of next tokens: as torch has it, 0 for the base, never above the exact one."""
 
 from __future__ import annotations
 
