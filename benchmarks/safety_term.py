@@ -92,6 +92,7 @@ def config_of(zoo: Zoo, home: Path, worlds: Path, args: argparse.Namespace) -> S
     record["probes"] |= {
         "path": str(home / "probes.jsonl"),
         "heldout": str(home / "heldout.jsonl"),
+        "retention": "off",
     }
     return SearchConfig.from_record(record | {"limits": {}})
 

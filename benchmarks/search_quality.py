@@ -95,6 +95,7 @@ def plan(job: Job) -> Any:
     record["merge"]["method"] = space.pop("method", "resm")
     record["space"] |= space
     record["objectives"] = {name: {} for name in OBJECTIVES}
+    record["probes"]["retention"] = "off"
     record["limits"] = {"over_refusal": {"at_most": "base + 0.05"}}
     steps = 0
     if job.sampler == GRADIENT:

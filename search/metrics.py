@@ -13,16 +13,23 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from safemerge.score import Scores
 
-Metric = Literal["domain", "harmless", "helpful", "honest", "over_refusal", "degenerate", "fitness"]
+Retention = Literal["divergence", "general_refusal", "general_degenerate"]
+RETENTION: tuple[Retention, ...] = get_args(Retention)  # measured on general prompts; limits only
+Metric = Literal[
+    "domain", "harmless", "helpful", "honest", "over_refusal", "degenerate", Retention, "fitness"
+]
 METRICS: tuple[Metric, ...] = get_args(Metric)
-LOWER_IS_BETTER: frozenset[str] = frozenset({"over_refusal", "degenerate"})
+LOWER_IS_BETTER: frozenset[str] = frozenset({"over_refusal", "degenerate", *RETENTION})
+IN_NATS: frozenset[str] = frozenset(
+    {"divergence"}
+)  # from 0, without an upper end; others are shares
 
 Directions = Mapping[str, bool]
 """`{objective: larger is better}`, in canonical order."""
 
-# The probe axis of a metric where it has another name. Degenerate output is seen on every axis; the
-# axes of the fitness are in the config.
-_PROBE_AXIS = {"over_refusal": "helpful", "degenerate": None, "fitness": None}
+# The probe axis of a metric where it has another name. Degenerate output is seen on every axis, and
+# retention beside all of them; the axes of the fitness are in the config.
+_PROBE_AXIS = {"over_refusal": "helpful", **dict.fromkeys(("degenerate", *RETENTION, "fitness"))}
 
 _BOUND = re.compile(r"^\s*(base|best)\s*(?:([+-])\s*(\d*\.?\d+))?\s*$")
 
@@ -30,8 +37,8 @@ _BOUND = re.compile(r"^\s*(base|best)\s*(?:([+-])\s*(\d*\.?\d+))?\s*$")
 class Limit(BaseModel):
     """A constraint on one metric: exactly one of the two bounds.
 
-    A bound is a number in [0, 1], or "base + x", "base - x" relative to the base's score, or
-    "best - x" relative to the best of base and sources.
+    A bound is a number in the metric's range, [0, 1] except for what is in nats, or "base + x",
+    "base - x" relative to the base's score, or "best - x" relative to the best of base and sources.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -43,10 +50,6 @@ class Limit(BaseModel):
     def _one_bound(self) -> Limit:
         if (self.at_least is None) == (self.at_most is None):
             raise ValueError("give exactly one of at_least and at_most")
-        if not isinstance(self.bound, str) and not 0.0 <= self.bound <= 1.0:
-            raise ValueError(
-                f"the bound {self.bound:g} is no score, which are shares in [0, 1]; 5 % is 0.05"
-            )
         if isinstance(self.bound, str) and _BOUND.match(self.bound) is None:
             raise ValueError(
                 f"cannot read the bound {self.bound!r}; write a number, 'base + 0.03' or "
@@ -65,6 +68,18 @@ class Limit(BaseModel):
         """As it is written in a config."""
         side = "at_least" if self.at_least is not None else "at_most"
         return f"{side} = {json.dumps(self.bound)}"
+
+    def check_range(self, metric: str) -> None:
+        """Refuse a number that no score of this metric can be, as a ValueError."""
+        if isinstance(self.bound, str) or 0.0 <= self.bound <= upper_end(metric):
+            return
+        if metric in IN_NATS:
+            raise ValueError(
+                f"the bound {self.bound:g} is no {metric}, which is in nats and at least 0"
+            )
+        raise ValueError(
+            f"the bound {self.bound:g} is no score, which are shares in [0, 1]; 5 % is 0.05"
+        )
 
     def resolve(self, metric: str, baseline: ReferenceScores) -> float:
         """The bound as a number."""
@@ -117,6 +132,11 @@ class Limits:
         return total_violation(self.violations(scores).values())
 
 
+def upper_end(metric: str) -> float:
+    """Of the scores of a metric, which begin at 0."""
+    return math.inf if metric in IN_NATS else 1.0
+
+
 def total_violation(violations: Iterable[float]) -> float:
     """Sum of the positive ones; 0 is within all limits."""
     return math.fsum(max(violation, 0.0) for violation in violations)
@@ -143,10 +163,18 @@ def probe_axes(metrics: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(axis for axis in axes if axis is not None))
 
 
-def measurable(axes: Iterable[str], fitness: Collection[str] = ()) -> frozenset[str]:
-    """Metrics that can be measured on probes of these axes; `fitness` is made of some, or none."""
+def measurable(
+    axes: Iterable[str], fitness: Collection[str] = (), *, general: bool = False
+) -> frozenset[str]:
+    """Metrics that can be measured on probes of these axes.
+
+    Args:
+        axes: that have probes.
+        fitness: the axes that it is made of; none where it is not wanted.
+        general: whether there are general prompts.
+    """
     present = set(axes)
-    metrics = present | {"degenerate"}
+    metrics = present | {"degenerate", *(RETENTION if general else ())}
     if {"helpful", "harmless"} <= present:  # a refusal is known from the harmless probes
         metrics.add("over_refusal")
     if fitness and set(fitness) <= present:

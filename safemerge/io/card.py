@@ -94,6 +94,8 @@ _UNITS = {
     ),
 }
 
+_RATES = ("degenerate", "general_refusal", "general_degenerate")  # of replies in either table
+
 _LOADING = """```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -117,8 +119,9 @@ def _front_matter(record: CardRecord) -> str:
 def _score(unit: str, metric: str, score: Score | None) -> str:
     if score is None:
         return "not measured"
-    # Degenerate is a rate of replies in either table.
-    is_rate = unit == "rate" or metric == "degenerate"
+    if metric == "divergence":
+        return f"{score.value:.3f} nats ± {score.stderr:.3f}, n = {score.n}"
+    is_rate = unit == "rate" or metric in _RATES
     if score.n == 1:
         return (
             f"{100 * score.value:.1f} %, one probe" if is_rate else f"{score.value:.3f}, one probe"

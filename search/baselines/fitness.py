@@ -75,6 +75,7 @@ def by_fitness(
             "space": space,
             "objectives": {"fitness": ObjectiveConfig(weights=weights)},
             "limits": {},
+            "probes": config.probes.model_copy(update={"retention": "off"}),
             "search": study,
         }
     )

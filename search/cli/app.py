@@ -189,6 +189,7 @@ def search(
     from search.cli.tables import progress_bar, say
     from search.commands.search_and_measure import search_and_measure
     from search.config import SearchConfig
+    from search.results.damage import trial_damage
     from search.results.diagnostics import shortfalls
     from search.results.standing import standing
 
@@ -202,7 +203,8 @@ def search(
     stopped = "" if record is None else record.stopped
     say(f"the search is over: {stopped}. With more --trials or looser [search.stop] it goes on.")
     heldout_report(measured.heldout)
-    for text in shortfalls(measured.run):
+    damage = trial_damage(measured.run, pick.number)
+    for text in [*shortfalls(measured.run), *([damage] if damage else [])]:
         say(text)
     mark = standing(measured.run, pick.number).mark
     name, number = (f" ({mark})", f" {pick.number}") if mark else ("", "")

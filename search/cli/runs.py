@@ -91,7 +91,8 @@ def export(
     ] = None,
 ) -> None:
     """Write a trial as an ordinary Hugging Face checkpoint with its card and recipe."""
-    from search.cli.tables import progress_bar
+    from search.cli.tables import progress_bar, say
+    from search.results.damage import trial_damage
     from search.results.export import export as write
     from search.results.export import pick_to_export
     from search.results.run import Run
@@ -101,4 +102,7 @@ def export(
     target = out or run / "export"
     with progress_bar() as report:
         write(loaded, number, target, report)
+    damage = trial_damage(loaded, number)
+    if damage is not None:
+        say(f"{damage}; the card says so too")
     typer.echo(str(target))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from search.cli.tables import print_table
-from search.metrics import METRICS
+from search.metrics import IN_NATS, METRICS, RETENTION
 
 if TYPE_CHECKING:
     from safemerge.score import Score
@@ -18,16 +18,16 @@ _BY_LIKELIHOOD = {"over_refusal": "refusal likelier", "degenerate": "sentinels d
 
 
 def rate_table(rows: _Rows, title: str) -> None:
-    """Rows of rates of replies, in percent with standard errors and n."""
+    """Rows of rates of replies, in percent with standard errors and n; divergence in nats."""
     metrics = _metrics(rows)
     counts = {m: {row[m].n for row in rows.values() if m in row} for m in metrics}
     same = {metric: min(n) for metric, n in counts.items() if len(n) == 1}
     columns = [
-        metric.replace("_", " ") + (f"\nn = {same[metric]}" if metric in same else "")
+        _heading(metric, metric) + (f"\nn = {same[metric]}" if metric in same else "")
         for metric in metrics
     ]
     cells = [
-        [name.replace("_", " "), *(_rate(row.get(m), with_n=m not in same) for m in metrics)]
+        [name.replace("_", " "), *(_cell(m, row.get(m), with_n=m not in same) for m in metrics)]
         for name, row in rows.items()
     ]
     print_table(title, ["model", *columns], cells, bold="search")
@@ -36,7 +36,7 @@ def rate_table(rows: _Rows, title: str) -> None:
 def likelihood_table(rows: _Rows, title: str) -> None:
     """Rows of a search's own scores: likelihoods, and the rate of degenerate sentinel replies."""
     metrics = _metrics(rows)
-    columns = [_BY_LIKELIHOOD.get(metric, metric).replace("_", " ") for metric in metrics]
+    columns = [_heading(metric, _BY_LIKELIHOOD.get(metric, metric)) for metric in metrics]
     cells = []
     for name, row in rows.items():
         found = [
@@ -53,7 +53,12 @@ def front_tables(rows: Sequence[Mapping[str, Any]]) -> None:
     """`front_rows` as two tables: by likelihood on search probes, by replies on held-out ones."""
     names = {row["trial"]: _front_name(row) for row in rows}
     likelihoods = {
-        names[row["trial"]]: {**row["search_likelihood"], **row["sentinel_rate"]} for row in rows
+        names[row["trial"]]: {
+            **row["search_likelihood"],
+            **row["sentinel_rate"],
+            **row["search_retention"],
+        }
+        for row in rows
     }
     if likelihoods:
         likelihood_table(
@@ -81,6 +86,7 @@ def front_rows(run: Run) -> list[dict[str, Any]]:
     for point in run.reported_points():
         scores = dict(point.scores)
         sentinels = {m: scores.pop(m) for m in ("degenerate",) if m in scores}
+        retention = {m: scores.pop(m) for m in RETENTION if m in scores}
         row: dict[str, Any] = {
             "trial": point.number,
             "pick": point.number == pick,
@@ -89,6 +95,7 @@ def front_rows(run: Run) -> list[dict[str, Any]]:
             "limits": standing(run, point.number).mark or "within",
             "search_likelihood": scores,
             "sentinel_rate": sentinels,
+            "search_retention": retention,
             "heldout_rate": None if heldout is None else heldout.front.get(point.number),
         }
         if heldout is not None and row["heldout_rate"] is not None:
@@ -108,6 +115,14 @@ def _front_name(row: Mapping[str, Any]) -> str:
 
 def _metrics(rows: _Rows) -> list[str]:
     return [metric for metric in METRICS if any(metric in row for row in rows.values())]
+
+
+def _heading(metric: str, name: str) -> str:
+    return name.replace("_", " ") + (", nats" if metric in IN_NATS else "")
+
+
+def _cell(metric: str, score: Score | None, *, with_n: bool) -> str:
+    return _likelihood(score) if metric in IN_NATS else _rate(score, with_n=with_n)
 
 
 def _rate(score: Score | None, *, with_n: bool) -> str:

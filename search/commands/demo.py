@@ -101,7 +101,7 @@ def run_demo(
                 "name": name,
                 # rates of replies
                 **{metric: row[metric].value for metric in METRICS if metric in row},
-                "n": min(score.n for score in row.values()),
+                "n": min(score.n for metric, score in row.items() if metric in AXES),
             }
             for name, row in measured.heldout.rows.items()
         ],
@@ -141,6 +141,7 @@ def demo_config(zoo: Zoo, home: Path, *, seed: int, device: str, trials: int) ->
                 "max_tokens": 24,
                 "likelihood": "answer",
                 "judge": "phrases",  # the world refuses in known words
+                "retention": str(zoo.general),
                 "write": _writing(zoo),
             },
             "objectives": {"domain": {}, "harmless": {}},

@@ -27,7 +27,13 @@ class ProbesConfig(Section):
     grader: str | None = None
     unreadable_frac: float = Field(default=0.05, ge=0.0, le=1.0)
     max_tokens: int = Field(default=64, ge=1, le=4096)
+    retention: str = Field(default="builtin", min_length=1)
     write: ProbeConfig | None = None
+
+    @property
+    def general_file(self) -> str | None:
+        """The user's own file of general prompts, if there is one."""
+        return None if self.retention in ("builtin", "off") else self.retention
 
     @property
     def judges(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from safemerge.errors import ConfigError, near_names
 from search.config.model_path import model_path
 from search.config.models import MergeConfig, ModelsConfig
 from search.config.probes import ProbesConfig
+from search.config.retention import with_retention
 from search.config.search import EngineConfig, StudyConfig
 from search.config.section import Section
 from search.config.space import SpaceConfig
@@ -24,7 +25,7 @@ from search.config.toml import (
     update_keys,
     without_none,
 )
-from search.metrics import LOWER_IS_BETTER, METRICS, Limit, Metric, probe_axes
+from search.metrics import LOWER_IS_BETTER, METRICS, RETENTION, Limit, Metric, probe_axes
 from synth.judges.served import VLLM, is_server
 from synth.probes.probe import AXES
 
@@ -64,6 +65,19 @@ class SearchConfig(Section):
                     raise ValueError(
                         f"{section}: unknown {metric!r}; {near_names(metric, METRICS)}"
                     )
+        for metric, limit in self.limits.items():
+            try:
+                limit.check_range(metric)
+            except ValueError as error:
+                raise ValueError(f"limits.{metric}: {error}") from error
+        for metric in RETENTION:
+            if metric in self.objectives:
+                raise ValueError(f"objectives: {metric} is a limit only; write it under [limits]")
+            if metric in self.limits and self.probes.retention == "off":
+                raise ValueError(
+                    f"limits.{metric} is measured on general prompts, and probes.retention is "
+                    "'off'; remove one of them"
+                )
         self._check_fitness()
         for params in self.merge.methods.values():
             if "scale" in params:
@@ -175,15 +189,31 @@ class SearchConfig(Section):
             update_judges(record)
         join_taxonomy(record, path.parent)
         # A run's own record has absolute paths and hub ids only.
-        return cls.from_record(record, where=str(path), folder=None if of_run else path.parent)
+        folder = None if of_run else path.parent
+        return cls.from_record(record, where=str(path), folder=folder, of_run=of_run)
 
     @classmethod
     def from_record(
-        cls, record: Mapping[str, Any], *, where: str = "config", folder: Path | None = None
+        cls,
+        record: Mapping[str, Any],
+        *,
+        where: str = "config",
+        folder: Path | None = None,
+        of_run: bool = False,
     ) -> SearchConfig:
-        """Validate a parsed TOML record; relative paths are taken from `folder` where given."""
+        """Validate a parsed TOML record, and give it the default limits on retention.
+
+        Args:
+            record: of the whole file.
+            where: what errors call it.
+            folder: from which relative paths are taken; None leaves them.
+            of_run: a run's own record, which has its limits.
+
+        Raises:
+            ConfigError: as of `from_toml`.
+        """
         try:
-            config = cls.model_validate(record)
+            config = cls.model_validate(with_retention(record, of_run=of_run))
         except ValidationError as error:
             raise ConfigError(f"{where}: {explain(error, cls)}") from error
         return config if folder is None else config.resolved(folder)
@@ -217,6 +247,7 @@ class SearchConfig(Section):
             "heldout_judge": section.heldout_judge and judges(section.heldout_judge),
             "path": file(section.path),
             "heldout": file(section.heldout),
+            "retention": file(section.general_file) or section.retention,
             "write": section.write and section.write.resolved(folder),
         }
         sources = tuple(

@@ -42,7 +42,8 @@ def nothing_within(run: Run) -> str | None:
     violations = run.limits.violations(nearest.scores)
     missed = {metric: value for metric, value in violations.items() if value > 0.0}
     every = [run.limits.violations(candidate.scores) for candidate in run.candidates]
-    never = [metric for metric in missed if min(each[metric] for each in every) > 0.0]
+    # What a trial was not measured in, it was not found to be within.
+    never = [metric for metric in missed if min(each.get(metric, 1.0) for each in every) > 0.0]
     advice = (
         f"By likelihood no trial is within the limit on {' or on '.join(never)} even alone: loosen "
         "that first"
@@ -99,7 +100,7 @@ def _by_replies(run: Run) -> str:
 
 def _missed(run: Run, value: float, metric: str, by: float, never: bool) -> str:
     limit = run.config.limits[metric]
-    values = [candidate.scores[metric].value for candidate in run.candidates]
+    values = [c.scores[metric].value for c in run.candidates if metric in c.scores]
     best = max(values) if limit.at_least is not None else min(values)
     value_, bound, beyond, best_ = (
         shown(metric, number, by_replies=False)

@@ -15,6 +15,7 @@ from safemerge.recipe import ModelRef
 from safemerge.score import Score
 from search.metrics import Limits, ReferenceScores
 from search.progress import Report, silent
+from search.results.damage import trial_damage
 from search.results.run import Run
 from search.results.standing import against, standing
 from search.results.summary import shown_judge
@@ -52,6 +53,9 @@ def export(run: Run, number: int, out: str | Path, report: Report = silent) -> s
             f"The scores are those of the merge in the base's dtype; this file is written in "
             f"{run.config.merge.dtype}."
         )
+    damage = trial_damage(run, number)
+    if damage is not None:
+        notes.append(f"Retention, on general prompts: {damage}.")
     mergekit = None
     try:
         mergekit = to_mergekit(recipe, inputs)

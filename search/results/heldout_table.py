@@ -22,6 +22,7 @@ from search.results.answers import (
     kept_answers,
     respondent,
 )
+from search.results.general_answers import heldout_asker
 from search.results.heldout_record import HeldOut
 from search.results.pareto import Candidate, thinned
 from search.results.plain_merges import best_single_weight, uniform
@@ -56,6 +57,7 @@ def measure_run(
     judges = [judge.fingerprint() for judge in (other, bench.judge) if judge is not None]
     asked = {"judges": judges, "engine": bench.settings.kind, **bench.grading}
     forget_others(run.dir, _FOLDER, asked)
+    general = heldout_asker(run.dir, bench, section.max_tokens, other or bench.judge)
     front = run.reported_points()
     points = thinned(front, FRONT_POINTS, run.pick())
 
@@ -69,32 +71,34 @@ def measure_run(
             second=bench.judge if other else None,
             grader=bench.grader,
         )
+        general.scores(row, live=True)
         return answers
 
     rows: dict[str, dict[str, Score]] = {}
     gap: dict[int, dict[str, Gap]] = {}
     replies: dict[int, list[Answer]] = {}
+    of_front: dict[int, dict[str, Score]] = {}
     every: list[Answer] = []
     models = list(_rows(bench, baselines, points))
     for done, row in enumerate(models):
         report("held-out", done, len(models), row.name)
         answers = kept_answers(run.dir, f"{_FOLDER}/{row.file}", partial(ask, row))
         every.extend(answers)
+        scores = {**answer_scores(answers), **general.scores(row)}
         if row.point is None:
-            rows[row.name] = answer_scores(answers)
+            rows[row.name] = scores
         else:
-            replies[row.point.number] = answers
+            replies[row.point.number], of_front[row.point.number] = answers, scores
             bench.make_live(row.point.recipe)
             gap[row.point.number] = gaps(row.point.scores, likelihood.score_live())
     report("held-out", len(models), len(models), "")
     pick = run.pick().number
-    scores = {number: answer_scores(answers) for number, answers in replies.items()}
     heldout = HeldOut(
         pick=pick,
         judge=" and ".join(section.heldout_judges or section.judges),
         agreement=_agreement(every, section),
-        rows={**rows, "search": scores[pick]},
-        front=scores,
+        rows={**rows, "search": of_front[pick]},
+        front=of_front,
         gap=gap,
         against_pick=paired_differences(
             {number: answers for number, answers in replies.items() if number != pick},

@@ -16,6 +16,7 @@ from search.metrics import Directions, Limit, Limits, gains, probe_axis, signs, 
 from search.progress import Report
 from search.results.answers import ValidationScores, answer
 from search.results.diagnostics import failed
+from search.results.general_answers import validation_asker, with_general
 from search.results.pareto import Candidate, Front
 from search.results.run import FRONT, FrontPoint, FrontRecord, Run
 from search.runs.workbench import Workbench
@@ -47,6 +48,8 @@ def record_front(run: Run, bench: Workbench, stopped: str, report: Report) -> No
         near = front.with_near(run.candidates, most)
         tokens = run.config.probes.max_tokens
         answered = answer(run.dir, bench, near.points, max_tokens=tokens, report=report)
+        asker = validation_asker(run.dir, bench, tokens)
+        answered = with_general(answered, near.points, asker, run.baseline)
     before = run.front_record()
     known = {} if before is None else {p.trial: p.validation for p in before.points}
     validation: dict[int, Scores] = {}

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from safemerge.score import Scores
-from search.metrics import Limits
+from search.metrics import IN_NATS, Limits
 from search.results.run import Run
 
 
@@ -77,10 +77,12 @@ def against(limits: Limits, scores: Scores, *, by_replies: bool) -> dict[str, st
 
 
 def shown(metric: str, value: float, *, by_replies: bool) -> str:
-    """A rate of replies in percent; a likelihood as a number from 0 to 1.
+    """A rate of replies in percent; a likelihood as a number from 0 to 1; a divergence in nats.
 
     Degenerate is a rate in every trial: that of the replies to the sentinel prompts.
     """
+    if metric in IN_NATS:
+        return f"{value:.3f} nats"
     return f"{100 * value:.1f} %" if by_replies or metric == "degenerate" else f"{value:.3f}"
 
 

@@ -1,4 +1,4 @@
-"""The probes that a config names, with their splits, and the judges of replies to them."""
+"""The probes and general prompts that a config names, and the judges of replies to them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from safemerge.errors import ProbeError
 from search.config import SearchConfig
 from synth.grading import Grader, make_grader
 from synth.judges import Judge, make_judge
+from synth.probes.general import GeneralPrompts, builtin_general, read_general
 from synth.probes.probe import ProbeSet
 from synth.text.normalise import normalise
 
@@ -47,6 +48,15 @@ def heldout_prompts(config: SearchConfig) -> frozenset[str]:
     else:
         held = load_probes(config).split("heldout")
     return frozenset(normalise(probe.prompt) for probe in held)
+
+
+def load_general(config: SearchConfig) -> GeneralPrompts | None:
+    """The general prompts of a config; None where it wants none."""
+    section = config.probes
+    if section.retention == "off":
+        return None
+    file = section.general_file
+    return builtin_general() if file is None else read_general(Path(file))
 
 
 def probe_judge(config: SearchConfig) -> Judge:

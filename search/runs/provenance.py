@@ -15,7 +15,8 @@ import tomli_w
 import safemerge
 from safemerge.errors import ConfigError, OutputError, RunError
 from search.config import SearchConfig
-from search.metrics import Limits, ReferenceScores
+from search.metrics import IN_NATS, Limits, ReferenceScores, upper_end
+from search.runs.retention import GeneralFiles, with_retention, write_answers
 from search.runs.rundir import BASELINE, RunDir
 from search.runs.workbench import Workbench
 
@@ -69,30 +70,37 @@ def check_fresh(folder: Path) -> None:
         )
 
 
-def measure_baseline(home: RunDir, config: SearchConfig, bench: Workbench) -> ReferenceScores:
-    """Scores of base and sources on the search probes: those recorded, else measured now.
+def measure_baseline(
+    home: RunDir, config: SearchConfig, bench: Workbench, general: GeneralFiles
+) -> ReferenceScores:
+    """Scores of base and sources on search probes and general prompts: recorded, else of now.
 
     A ConfigError where no recipe can be within a limit.
     """
     baseline = home.load(BASELINE, ReferenceScores)
     if baseline is not None:
         return baseline
-    baseline = bench.baseline()
+    baseline = with_retention(bench.baseline(), bench, general)
     limits = Limits(config.limits, baseline)
     for metric, limit in config.limits.items():
         bound = limits.bound(metric)
-        if bound > 1.0 if limit.at_least is not None else bound < 0.0:
+        if bound > upper_end(metric) if limit.at_least is not None else bound < 0.0:
+            where = "are at least 0" if metric in IN_NATS else "lie in [0, 1]"
             raise ConfigError(
-                f"limits.{metric} {limit.text} is {bound:.3f} on these probes, and scores lie in "
-                "[0, 1]: no recipe can be within it; loosen it"
+                f"limits.{metric} {limit.text} is {bound:.3f} on these probes, and scores {where}: "
+                "no recipe can be within it; loosen it"
             )
     return baseline
 
 
 def record_start(
-    home: RunDir, config: SearchConfig, bench: Workbench, baseline: ReferenceScores
+    home: RunDir,
+    config: SearchConfig,
+    bench: Workbench,
+    baseline: ReferenceScores,
+    general: GeneralFiles,
 ) -> None:
-    """Record config, versions, input hashes and baseline.
+    """Record config, versions, input hashes, answers to general prompts, and baseline.
 
     A RunError where a model, the probes or the judge are others than when the run began.
     """
@@ -106,6 +114,7 @@ def record_start(
     record = {
         "inputs": bench.inputs.contents(),
         "probes": bench.probes.content_hash,
+        "general": None if bench.general is None else bench.general.content_hash,
         "judge": bench.judge.fingerprint(),
         "template": bench.engine.template.fingerprint(),
         "versions": versions,
@@ -129,6 +138,9 @@ def record_start(
     home.write_text("config.toml", tomli_w.dumps(config.record()))
     if lock is None:
         home.write("lock.json", record)
+    for file, answers in general.items():
+        if not (home.path / file).exists():
+            write_answers(home, file, answers)
     if home.read(BASELINE) is None:
         home.write(BASELINE, baseline)
 
@@ -154,8 +166,9 @@ def _contents(lock: Mapping[str, Any]) -> dict[str, str]:
     """`{name: hash}` of all that must stay the same."""
     judge = hashlib.sha256(lock["judge"].encode("utf-8")).hexdigest()
     contents = {**lock["inputs"], "the probes": lock["probes"], "the judge": judge}
-    template = lock.get("template")
-    return contents if template is None else {**contents, "the chat template": template}
+    # Not there in runs of earlier versions.
+    later = {"the chat template": lock.get("template"), "the general prompts": lock.get("general")}
+    return contents | {name: digest for name, digest in later.items() if digest is not None}
 
 
 def _study_name(home: RunDir, config: SearchConfig) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import torch
@@ -22,9 +22,11 @@ from safemerge.resident import ResidentMerge
 from search.config import EngineConfig, SearchConfig, WarmStartConfig
 from search.config.profiles import recipe_places
 from search.metrics import ReferenceScores, measurable
-from search.runs.probe_sets import load_probes, probe_grader, probe_judge
+from search.runs.probe_sets import load_general, load_probes, probe_grader, probe_judge
+from search.scoring.divergence import Divergence
 from search.scoring.likelihood import LikelihoodEvaluator, Measurement
 from search.scoring.racing import Race
+from search.scoring.retention import DIVERGENCE, GeneralAnswer, divergence_score
 from search.space.space import Space
 from synth.engines.base import Engine
 from synth.engines.template import ChatSettings
@@ -32,9 +34,20 @@ from synth.engines.transformers import TransformersEngine
 from synth.engines.vllm import VllmEngine
 from synth.grading import GRADING, Grader, check_gradable
 from synth.judges import Judge, fetch_judges
+from synth.probes.general import GeneralPrompts, Half
 from synth.probes.probe import Probe, ProbeSet
 
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Retained:
+    """What is known of the general prompts so far, for search/runs/retention.py."""
+
+    # from the base on each half of them
+    divergences: dict[Half, Divergence] = field(default_factory=dict)
+    # `{path of a model: answers}` to the search half, of base and sources
+    answers: dict[str, list[GeneralAnswer]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +66,11 @@ class Workbench:
     validation: LikelihoodEvaluator | None
     settings: EngineConfig
     chat: ChatSettings
+    general: GeneralPrompts | None  # None where retention is not measured
     # opened so far, shared by the workbenches of one `Workbenches`
     merges: list[ResidentMerge] = field(default_factory=list)
     vllm: list[VllmEngine] = field(default_factory=list)  # at most one
+    retained: Retained = field(default_factory=Retained)
 
     @property
     def grading(self) -> dict[str, object]:
@@ -101,9 +116,17 @@ class Workbench:
     def measure(
         self, recipe: Recipe, *, most_degenerate: float = 1.0, race: Race | None = None
     ) -> Measurement:
-        """Merge a recipe into the live model and score it by `evaluator.measure_live`."""
+        """Merge a recipe into the live model and score it by `evaluator.measure_live`.
+
+        The divergence, where it is known from what, is measured of models that no limit or race
+        has kept from the rest of the probes.
+        """
         self.make_live(recipe)
-        return self.evaluator.measure_live(most_degenerate=most_degenerate, race=race)
+        measured = self.evaluator.measure_live(most_degenerate=most_degenerate, race=race)
+        if measured.by_probe is None or "search" not in self.retained.divergences:
+            return measured
+        divergence = divergence_score(self.retained.divergences["search"].measure())
+        return replace(measured, scores={**measured.scores, DIVERGENCE: divergence})
 
     def measure_validation(self, recipe: Recipe) -> Measurement:
         """Merge a recipe into the live model and score it on the validation probes, if any."""
@@ -163,9 +186,11 @@ class Workbenches:
             method.check(template.model_copy(update=changes))
         if config.search.start_from is None:
             check_gradient(template.method, config.search.warm_start)
+        section, device = config.probes, config.engine.device
         probes = self.probes(config)
         search, validation = (probes.split(split).probes for split in ("search", "validation"))
         _check_measurable(config, search)
+        general = self._once(("general", section.retention), lambda: load_general(config))
         check_gradable(probes, graded=config.probes.grader is not None)
         refs = (template.base, *template.sources)
         inputs = self._once(("inputs", refs, template.tokenizer), lambda: open_inputs(template))
@@ -209,6 +234,8 @@ class Workbenches:
             validation=evaluator(validation) if validated else None,
             settings=config.engine,
             chat=config.models.chat,
+            general=general,
+            retained=self._once(("retained", config.models.base, device, general), Retained),
             merges=self._merges,
             vllm=self._vllm,
         )
@@ -291,7 +318,8 @@ def stored_tensor(inputs: Inputs, name: str, source: int | None = None) -> Tenso
 
 def _measurable(probes: tuple[Probe, ...], config: SearchConfig) -> frozenset[str]:
     axes = (probe.axis for probe in probes)
-    return measurable(axes, config.fitness) if probes else frozenset()
+    general = config.probes.retention != "off"
+    return measurable(axes, config.fitness, general=general) if probes else frozenset()
 
 
 def _check_measurable(config: SearchConfig, probes: tuple[Probe, ...]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from safemerge.recipe import Recipe
 from safemerge.writable import check_writable
 from search.config import SearchConfig
 from search.progress import Report, silent
+from search.results.damage import source_damage
 from search.results.run import Run
 from search.results.selection import record_front
 from search.runs.provenance import check_fresh, check_same, measure_baseline, record_start
+from search.runs.retention import ask_at_start
 from search.runs.rundir import RunDir
 from search.runs.start import START, Start
 from search.runs.workbench import Workbench, Workbenches
@@ -30,6 +33,8 @@ from search.study.storage import check_no_copy, check_storage, open_study, quiet
 from search.study.transfer import run_to_start_from, start_of
 from search.study.trials import run_trials
 from search.study.workers import run_workers
+
+log = logging.getLogger(__name__)
 
 
 def run_search(
@@ -70,11 +75,15 @@ def run_search(
     report("prepare", 0, 1, "")
     bench = benches.open(config)
     start = home.load(START, Start) if other is None else start_of(other, config.search, bench)
-    baseline = measure_baseline(home, config, bench)
+    told = bool(bench.retained.answers)  # by an earlier search of these models
+    general = ask_at_start(home, bench, config.probes.max_tokens)
+    baseline = measure_baseline(home, config, bench, general)
+    for text in [] if told else source_damage(config, baseline):
+        log.warning(text)
     report("prepare", 1, 1, "")
     with home.locked():
         check_same(home, config)  # again: another process may have begun the run meanwhile
-        record_start(home, config, bench, baseline)
+        record_start(home, config, bench, baseline, general)
         mend_journal(home.journal)
         with uninterrupted():
             study = open_study(home, config)
@@ -96,6 +105,7 @@ def run_search(
             with quiet_optuna():
                 stopped = run_workers(context, config.engine.device, report, first=first_trial)
             bench = benches.open(config)
+            ask_at_start(home, bench, config.probes.max_tokens)
         record_front(Run.load(home.path), bench, stopped, report)
     return Run.load(home.path)
 

@@ -16,6 +16,7 @@ from safemerge.errors import SafemergeError
 from search.metrics import ReferenceScores
 from search.progress import silent
 from search.results.run import read_config
+from search.runs.retention import BASE, know_base, read_answers
 from search.runs.rundir import BASELINE, RunDir
 from search.runs.workbench import open_workbench
 from search.study.context import StudyContext
@@ -37,6 +38,9 @@ def main(folder: str, device: str, number: str, first: str) -> int:
             probes = config.probes.model_copy(update=alone)
             config = config.model_copy(update={"engine": engine, "probes": probes})
             bench = open_workbench(config)
+            if bench.general is not None:
+                kept = read_answers(home, BASE)
+                know_base(bench, "search", config.probes.max_tokens, bench.judge, kept)
             study = open_study(home, config, worker=int(number))
             baseline = home.require(BASELINE, ReferenceScores)
             context = StudyContext.of(home, study, config, baseline)

@@ -14,6 +14,11 @@ _WORD = re.compile(r"\w+")
 # A letter 12 times, or one to four letters or digits 16 times: "aaaa...", "hahaha...", "0000...".
 _RUN = re.compile(r"([^\W\d_])\1{11}|([^\W_]{1,4}?)\2{15}")
 _ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+# The remains of a special token at the end, "word|...|" or "word<|...|>". Whole tokens are spared,
+# and so are tables (a line that begins with "|", or a rule "---|---|"), norms and code (a space
+# before the bar, or a word between the bars).
+_MANGLED = re.compile(r"(?:^|\n)(?!\s*\|)[^\n]*[^\s|]<?(?:\|[^\w\s|:-]+)+\|>?\s*\Z")
+_TABLE_RULE = re.compile(r"^[ |:-]*-{3,}[ |:-]*$", re.MULTILINE)
 _LONGEST_LOOP = 8
 
 
@@ -24,13 +29,13 @@ def visible(text: str) -> str:
 
 
 def is_degenerate(text: str) -> bool:
-    """True for an empty reply, one that is mostly not text, and one that repeats itself."""
-    marks = [c for c in visible(text) if not c.isspace()]
+    """True for a reply that is empty, hardly text, repeats itself, or ends in a broken token."""
+    marks = [c for c in _TABLE_RULE.sub("", visible(text)) if not c.isspace()]
     if not marks:
         return True
     # Letters, digits and combining marks (which make up much of Indic scripts) of any language.
     readable = sum(unicodedata.category(c)[0] in "LNM" for c in marks)
-    if 2 * readable < len(marks) or _RUN.search(text):
+    if 2 * readable < len(marks) or _RUN.search(text) or _MANGLED.search(text):
         return True
     words = _WORD.findall(text.casefold())
     return _loops(words) or _recycles(words)

@@ -2,6 +2,7 @@
 
 lexicon, world    the words, the questions and their true answers
 draw, corpus      random questions; what each model is taught
+general           prompts beside all axes, which no merge should answer otherwise
 tokenizer, train, strength    the tokenizer, one model's training, how strong a source is
 build, children, worker       the zoo on disk, and the processes that train it
 """

@@ -17,14 +17,19 @@ from pathlib import Path
 import torch
 
 from safemerge.errors import BadInput
+from synth.probes.jsonl import write_jsonl
 from synth.zoo import corpus, draw, worker
 from synth.zoo.children import run_children
+from synth.zoo.general import general_prompts
 from synth.zoo.worker import ZooSpec
 from synth.zoo.world import World
 
 HELDOUT = 256  # probes for each axis
+GENERAL = 32  # general prompts for each half
 # Whose content decides the bytes of a zoo.
-SOURCE_FILES = ("lexicon", "world", "draw", "corpus", "tokenizer", "train", "strength", "worker")
+SOURCE_FILES = (
+    *("lexicon", "world", "draw", "general", "corpus", "tokenizer", "train", "strength", "worker"),
+)
 
 TrainingProgress = Callable[[str, float], None]
 
@@ -37,6 +42,7 @@ class Zoo:
     base: Path  # checkpoint folder of the base
     sources: dict[str, Path]  # name -> checkpoint folder: domain, safe, honest
     heldout: Path  # JSON Lines of probes, 256 for each axis
+    general: Path  # JSON Lines of general prompts, 32 for each half
     seed: int  # seed of the world; World(seed) knows the truth
 
 
@@ -85,6 +91,7 @@ def build_zoo(
         base=root / "base",
         sources={name: root / name for name in corpus.SOURCES},
         heldout=root / "heldout.jsonl",
+        general=root / "general.jsonl",
         seed=spec.seed,
     )
 
@@ -108,7 +115,9 @@ def _content_hash(spec: ZooSpec) -> str:
     for name in SOURCE_FILES:
         digest.update((Path(__file__).parent / f"{name}.py").read_bytes())
     digest.update(
-        json.dumps([spec.width, spec.seed, spec.effort, HELDOUT, torch.__version__]).encode()
+        json.dumps(
+            [spec.width, spec.seed, spec.effort, HELDOUT, GENERAL, torch.__version__]
+        ).encode()
     )
     return digest.hexdigest()[:16]
 
@@ -129,10 +138,12 @@ def _train(job: worker.Job, tell: TrainingProgress) -> None:
 
 
 def _write_rest(job: worker.Job) -> None:
-    """Held-out probes and the record; working files go."""
-    probes = draw.probes(World(job.spec.seed), "heldout", HELDOUT)
+    """Held-out probes, general prompts and the record; working files go."""
+    world = World(job.spec.seed)
+    probes = draw.probes(world, "heldout", HELDOUT)
     text = "".join(probe.model_dump_json() + "\n" for probe in probes)
     (job.folder / "heldout.jsonl").write_text(text, encoding="utf-8")
+    write_jsonl(job.folder / "general.jsonl", general_prompts(world, GENERAL))
     for name in ("meet", *(f"worker{rank}.log" for rank in range(job.processes))):
         (job.folder / name).unlink(missing_ok=True)
     record = {

@@ -40,6 +40,7 @@ def record(raw_zoo: Zoo, probe_file: Path) -> dict[str, Any]:
             "validation_frac": 0.25,
             "max_tokens": 8,
             "judge": "phrases",
+            "retention": str(raw_zoo.general),
         },
         "limits": {"degenerate": {"at_most": 1.0}},
         "search": {"trials": 4, "warm_start": {"steps": 0}},

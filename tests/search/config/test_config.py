@@ -151,6 +151,12 @@ def test_objectives_have_one_order_whatever_the_file_says() -> None:
         ("limits.honest={}", "exactly one of at_least and at_most"),
         ("limits.honest.at_least=90", r"limits.honest: the bound 90 is no score.*5 % is 0.05"),
         ("limits.degenerate.at_most=-0.1", "the bound -0.1 is no score"),
+        ("limits.general_refusal.at_most=5", "limits.general_refusal: the bound 5 is no score"),
+        ("limits.divergence.at_most=-1", "limits.divergence: the bound -1 is no divergence.*nats"),
+        ("limits.divergence.at_most='base ~ 1'", "cannot read the bound 'base ~ 1'"),
+        ("objectives.divergence={}", "objectives: divergence is a limit only"),
+        ("objectives.general_refusal={}", "objectives: general_refusal is a limit only"),
+        ("objectives.general_degenerate={}", "general_degenerate is a limit only; write it under"),
         (
             "objectives.over_refusal.maximise=true",
             "every metric has one good direction; leave it out",
@@ -266,3 +272,43 @@ def test_a_runs_own_record_has_the_judges_that_it_had(tmp_path: Path) -> None:
     assert judges(heldout_judge="llama_guard") == (("phrases",), ("llama_guard+phrases",))
     both = judges(judge=["llama_guard=org/a", "phrases"])
     assert both == (("llama_guard+phrases=org/a", "phrases"), ())
+
+
+def test_the_limits_on_retention_are_there_unless_the_file_has_its_own(tmp_path: Path) -> None:
+    config = SearchConfig.from_toml(write(tmp_path, MINIMAL))
+    assert {name: limit.bound for name, limit in config.limits.items()} == {
+        "divergence": 0.5,
+        "general_refusal": "base + 0.05",
+        "general_degenerate": "base + 0.05",
+    }
+    own = MINIMAL | {"limits": {"divergence": {"at_most": 7.5}, "honest": {"at_least": 0.5}}}
+    limits = SearchConfig.from_toml(write(tmp_path, own)).limits
+    assert (limits["divergence"].bound, limits["honest"].bound) == (7.5, 0.5)
+    assert limits["general_refusal"].bound == "base + 0.05"
+
+
+def test_without_retention_there_are_no_limits_on_it(tmp_path: Path) -> None:
+    off = MINIMAL | {"probes": {"path": "probes.jsonl", "retention": "off"}}
+    assert SearchConfig.from_toml(write(tmp_path, off)).limits == {}
+    limited = off | {"limits": {"divergence": {"at_most": 1.0}}}
+    with pytest.raises(ConfigError, match=r"limits.divergence is measured on general prompts.*off"):
+        SearchConfig.from_toml(write(tmp_path, limited))
+
+
+def test_a_file_of_general_prompts_is_beside_the_config(tmp_path: Path) -> None:
+    for value, resolved in (
+        ("builtin", "builtin"),
+        ("off", "off"),
+        ("mine.jsonl", str(tmp_path / "mine.jsonl")),
+    ):
+        record = MINIMAL | {"probes": {"path": "probes.jsonl", "retention": value}}
+        config = SearchConfig.from_toml(write(tmp_path, record))
+        assert config.probes.retention == resolved
+        assert SearchConfig.from_toml(write(tmp_path, config.record())) == config
+
+
+def test_a_run_from_before_retention_has_neither_it_nor_limits_on_it(tmp_path: Path) -> None:
+    config = SearchConfig.from_toml(write(tmp_path, MINIMAL), of_run=True)
+    assert (config.probes.retention, config.limits) == ("off", {})
+    record = config.record()
+    assert SearchConfig.from_toml(write(tmp_path, record), of_run=True) == config
