@@ -19,6 +19,7 @@ from safemerge.errors import ConfigError, ProbeError
 from synth import Probe, ProbeSet
 from synth.engines import Engine
 from synth.judges import PhraseJudge, Verdict
+from synth.judges.reviewer import NoReviewer
 from synth.writing.config import Counts, ProbeConfig, Writers
 from synth.writing.pipeline import WritingInputs, make_probes
 from synth.writing.questions import clean
@@ -457,7 +458,7 @@ def test_a_writer_that_runs_dry_gives_fewer_probes_and_ends() -> None:
 
 @pytest.mark.parametrize(
     ("reply", "reason"),
-    [(REFUSAL, "writer refused"), ("", "broken question"), ("Why?", "too short")],
+    [(REFUSAL, "writer refused"), ("", "broken question"), ("Why?", "unfinished question")],
 )
 def test_useless_questions_are_rejected_with_a_reason(reply: str, reason: str) -> None:
     models = {**pool(), "expert": Scripted("expert", lambda p, t, d: reply)}
@@ -603,7 +604,7 @@ class Judging(PhraseJudge):
 
 def test_a_judge_reads_replies_and_never_questions() -> None:
     judge = Judging()
-    inputs = WritingInputs(pool(), judge)
+    inputs = WritingInputs(pool(), judge, NoReviewer())
     assert make_probes(config(), inputs, seed=1)[0] == make()[0]
     assert judge.seen
     assert not [prompt for prompt, answer in judge.seen if prompt == answer]
