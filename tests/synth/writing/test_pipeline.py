@@ -473,7 +473,7 @@ def test_a_twin_that_copies_the_question_or_is_mostly_refused_is_dropped() -> No
         "base", lambda p, t, d: p.removeprefix("TWIN ") if p.startswith("TWIN") else REFUSAL
     )
     counts = Counts(domain=0, harmless=4, helpful=4, honest=0)
-    with pytest.raises(ProbeError, match=r"no helpful probe is left of \d+ questions \(\d+ dup"):
+    with pytest.raises(ProbeError, match=r"no helpful probe is left of \d+ questions \(\d+ copied"):
         written_by(config(counts=counts), models)
     grumpy = {name: Scripted(name, grumble) for name in ("base", "expert", "safe", "odd")}
     with pytest.raises(ProbeError, match="mostly refused"):
