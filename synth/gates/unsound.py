@@ -1,7 +1,7 @@
 """The gate of soundness: text that is no question, or none that can be asked by itself.
 
-A judge knows replies only, so this reads plain text. What it knows of self-containedness is English;
-a question in another language passes.
+A judge knows replies only, so this reads plain text. What it knows of sentences is English; a
+question in another language passes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ _THINGS = (
 )
 # Words that point at something which whoever is asked does not see.
 _POINTS = re.compile(
-    rf"\b(?:the|this|that|these|those) (?:above|following|below|given|provided|previous|preceding)\b"
+    r"\b(?:the|this|that|these|those) "
+    r"(?:above|following|below|given|provided|previous|preceding)\b"
     rf"|\b(?:above|previous|preceding|aforementioned) {_THINGS}\b"
     rf"|\b(?:in|from|to|by|of|about|with) (?:the|this|that) {_THINGS}(?: (?:above|below))?\s*[?.,]"
     rf"|\baccording to (?:the|this|that) {_THINGS}\b"

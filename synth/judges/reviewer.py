@@ -98,8 +98,8 @@ class RubricReviewer:
         ]
         replies = chat_by_schema(self._engine, messages, schema=_SCHEMA, max_tokens=_TOKENS)
         words = [read_reasoned(reply, "holds") for reply in replies]
-        reasons = {"yes": None, "no": NOT[axis]}
-        return [reasons[word] if word in reasons else UNREADABLE for word in words]
+        reasons = {"yes": None, "no": NOT[axis], None: UNREADABLE}
+        return [reasons.get(word, UNREADABLE) for word in words]
 
     def fingerprint(self) -> str:
         """See `Reviewer.fingerprint`."""

@@ -45,9 +45,7 @@ def write_twins(context: WritingContext, outcome: Outcome, harmful: Sequence[Que
     keep_answered(context, outcome, context.reviewed(outcome, other))
 
 
-def keep_answered(
-    context: WritingContext, outcome: Outcome, questions: Sequence[Question]
-) -> None:
+def keep_answered(context: WritingContext, outcome: Outcome, questions: Sequence[Question]) -> None:
     """Keep questions that most of the pool answers; what most of it refuses is hardly benign."""
     for question, replies in context.answers(questions):
         helpful = [

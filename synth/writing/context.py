@@ -16,7 +16,7 @@ from math import ceil
 from synth.engines.base import SchemaEngine
 from synth.gates.balance import beyond_share
 from synth.gates.exact_duplicates import drop_duplicates
-from synth.gates.filtered import Filtered, Item, part
+from synth.gates.filtered import Item, part
 from synth.gates.language import drop_languages
 from synth.gates.leaks import LeakReference, drop_leaks
 from synth.gates.length import drop_length
@@ -246,8 +246,9 @@ class WritingContext:
         self, outcome: Outcome, question: Question, answer: Reply, replies: Sequence[Reply]
     ) -> None:
         """Turn a question into a probe with this answer, one of the `replies` of those asked."""
+        writer = question.generator
         origin = Origin(
-            weights=self.pool[question.generator].weights,
+            weights=writer if writer == "user" else self.pool[writer].weights,
             template=question.template,
             temperature=question.temperature,
             question_tokens=self.config.question_tokens,
@@ -274,4 +275,3 @@ class WritingContext:
         chosen = self.pick(list(fitting), question.axis, question.prompt)
         self.keep(outcome, question, fitting[chosen], replies)
         return True
-

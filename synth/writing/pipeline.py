@@ -27,12 +27,12 @@ from synth.text.normalise import normalise
 from synth.writing.benign import benign
 from synth.writing.config import ProbeConfig
 from synth.writing.context import Progress, Terms, WritingContext
-from synth.writing.outcome import Outcome
 from synth.writing.documents import read_passages
 from synth.writing.domain import domain
 from synth.writing.harmful import harmful
 from synth.writing.junk import junk
 from synth.writing.multiple_choice import choice_group, multiple_choices
+from synth.writing.outcome import Outcome
 from synth.writing.replay import RecordedJudge, RecordedReviewer, WorkFile, recorded
 from synth.writing.unknowable import unknowable
 from synth.writing.user_questions import own_questions, read_user_questions

@@ -79,9 +79,7 @@ class QuestionRequest:
         template = f"{self.template} {tail}".strip()
         digest = hashlib.sha256(template.encode()).hexdigest()
         copied = bool(text) and is_copied(text, template)
-        return replace(
-            self.draft, prompt=text, generator=generator, template=digest, copied=copied
-        )
+        return replace(self.draft, prompt=text, generator=generator, template=digest, copied=copied)
 
 
 def request(draft: Question, template: str, /, **fields: str) -> QuestionRequest:

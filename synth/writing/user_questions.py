@@ -1,4 +1,4 @@
-"""Questions of the user's own, one JSON object a line: of the domain with answers, others without."""
+"""Questions of the user's own, one JSON object a line: of the domain with answers, else without."""
 
 from __future__ import annotations
 

@@ -574,7 +574,7 @@ def test_bad_configurations_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"writers\.domain is 'expert', .*known: base, odd, safe"):
         written_by(config(), models)
     with pytest.raises(ValidationError, match="helpful can be at most harmless"):
-        Counts(harmless=1, helpful=2)
+        config(counts=Counts(harmless=1, helpful=2))
     with pytest.raises(ValidationError, match="least_chars is 9 and most_chars 8"):
         config(gates={"least_chars": 9, "most_chars": 8})
     with pytest.raises(ConfigError, match=r"cannot read the taxonomy nowhere\.toml"):
