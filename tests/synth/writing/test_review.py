@@ -16,6 +16,7 @@ from safemerge.errors import ProbeError
 from synth.engines import Engine
 from synth.judges.reviewer import NOT, UNREADABLE, HarmReviewer, NoReviewer, RubricReviewer
 from synth.probes.probe import AXES, Axis
+from synth.probes.stats import read_stats
 from synth.writing.config import Counts, ProbeConfig, Writers
 from synth.writing.junk import LEAST_SOUND
 from synth.writing.pipeline import UnwrittenAxis
@@ -165,6 +166,9 @@ def test_a_writer_that_yields_junk_ends_its_stage_early(
     assert not out.exists()
     rejects = [json.loads(line) for line in Path(f"{out}.rejected.jsonl").read_text().splitlines()]
     assert {row["reason"] for row in rejects} >= {reason}
+    (stats,) = read_stats(out)
+    assert (stats.axis, stats.kept) == (axis, 0)
+    assert stats.rejected[reason] == max(stats.rejected.values())
 
 
 def test_nothing_is_kept_of_an_axis_that_is_mostly_junk(tmp_path: Path) -> None:
