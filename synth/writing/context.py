@@ -21,15 +21,15 @@ from synth.gates.language import drop_languages
 from synth.gates.leaks import LeakReference, drop_leaks
 from synth.gates.length import drop_length
 from synth.gates.near_duplicates import drop_near_duplicates
-from synth.grading import Grader
 from synth.gates.unsound import drop_unsound
+from synth.grading import Grader
 from synth.judges.judge import Judge
 from synth.judges.reviewer import Reviewer
 from synth.probes.origin import ModelVerdict, Origin
 from synth.probes.probe import Axis, Probe
 from synth.probes.verdict import Verdict
-from synth.text.reply import read_reply
 from synth.text.normalise import normalise
+from synth.text.reply import read_reply
 from synth.writing.config import ProbeConfig
 from synth.writing.junk import cannot_write
 from synth.writing.outcome import Outcome
