@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from safemerge.errors import BadInput, CheckpointError
-from safemerge.io.hub import local_folder
 from synth.engines.base import Engine
 from synth.judges.guard_model import GuardModel
 
@@ -33,6 +32,8 @@ def fetch(kind: str, model: str) -> Path | None:
     """
     if is_server(model):
         return None
+    from safemerge.io.hub import local_folder
+
     name = model.removeprefix(VLLM)
     try:
         return local_folder(name)
