@@ -26,7 +26,7 @@ from search.config.toml import (
     without_none,
 )
 from search.metrics import LOWER_IS_BETTER, METRICS, RETENTION, Limit, Metric, probe_axes
-from synth.judges.served import VLLM
+from synth.judges.served import VLLM, is_server
 from synth.probes.probe import AXES
 
 
@@ -233,6 +233,8 @@ class SearchConfig(Section):
 
         def judge(name: str) -> str:
             kind, equals, path = name.partition("=")
+            if is_server(path):
+                return name
             where = VLLM if path.startswith(VLLM) else ""
             return f"{kind}{equals}{where}{model(path.removeprefix(where))}" if path else name
 

@@ -13,6 +13,7 @@ import torch
 
 from safemerge.errors import require
 from synth.engines.loading import load_model, load_tokenizer, quiet
+from synth.engines.template import open_template
 from synth.real.own_replies import Lesson
 from synth.real.packing import pack, packed_loss
 
@@ -51,7 +52,7 @@ def train_lora(
         MissingDependency: without PEFT.
     """
     peft = require("peft", extra="real")
-    tokenizer = load_tokenizer(base)
+    template = open_template(load_tokenizer(base))
     model = load_model(base, "cpu", torch.float32)
     torch.manual_seed(0)
     with quiet():
@@ -70,7 +71,7 @@ def train_lora(
     )
     losses: list[float] = []
     for step in range(plan.steps):
-        row = pack(tokenizer, lessons[step * plan.batch : (step + 1) * plan.batch])
+        row = pack(template, lessons[step * plan.batch : (step + 1) * plan.batch])
         loss = packed_loss(model, row)
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(learned, 1.0)

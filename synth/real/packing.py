@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from synth.engines.template import open_template
+from synth.engines.template import ChatTemplate
 from synth.real.own_replies import Lesson
 
 
@@ -31,10 +31,9 @@ class PackedRow:
     targets: Tensor  # (T,) int64
 
 
-def pack(tokenizer: Any, lessons: Sequence[Lesson]) -> PackedRow:
+def pack(template: ChatTemplate, lessons: Sequence[Lesson]) -> PackedRow:
     """Some lessons in one row; only replies are to be predicted."""
-    texts = [(lesson.prompt, lesson.reply) for lesson in lessons]
-    pairs = open_template(tokenizer).tokenize(texts)
+    pairs = template.tokenize([(lesson.prompt, lesson.reply) for lesson in lessons])
     # The last token of a prompt predicts the first of its reply: it is never shared.
     columns = zip(*(prompt[:-1] for prompt, _ in pairs), strict=False)
     shared = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))

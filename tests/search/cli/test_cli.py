@@ -590,7 +590,7 @@ def test_a_guard_that_cannot_be_had_is_said_before_anything_is_loaded(
     file = tmp_path / "run.toml"
     record["models"]["base"] = "none-there"  # what would be said next
     file.write_text(tomli_w.dumps(record))
-    words = ("'./guard'", "judge 'wildguard' could not be fetched")
+    words = ("guard' of the judge 'wildguard' could not be fetched",)
     for key in ("judge", "heldout_judge"):
         named = ("--set", f"probes.{key}=wildguard=./guard")
         refused(safemerge("search", file, "--run", tmp_path / "run", *named), *words)

@@ -9,7 +9,7 @@ import torch
 from tiny_llama import make_model
 from torch import Tensor
 
-from synth.engines.loading import load
+from synth.engines.loading import load_model, load_tokenizer
 from synth.real.convert import convert
 
 HEADS, KV_HEADS, VOCAB = 4, 2, 64
@@ -80,7 +80,8 @@ def test_weights_tokenizer_and_template_survive(tmp_path: Path) -> None:
     wanted = make_model(vocab=VOCAB).to(torch.bfloat16)
     write_gguf(tmp_path / "tiny.gguf", wanted)
     convert(tmp_path / "tiny.gguf", tmp_path / "folder")
-    model, tokenizer = load(tmp_path / "folder", None, "cpu", None)
+    model = load_model(tmp_path / "folder", "cpu", None)
+    tokenizer = load_tokenizer(tmp_path / "folder")
     found = model.state_dict()
     assert found.keys() == wanted.state_dict().keys()
     for name, tensor in wanted.state_dict().items():
