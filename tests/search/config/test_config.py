@@ -288,7 +288,7 @@ def test_the_limits_on_retention_are_there_unless_the_file_has_its_own(tmp_path:
 
 
 def test_without_retention_there_are_no_limits_on_it(tmp_path: Path) -> None:
-    off = MINIMAL | {"probes": {"path": "probes.jsonl", "retention": "off"}}
+    off = MINIMAL | {"probes": {**MINIMAL["probes"], "retention": "off"}}
     assert SearchConfig.from_toml(write(tmp_path, off)).limits == {}
     limited = off | {"limits": {"divergence": {"at_most": 1.0}}}
     with pytest.raises(ConfigError, match=r"limits.divergence is measured on general prompts.*off"):
@@ -301,7 +301,7 @@ def test_a_file_of_general_prompts_is_beside_the_config(tmp_path: Path) -> None:
         ("off", "off"),
         ("mine.jsonl", str(tmp_path / "mine.jsonl")),
     ):
-        record = MINIMAL | {"probes": {"path": "probes.jsonl", "retention": value}}
+        record = MINIMAL | {"probes": {**MINIMAL["probes"], "retention": value}}
         config = SearchConfig.from_toml(write(tmp_path, record))
         assert config.probes.retention == resolved
         assert SearchConfig.from_toml(write(tmp_path, config.record())) == config
