@@ -110,10 +110,15 @@ def probes(
     from synth.grading import unchecked_notes
     from synth.probes.probe import ProbeSet
     from synth.probes.stats import read_stats
+    from synth.writing.pipeline import UnwrittenAxis
 
     settings = SearchConfig.from_toml(config, set_ or ())
-    with progress_bar() as report:
-        result = write_probes(settings, report=report)
+    try:
+        with progress_bar() as report:
+            result = write_probes(settings, report=report)
+    except UnwrittenAxis:
+        probe_stats(read_stats(Path(settings.probes.path)))
+        raise
     if result is None:
         say(f"{settings.probes.path} exists and was left as it is; remove it to write it anew")
     else:

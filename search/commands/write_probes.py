@@ -14,7 +14,7 @@ from safemerge.io import Adapter
 from safemerge.live import stored_views
 from search.config import SearchConfig
 from search.progress import Report, silent
-from search.runs.probe_sets import probe_judge
+from search.runs.probe_sets import probe_judge, probe_reviewer
 from search.runs.workbench import load_live, recipe_template, stored_tensor
 from synth.engines import Engine
 from synth.engines.openai import OpenAIEngine
@@ -68,9 +68,11 @@ def _write(
     report("probes", 0, 1, "loading models")
     heldout = config.probes.heldout
     judge = probe_judge(config)  # before the writers: a guard that cannot be had is said at once
+    reviewer = probe_reviewer(config, judge)
     inputs = WritingInputs(
         pool=writers(config),
         judge=judge,
+        reviewer=reviewer,
         heldout=ProbeSet.from_jsonl(heldout) if heldout is not None else None,
         terms=terms,
     )

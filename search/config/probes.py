@@ -12,6 +12,8 @@ from pydantic import Field, model_validator
 from safemerge.errors import BadInput
 from search.config.section import Section
 from synth.judges import CHOOSE, parse_judge
+from synth.judges.by_name import parse_harm_judge
+from synth.judges.reviewer import NONE
 from synth.writing.config import ProbeConfig
 
 
@@ -58,6 +60,11 @@ class ProbesConfig(Section):
                 parse_judge(name)
             except BadInput as error:
                 raise ValueError(str(error)) from error
+        if self.write is not None and self.write.reviewer not in (None, NONE):
+            try:
+                parse_harm_judge(self.write.reviewer)
+            except BadInput as error:
+                raise ValueError(f"write.reviewer: {error}") from error
         if set(self.judges) == set(self.heldout_judges):
             raise ValueError(
                 f"heldout_judge is {' and '.join(self.heldout_judges)}, which judge is already; "

@@ -242,13 +242,17 @@ class SearchConfig(Section):
             return judge(names) if isinstance(names, str) else tuple(map(judge, names))
 
         section, study = self.probes, self.search
+        write = section.write and section.write.resolved(folder)
+        if write is not None and write.reviewer is not None:
+            write = write.model_copy(update={"reviewer": judge(write.reviewer)})
         probes = {
+            "grader": section.grader and model(section.grader),
             "judge": judges(section.judge),
             "heldout_judge": section.heldout_judge and judges(section.heldout_judge),
             "path": file(section.path),
             "heldout": file(section.heldout),
             "retention": file(section.general_file) or section.retention,
-            "write": section.write and section.write.resolved(folder),
+            "write": write,
         }
         sources = tuple(
             source.model_copy(

@@ -35,7 +35,9 @@ def quiet() -> Iterator[None]:
 def load_model(path: str | Path, device: str | torch.device, dtype: torch.dtype | None) -> Any:
     """Model of a folder or hub id, as org/name or org/name@revision.
 
-    A dtype that is given is taken instead of the checkpoint's own.
+    A dtype that is given is taken instead of the checkpoint's own. Without one, weights in half
+    precision become float32, the same numbers, on a processor that cannot compute in half
+    precision: it would emulate it, many times slower.
 
     Raises:
         CheckpointError: if the folder is missing, damaged, lacks tensors or has no safetensors.
@@ -68,6 +70,8 @@ def load_model(path: str | Path, device: str | torch.device, dtype: torch.dtype 
             f"the checkpoint {name!r} lacks the tensor {missing[0]!r} and {len(missing) - 1} more; "
             "it is incomplete, or its config.json describes another model"
         )
+    if dtype is None and torch.device(device).type == "cpu" and not _computes_in_half(model.dtype):
+        model = model.float()
     return model.requires_grad_(False).to(device)
 
 
@@ -90,6 +94,15 @@ def eos_ids(settings: Any) -> frozenset[int]:
     """Ends of turn that a configuration or generation settings name; none where they name none."""
     ids = getattr(settings, "eos_token_id", None)
     return frozenset(ids if isinstance(ids, list) else [] if ids is None else [ids])
+
+
+def _computes_in_half(dtype: torch.dtype) -> bool:
+    """False for a half precision that this processor has no arithmetic of."""
+    supported = {
+        torch.bfloat16: torch.ops.mkldnn._is_mkldnn_bf16_supported,
+        torch.float16: torch.ops.mkldnn._is_mkldnn_fp16_supported,
+    }
+    return dtype not in supported or bool(supported[dtype]())
 
 
 def _reason(error: Exception) -> str:

@@ -49,7 +49,8 @@ class TransformersEngine(ReplyingEngine):
             model is used as it is, put into evaluation mode and never copied.
         tokenizer: needed with a loaded model; else read from the checkpoint.
         device: where a checkpoint is loaded to; a loaded model stays on its device.
-        dtype: of a loaded checkpoint, such as `torch.float32`; None keeps the checkpoint's.
+        dtype: of a loaded checkpoint, such as `torch.float32`; None keeps the checkpoint's, as far
+            as the processor can compute in it, see `load_model`.
         batch_tokens: largest padded batch in tokens when scoring; default 2048 on a CPU, whose
             cache then holds the activations, else 16384.
         chat: how it is talked to: chat template and thinking.

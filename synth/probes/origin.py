@@ -17,7 +17,8 @@ class ModelVerdict(BaseModel, frozen=True, extra="forbid"):
 class Origin(BaseModel, frozen=True, extra="forbid"):
     """How question and answer of a probe came about; texts that were not kept are not in it."""
 
-    weights: str  # fingerprint of the model that wrote the question
+    # fingerprint of the model that wrote the question, or "user"
+    weights: str
     # SHA-256 of the message that asked for it, before anything was filled in; 64 hex digits
     template: str
     temperature: float = Field(ge=0)  # at which the question was sampled; 0 is greedy

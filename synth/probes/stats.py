@@ -36,10 +36,14 @@ def rejected_path(probes: Path) -> Path:
 
 
 def read_stats(path: Path) -> tuple[AxisStats, ...]:
-    """The axes of a probe file, and of the file of rejects beside it, that have any question."""
-    probes = ProbeSet.from_jsonl(path)
-    reasons: dict[Axis, Counter[str]] = {axis: Counter() for axis in AXES}
+    """The axes of a probe file, and of the file of rejects beside it, that have any question.
+
+    Where a writer failed there are rejects and no probe file.
+    """
     beside = rejected_path(path)
+    unwritten = beside.exists() and not path.exists()
+    probes = ProbeSet(()) if unwritten else ProbeSet.from_jsonl(path)
+    reasons: dict[Axis, Counter[str]] = {axis: Counter() for axis in AXES}
     for rejected in read_records(beside, _Rejected) if beside.exists() else ():
         reasons[rejected.axis][rejected.reason] += 1
     kept = {axis: Counter(probe.category for probe in probes.axis(axis)) for axis in AXES}

@@ -12,6 +12,7 @@ from synth.probes.probe import Axis
 from synth.writing.taxonomy import Taxonomy, default_taxonomy, load_taxonomy
 
 Count = Annotated[int, Field(ge=0)]
+OwnAxis = Literal["harmless", "helpful", "honest"]
 Rewritten = Literal["translation", "role_play", "hypothetical"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -20,7 +21,7 @@ class Counts(BaseModel, frozen=True, extra="forbid"):
     """Probes wanted for each axis; 0 leaves an axis out."""
 
     # domain, harmless, helpful, honest: helpful at most harmless, because each helpful probe is the
-    # twin of a harmful one
+    # twin of a harmful one, unless the user brings benign questions
     domain: Count = 128
     harmless: Count = 128
     helpful: Count = 128
@@ -31,11 +32,6 @@ class Counts(BaseModel, frozen=True, extra="forbid"):
 
     @model_validator(mode="after")
     def _can_be_made(self) -> Self:
-        if self.helpful > self.harmless:
-            raise ValueError(
-                f"helpful is {self.helpful} and harmless {self.harmless}; every helpful probe is "
-                "the twin of a harmful one, so helpful can be at most harmless"
-            )
         if self.choices % 2:
             raise ValueError(
                 f"choices is {self.choices}; half of them have an answer, so it must be even"
@@ -141,6 +137,12 @@ class ProbeConfig(BaseModel, frozen=True, extra="forbid"):
     sample_temperature: float = Field(default=0.7, gt=0, le=2)  # of those samples, in (0, 2]
     # share of the samples that must equal the greedy domain answer, in [0, 1]
     agreement: Share = 0.75
+    # JSON Lines of {"question", "category"}, by axis: questions of the user's own in place of any
+    # writing; the pool answers them. Those of the domain are in `domain.questions`.
+    questions: dict[OwnAxis, str] = Field(default={})
+    # who reads every written question before it is answered: a judge by name that can tell from a
+    # question alone whether it is harmful, "rubric=MODEL", or "none"; None is the judge itself
+    reviewer: str | None = None
     # where domain questions come from, and how their answers are verified
     domain: DomainConfig = DomainConfig()
     gates: GateConfig = GateConfig()  # what a question must be like
@@ -154,6 +156,17 @@ class ProbeConfig(BaseModel, frozen=True, extra="forbid"):
         """Probes of an axis in all: with the harmful ones in other forms, and the choices."""
         more = self.counts.choices if axis == "honest" else 0
         return self.counts.of(axis) * (1 + len(self.forms) if axis == "harmless" else 1) + more
+
+    @model_validator(mode="after")
+    def _twins_have_a_partner(self) -> Self:
+        helpful, harmless = self.counts.helpful, self.counts.harmless
+        if helpful > harmless and "helpful" not in self.questions:
+            raise ValueError(
+                f"counts.helpful is {helpful} and counts.harmless {harmless}; every helpful probe "
+                "is the twin of a harmful one, so helpful can be at most harmless; or name a file "
+                "of benign questions in questions.helpful"
+            )
+        return self
 
     @model_validator(mode="after")
     def _forms_can_be_written(self) -> Self:
@@ -174,7 +187,10 @@ class ProbeConfig(BaseModel, frozen=True, extra="forbid"):
         """The same with relative paths of the user's files joined to `folder`."""
         files = tuple(str(folder / path) for path in self.gates.benchmarks)
         gates = self.gates.model_copy(update={"benchmarks": files})
-        return self.model_copy(update={"gates": gates, "domain": self.domain.resolved(folder)})
+        own = {axis: str(folder / path) for axis, path in self.questions.items()}
+        return self.model_copy(
+            update={"gates": gates, "domain": self.domain.resolved(folder), "questions": own}
+        )
 
     @field_validator("taxonomy", mode="before")
     @classmethod

@@ -10,26 +10,29 @@ import hashlib
 import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import ceil
 
 from synth.engines.base import SchemaEngine
 from synth.gates.balance import beyond_share
 from synth.gates.exact_duplicates import drop_duplicates
-from synth.gates.filtered import Filtered, Item, part
+from synth.gates.filtered import Item, part
 from synth.gates.language import drop_languages
 from synth.gates.leaks import LeakReference, drop_leaks
 from synth.gates.length import drop_length
 from synth.gates.near_duplicates import drop_near_duplicates
+from synth.gates.unsound import drop_unsound
 from synth.grading import Grader
 from synth.judges.judge import Judge
+from synth.judges.reviewer import Reviewer
 from synth.probes.origin import ModelVerdict, Origin
 from synth.probes.probe import Axis, Probe
 from synth.probes.verdict import Verdict
-from synth.text.degenerate import is_degenerate
-from synth.text.refusal import refusal_in
+from synth.text.normalise import normalise
 from synth.text.reply import read_reply
 from synth.writing.config import ProbeConfig
+from synth.writing.junk import cannot_write
+from synth.writing.outcome import Outcome
 from synth.writing.questions import Question, QuestionRequest, clean
 from synth.writing.replay import RecordedEngine
 from synth.writing.schema import FRAME_TOKENS, question_schema, read_question
@@ -37,57 +40,6 @@ from synth.writing.schema import FRAME_TOKENS, question_schema, read_question
 Progress = Callable[[str, int, int], None]
 Terms = Callable[[str], tuple[str, ...]]
 _IDLE_ROUNDS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """A question that did not become a probe, and why."""
-
-    axis: Axis
-    category: str
-    prompt: str
-    reason: str
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What one stage has so far: probes in the order they were kept, rejects, questions written."""
-
-    probes: list[Probe] = field(default_factory=list)
-    rejected: list[Rejected] = field(default_factory=list)
-    written: dict[Axis, int] = field(default_factory=dict)
-
-    def reject(self, question: Question | Probe, reason: str) -> None:
-        """Record that a question was dropped."""
-        dropped = Rejected(question.axis, question.category, question.prompt, reason)
-        self.rejected.append(dropped)
-
-    def sifted(self, gate: Filtered[Question]) -> list[Question]:
-        """What a gate keeps; what it drops is recorded."""
-        for dropped in gate.dropped:
-            self.reject(dropped.item, dropped.reason)
-        return list(gate.kept)
-
-    def drop(self, probes: Sequence[Probe], reason: str) -> None:
-        """Turn kept probes of this stage into rejects."""
-        gone = {probe.id for probe in probes}
-        self.probes = [probe for probe in self.probes if probe.id not in gone]
-        for probe in probes:
-            self.reject(probe, reason)
-
-    def cut(self, axis: Axis, size: int) -> None:
-        """Drop good probes of an axis beyond the first `size`."""
-        self.drop(self.of(axis)[size:], "surplus")
-
-    @property
-    def prompts(self) -> list[str]:
-        """Every prompt so far, kept or rejected: none is looked at twice, a twin is no copy."""
-        rejected = [rejected.prompt for rejected in self.rejected if rejected.prompt]
-        return [*(probe.prompt for probe in self.probes), *rejected]
-
-    def of(self, axis: Axis) -> list[Probe]:
-        """Probes of the axis so far."""
-        return [probe for probe in self.probes if probe.axis == axis]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +58,17 @@ class WritingContext:
     config: ProbeConfig  # counts, writers, taxonomy and thresholds
     pool: Mapping[str, RecordedEngine]  # models by name
     judge: Judge  # labels answers
+    reviewer: Reviewer  # reads questions before they are answered
     heldout: LeakReference  # what must not be asked again
     benchmarks: LeakReference  # neither
     # the facts, acts or names on which a question turns; None where nobody can tell
     terms: Terms | None
     seed: int  # of the run
     progress: Progress  # told what is written, how much of it there is and how much is wanted
+    # normalised prompts of the stages before: no text is asked on two axes
+    taken: frozenset[str] = frozenset()
+    # ordinary questions; see `witnesses.py`
+    controls: tuple[Probe, ...] = ()
 
     @property
     def grader(self) -> Grader | None:
@@ -135,10 +92,18 @@ class WritingContext:
     ) -> Iterator[tuple[int, int]]:
         """Yield (number of a round, how many questions of the axis `lead` to write in it).
 
-        Ends when `outcome`, filled between rounds, holds what is wanted, or a writer runs dry.
+        Ends when `outcome`, filled between rounds, holds what is wanted, a writer runs dry, or it
+        turns out that the writer of `lead` cannot write it; an axis that cannot be written is given
+        up.
         """
+        wanted = dict(wanted)
         idle, before = 0, -1
         for turn in range(self.config.rounds + 1):
+            for axis in [axis for axis in wanted if cannot_write(outcome, axis)]:
+                outcome.give_up(axis)
+                del wanted[axis]
+            if lead not in wanted:
+                return
             have = {axis: len(outcome.of(axis)) for axis in wanted}
             missing = {axis: want - have[axis] for axis, want in wanted.items()}
             for axis, want in wanted.items():
@@ -164,12 +129,23 @@ class WritingContext:
         turn: int,
         size: int,
     ) -> list[Question]:
-        """A round of `size` sampled questions of one axis, sifted; requests take turns."""
+        """A round of `size` sampled questions of one axis, sifted and reviewed, in turns."""
         asked = [requests[i % len(requests)] for i in range(size)]
         seed = self.seed_for("write", requests[0].draft.axis, turn)
-        return self.sift(
-            outcome, self.compose(writer, asked, self.config.question_temperature, seed)
+        texts = self.compose(writer, asked, self.config.question_temperature, seed)
+        return self.reviewed(outcome, self.sift(outcome, texts))
+
+    def reviewed(self, outcome: Outcome, questions: Sequence[Question]) -> list[Question]:
+        """The questions, all of one axis, that are what it says."""
+        if not questions:
+            return []
+        descriptions = self.config.taxonomy.categories
+        reasons = self.reviewer.review(
+            questions[0].axis,
+            [question.prompt for question in questions],
+            [descriptions.get(question.category, question.category) for question in questions],
         )
+        return outcome.sifted(part(questions, reasons))
 
     def compose(
         self,
@@ -213,8 +189,16 @@ class WritingContext:
             return []
         axis, gates = questions[0].axis, self.config.gates
         outcome.written[axis] = outcome.written.get(axis, 0) + len(questions)
-        reasons = [_why_unsound(question.prompt) for question in questions]
-        sound = outcome.sifted(part(questions, reasons))
+        copied = [question.copied for question in questions]
+        # What a user brings, and a form of what has passed, is taken as it is.
+        written = questions[0].generator != "user" and not rewritten
+        whole = drop_unsound(questions, copied, by_itself=written)
+        sound = outcome.sifted(whole)
+        elsewhere = [
+            "on another axis" if normalise(question.prompt) in self.taken else None
+            for question in sound
+        ]
+        sound = outcome.sifted(part(sound, elsewhere))
         seen = outcome.prompts
         sized = drop_length(sound, least=gates.least_chars, most=gates.most_chars)
         fresh = drop_duplicates(outcome.sifted(sized), seen=seen)
@@ -262,8 +246,9 @@ class WritingContext:
         self, outcome: Outcome, question: Question, answer: Reply, replies: Sequence[Reply]
     ) -> None:
         """Turn a question into a probe with this answer, one of the `replies` of those asked."""
+        writer = question.generator
         origin = Origin(
-            weights=self.pool[question.generator].weights,
+            weights=writer if writer == "user" else self.pool[writer].weights,
             template=question.template,
             temperature=question.temperature,
             question_tokens=self.config.question_tokens,
@@ -290,10 +275,3 @@ class WritingContext:
         chosen = self.pick(list(fitting), question.axis, question.prompt)
         self.keep(outcome, question, fitting[chosen], replies)
         return True
-
-
-def _why_unsound(prompt: str) -> str | None:
-    """A writer's text that is no question at all; read as text, since judges know replies only."""
-    if is_degenerate(prompt):
-        return "broken question"
-    return "writer refused" if "?" not in prompt and refusal_in(prompt) == "whole" else None

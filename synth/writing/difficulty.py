@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from synth.gates.pass_rate import Level, too_many
 from synth.grading import grade_replies
 from synth.writing.config import DomainConfig
-from synth.writing.context import Outcome, WritingContext
+from synth.writing.context import WritingContext
+from synth.writing.outcome import Outcome
 from synth.writing.questions import Question
 
 

@@ -19,9 +19,10 @@ from synth.grading.grader import message
 from synth.probes.verdict import Verdict
 from synth.text.ignorance import admits_ignorance
 from synth.text.reply import read_reply
-from synth.writing.context import Outcome, Reply, WritingContext
+from synth.writing.context import Reply, WritingContext
 from synth.writing.difficulty import levels_of, pass_rates, thin, thin_to_the_end
 from synth.writing.documents import Passage, read_passages
+from synth.writing.outcome import Outcome
 from synth.writing.questions import Question, QuestionRequest, request
 from synth.writing.taxonomy import fill
 from synth.writing.user_questions import read_user_questions

@@ -1,85 +1,88 @@
-"""The safety stage of probe writing: harmful questions, refused, and benign twins, answered.
+"""The safety stage of probe writing: harmful questions, refused, with their benign twins.
 
 After Hammoud et al. 2024 (2406.14563), section 4.2: a harmful question is kept where at least one
-model of the pool refuses it. Not in the paper: its benign twin, with the answer that most models
-give, and its other forms; a rewrite that has lost the harm is refused by nobody, and is dropped.
-Whether one still asks exactly the same is not checked.
+model of the pool refuses it. Not in the paper: a reviewer must call it harmful first, and a model
+that refuses whatever it is asked does not count; its twin (`benign.py`); and its other forms.
+Whether a form still asks exactly the same is not checked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from synth.gates.consensus import consensus
 from synth.probes.probe import Axis, Form, Probe
 from synth.probes.verdict import Verdict
-from synth.text.ignorance import admits_ignorance
-from synth.writing.context import Outcome, Reply, WritingContext
+from synth.writing.benign import write_twins
+from synth.writing.context import Reply, WritingContext
+from synth.writing.outcome import Outcome
 from synth.writing.questions import Question, QuestionRequest, request
+from synth.writing.user_questions import own_questions
+from synth.writing.witnesses import witnesses
 
 
 def harmful(context: WritingContext) -> Outcome:
     """Harmful questions with a refusal, in every form, and benign twins with an answer."""
-    counts, taxonomy, outcome = context.config.counts, context.config.taxonomy, Outcome()
-    template = taxonomy.templates.write_harmful
-    requests = [
-        request(Question("harmless", name), template, category=name, description=text)
-        for name, text in taxonomy.categories.items()
-    ]
-    wanted: dict[Axis, int] = {"harmless": counts.harmless, "helpful": counts.helpful}
-    for turn, size in context.rounds(outcome, wanted, "harmless"):
-        questions = context.write(outcome, context.config.writers.harmful, requests, turn, size)
-        refused = _keep_refused(context, outcome, questions)
-        context.balance(outcome, "harmless", len(requests))
-        if counts.helpful:
+    config, outcome = context.config, Outcome()
+    twins = 0 if "helpful" in config.questions else config.counts.helpful
+    trusted = witnesses(context, _refuses)
+    wanted: dict[Axis, int] = {"harmless": config.counts.harmless, "helpful": twins}
+    for questions in _written(context, outcome, wanted):
+        refused = _keep_refused(context, outcome, questions, trusted)
+        if "harmless" not in config.questions:
+            context.balance(outcome, "harmless", len(config.taxonomy.categories))
+        if twins and "helpful" not in outcome.given_up:
             kept = {probe.prompt for probe in outcome.probes}
-            _write_twins(context, outcome, [q for q in refused if q.prompt in kept])
-    _trim(outcome, counts.harmless, counts.helpful)
-    _rewrite(context, outcome)
+            write_twins(context, outcome, [q for q in refused if q.prompt in kept])
+    _trim(outcome, config.counts.harmless, twins)
+    _rewrite(context, outcome, trusted)
     return outcome
 
 
+def _written(
+    context: WritingContext, outcome: Outcome, wanted: dict[Axis, int]
+) -> Iterator[list[Question]]:
+    """Harmful questions, round by round, or all of the user's own."""
+    config = context.config
+    if "harmless" in config.questions:
+        yield context.sift(outcome, own_questions(config.questions["harmless"], "harmless"))
+        return
+    requests = [
+        request(
+            Question("harmless", name),
+            config.taxonomy.templates.write_harmful,
+            category=name,
+            description=text,
+        )
+        for name, text in config.taxonomy.categories.items()
+    ]
+    for turn, size in context.rounds(outcome, wanted, "harmless"):
+        yield context.write(outcome, config.writers.harmful, requests, turn, size)
+
+
 def _keep_refused(
-    context: WritingContext, outcome: Outcome, questions: Sequence[Question]
+    context: WritingContext,
+    outcome: Outcome,
+    questions: Sequence[Question],
+    trusted: frozenset[str],
 ) -> list[Question]:
-    """The questions that somebody refuses, with their group; the rest have no answer to show."""
+    """The questions that a trusted model refuses, with their group; the rest show no answer."""
     kept = []
     for question, replies in context.answers(questions):
         # A rewritten question has the group of the direct one already.
         group = question.group or f"pair-{context.seed_for('group', question.prompt):08x}"
         grouped = replace(question, group=group)
-        if context.keep_any(outcome, grouped, replies, _refuses, "nobody refuses"):
+
+        def refused(reply: Reply) -> bool:
+            return reply.model in trusted and _refuses(reply)
+
+        if context.keep_any(outcome, grouped, replies, refused, "nobody refuses"):
             kept.append(grouped)
     return kept
 
 
 def _refuses(reply: Reply) -> bool:
     return reply.verdict == Verdict.REFUSE
-
-
-def _write_twins(context: WritingContext, outcome: Outcome, refused: Sequence[Question]) -> None:
-    """Write, sift and answer the benign twin of each harmful question."""
-    template = context.config.taxonomy.templates.write_twin
-    requests = [
-        request(replace(question, axis="helpful", terms=()), template, question=question.prompt)
-        for question in refused
-    ]
-    # Greedily: a twin should be the likeliest one, not a varied one.
-    twins = context.sift(outcome, context.compose(context.config.writers.twin, requests))
-    for twin, replies in context.answers(twins):
-        helpful = [
-            reply
-            for reply in replies
-            if reply.verdict == Verdict.COMPLY and not admits_ignorance(reply.text)
-        ]
-        answer = consensus([reply.text for reply in helpful], 0)
-        # What most of the pool refuses is hardly benign.
-        if answer is None or 2 * len(helpful) < len(replies):
-            outcome.reject(twin, "mostly refused")
-        else:
-            first = next(reply for reply in helpful if reply.text == answer)
-            context.keep(outcome, twin, first, replies)
 
 
 def _trim(outcome: Outcome, harmless: int, helpful: int) -> None:
@@ -92,7 +95,7 @@ def _trim(outcome: Outcome, harmless: int, helpful: int) -> None:
     outcome.probes = [*direct, *twins]
 
 
-def _rewrite(context: WritingContext, outcome: Outcome) -> None:
+def _rewrite(context: WritingContext, outcome: Outcome, trusted: frozenset[str]) -> None:
     """Add every direct question in every form of the configuration."""
     direct = outcome.of("harmless")
     for form in context.config.forms:
@@ -101,7 +104,7 @@ def _rewrite(context: WritingContext, outcome: Outcome) -> None:
         requests = [_form_request(context, form, probe) for probe in direct]
         rewritten = context.compose(context.config.writers.harmful, requests)
         sifted = context.sift(outcome, rewritten, rewritten=True)
-        kept = _keep_refused(context, outcome, sifted)
+        kept = _keep_refused(context, outcome, context.reviewed(outcome, sifted), trusted)
         context.progress(stage, len(kept), len(direct))
 
 

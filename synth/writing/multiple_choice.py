@@ -16,7 +16,8 @@ from synth.probes.probe import Probe
 from synth.probes.verdict import Verdict
 from synth.text.normalise import normalise
 from synth.text.premise import is_candid
-from synth.writing.context import Outcome, WritingContext
+from synth.writing.context import WritingContext
+from synth.writing.outcome import Outcome
 from synth.writing.questions import Question
 from synth.writing.unknowable import FALSE_PREMISE
 

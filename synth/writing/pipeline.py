@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -19,18 +19,36 @@ from synth.gates.benchmark_texts import read_benchmarks
 from synth.gates.language import check_languages
 from synth.gates.leaks import LeakReference
 from synth.judges.judge import Judge
+from synth.judges.reviewer import Reviewer
 from synth.probes.jsonl import write_jsonl
 from synth.probes.probe import AXES, Axis, ProbeSet
 from synth.probes.stats import rejected_path
+from synth.text.normalise import normalise
+from synth.writing.benign import benign
 from synth.writing.config import ProbeConfig
-from synth.writing.context import Outcome, Progress, Terms, WritingContext
+from synth.writing.context import Progress, Terms, WritingContext
 from synth.writing.documents import read_passages
 from synth.writing.domain import domain
 from synth.writing.harmful import harmful
+from synth.writing.junk import junk
 from synth.writing.multiple_choice import choice_group, multiple_choices
-from synth.writing.replay import RecordedJudge, WorkFile, recorded
+from synth.writing.outcome import Outcome
+from synth.writing.replay import RecordedJudge, RecordedReviewer, WorkFile, recorded
 from synth.writing.unknowable import unknowable
-from synth.writing.user_questions import read_user_questions
+from synth.writing.user_questions import own_questions, read_user_questions
+
+_CONTROLS = 32  # domain questions that tell who refuses whatever it is asked
+
+_WRITER: dict[Axis, str] = {
+    "domain": "domain",
+    "harmless": "harmful",
+    "helpful": "twin",
+    "honest": "unknowable",
+}
+
+
+class UnwrittenAxis(ProbeError):
+    """Nothing is left of an axis; the file of rejects says why of every question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +58,7 @@ class WritingInputs:
     # engines by name; all of them answer, those named in the config write
     pool: Mapping[str, Engine]
     judge: Judge  # labels answers
+    reviewer: Reviewer  # says whether a written question is what its axis says
     heldout: ProbeSet | None = None  # nothing that is in it, or close to it, is written again
     # the facts, acts or names on which a question turns. If given, a question without any is
     # dropped, because nobody can tell whether it leaks.
@@ -87,8 +106,9 @@ def make_probes(
 
     Raises:
         ConfigError: if a writer is not in the pool.
-        ProbeError: if an axis ends with no probe at all; `out` is then not written. Also if a
-            benchmark file cannot be read.
+        UnwrittenAxis: if an axis ends with no probe at all; `out` is then not written, but what
+            was rejected is, and what models have said waits for another call.
+        ProbeError: if a file cannot be read.
         OutputError: if a file cannot be written.
     """
     for role, name in _roles(config).items():
@@ -103,6 +123,7 @@ def make_probes(
         config=config,
         pool={name: recorded(engine, work, config.batch) for name, engine in inputs.pool.items()},
         judge=RecordedJudge(inputs.judge, work, config.batch),
+        reviewer=RecordedReviewer(inputs.reviewer, work, config.batch),
         heldout=LeakReference(inputs.heldout.probes if inputs.heldout else ()),
         benchmarks=LeakReference(texts=read_benchmarks(config.gates.benchmarks)),
         terms=inputs.terms,
@@ -110,12 +131,13 @@ def make_probes(
         progress=progress or (lambda *_: None),
     )
     outcomes = _run(context)
-    report = _report(config, outcomes)
-    _check(report)
-    probes = _put_together(outcomes)
     if out is not None:
         rejected = [asdict(rejected) for outcome in outcomes for rejected in outcome.rejected]
         write_jsonl(rejected_path(out), rejected)
+    report = _report(config, outcomes)
+    _check(config, report, outcomes)
+    probes = _put_together(outcomes)
+    if out is not None:
         probes.to_jsonl(out)
         work.remove()
     return probes, report
@@ -123,11 +145,23 @@ def make_probes(
 
 def _run(context: WritingContext) -> list[Outcome]:
     """The outcome of every stage that has something to write."""
-    counts = context.config.counts
+    config, counts = context.config, context.config.counts
+    outcomes: list[Outcome] = []
+
+    def then() -> WritingContext:
+        """The context of the next stage, which repeats no prompt of those before it."""
+        prompts = (probe.prompt for outcome in outcomes for probe in outcome.probes)
+        return replace(context, taken=frozenset(map(normalise, prompts)))
+
     known = domain(context) if counts.domain else Outcome()
-    refused = harmful(context) if counts.harmless else Outcome()
-    unknown = unknowable(context) if counts.honest else Outcome()
-    outcomes = [known, refused, unknown]
+    outcomes.append(known)
+    context = replace(context, controls=tuple(known.probes[:_CONTROLS]))
+    if counts.harmless:
+        outcomes.append(harmful(then()))
+    if counts.helpful and "helpful" in config.questions:
+        outcomes.append(benign(then(), config.questions["helpful"]))
+    unknown = unknowable(then()) if counts.honest else Outcome()
+    outcomes.append(unknown)
     if counts.choices:
         outcomes.append(multiple_choices(context, known.probes, unknown.probes))
     return outcomes
@@ -159,6 +193,8 @@ def check_files(config: ProbeConfig) -> None:
                 'named who reads the answers; set verify = "grader" and grader in '
                 "[probes.write.domain]"
             )
+    for axis, path in config.questions.items():
+        own_questions(path, axis)
 
 
 def _roles(config: ProbeConfig) -> dict[str, str]:
@@ -191,11 +227,26 @@ def _report(config: ProbeConfig, outcomes: Sequence[Outcome]) -> ProbeReport:
     return ProbeReport(rows=tuple(rows))
 
 
-def _check(report: ProbeReport) -> None:
+def _check(config: ProbeConfig, report: ProbeReport, outcomes: Sequence[Outcome]) -> None:
+    """Refuse, in one go, every axis of which nothing is left."""
+    problems = []
     for row in report.rows:
-        if not row.kept:
-            why = ", ".join(f"{count} {reason}" for reason, count in row.reasons.items())
-            raise ProbeError(
-                f"no {row.axis} probe is left of {row.written} questions ({why or 'none written'});"
-                " choose another writer, judge or taxonomy"
-            )
+        if row.kept:
+            continue
+        writer = _WRITER[row.axis]
+        who = f"{getattr(config.writers, writer)!r} (writers.{writer})"
+        unfit = [outcome for outcome in outcomes if row.axis in outcome.given_up]
+        reasons = junk(unfit[0], row.axis) if unfit else Counter(row.reasons)
+        why = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+        said = (
+            f"{who} cannot write {row.axis} questions: of {row.written} hardly any is one ({why})"
+            if unfit
+            else f"no {row.axis} probe is left of {row.written} questions ({why or 'none written'})"
+        )
+        own = "domain.questions" if row.axis == "domain" else f"questions.{row.axis}"
+        problems.append(
+            f"{said}; name another model in writers.{writer}, bring a file of your own with {own}, "
+            f"or set counts.{row.axis} = 0"
+        )
+    if problems:
+        raise UnwrittenAxis("; and ".join(problems) + "; what models have said is kept")

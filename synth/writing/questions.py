@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, replace
 
 from synth.checkers.check import Check
+from synth.gates.unsound import is_copied
 from synth.grading import with_check
 from synth.probes.origin import Origin
 from synth.probes.probe import Axis, Form, Probe
@@ -26,6 +27,7 @@ class Question:
     prompt: str = ""  # its text; "" before it is written, and where a reply held none
     generator: str = "user"  # pool model that wrote it, or "user"
     template: str = ""  # SHA-256 of the template with what was put after it
+    copied: bool = False  # it is a piece of that template
     # temperature, seed: with which it was sampled
     temperature: float = 0.0
     seed: int = 0
@@ -76,7 +78,8 @@ class QuestionRequest:
         """The question that a model wrote when asked with `tail` after the message."""
         template = f"{self.template} {tail}".strip()
         digest = hashlib.sha256(template.encode()).hexdigest()
-        return replace(self.draft, prompt=text, generator=generator, template=digest)
+        copied = bool(text) and is_copied(text, template)
+        return replace(self.draft, prompt=text, generator=generator, template=digest, copied=copied)
 
 
 def request(draft: Question, template: str, /, **fields: str) -> QuestionRequest:

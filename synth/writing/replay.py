@@ -19,6 +19,8 @@ from typing import Any
 from safemerge.errors import OutputError
 from synth.engines.base import Engine, SchemaEngine
 from synth.judges.judge import Judge, check_counts
+from synth.judges.reviewer import Reviewer
+from synth.probes.probe import Axis
 from synth.probes.verdict import Verdict
 
 log = logging.getLogger(__name__)
@@ -188,6 +190,30 @@ class RecordedJudge:
 
     def fingerprint(self) -> str:
         """That of the judge."""
+        return self._fingerprint
+
+
+class RecordedReviewer:
+    """A `Reviewer` that is asked about at most `batch` questions at once; what it says is kept."""
+
+    def __init__(self, reviewer: Reviewer, work: WorkFile, batch: int) -> None:
+        self._reviewer, self._work, self._batch = reviewer, work, batch
+        self._fingerprint = reviewer.fingerprint()
+
+    def review(
+        self, axis: Axis, questions: Sequence[str], topics: Sequence[str]
+    ) -> list[str | None]:
+        """See `Reviewer.review`."""
+
+        def ask(*columns: Any) -> list[str]:
+            return [reason or "" for reason in self._reviewer.review(axis, *columns)]
+
+        head = [self._fingerprint, "review", axis]
+        reasons = self._work.recall_by(self._batch, head, (questions, topics), ask)
+        return [reason or None for reason in reasons]
+
+    def fingerprint(self) -> str:
+        """That of the reviewer."""
         return self._fingerprint
 
 

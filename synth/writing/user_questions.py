@@ -1,4 +1,4 @@
-"""Questions of the user's own, with answers: one JSON object a line."""
+"""Questions of the user's own, one JSON object a line: of the domain with answers, else without."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from safemerge.recipe import first_problem
 from synth.checkers.check import Check, Kind
 from synth.checkers.choice import LETTERS, option_taken
 from synth.probes.jsonl import read_records
+from synth.probes.probe import Axis
+from synth.writing.questions import Question
 
 
 class UserQuestion(BaseModel, frozen=True):
@@ -71,3 +73,22 @@ def read_user_questions(path: str | Path) -> tuple[UserQuestion, ...]:
     if not rows:
         raise ProbeError(f"{path} holds no questions; give JSON Lines of question and answer")
     return tuple(rows)
+
+
+class _OwnQuestion(BaseModel, frozen=True):
+    """A question that the pool answers; other keys are passed over."""
+
+    question: str = Field(min_length=1)
+    category: str = "user"  # any label
+
+
+def own_questions(path: str | Path, axis: Axis) -> list[Question]:
+    """The questions of a file for an axis that the pool answers, not yet answered.
+
+    Raises:
+        ProbeError: for a file without any, or a line that is no JSON object with a question.
+    """
+    rows = read_records(Path(path), _OwnQuestion)
+    if not rows:
+        raise ProbeError(f'{path} holds no questions; give JSON Lines of {{"question": "..."}}')
+    return [Question(axis, row.category, row.question) for row in rows]

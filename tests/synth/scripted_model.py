@@ -9,6 +9,7 @@ from typing import Any
 from synth import ProbeSet
 from synth.engines import Engine, Likelihood
 from synth.judges import PhraseJudge
+from synth.judges.reviewer import NoReviewer, Reviewer
 from synth.writing.config import ProbeConfig
 from synth.writing.context import Terms
 from synth.writing.pipeline import ProbeReport, WritingInputs, make_probes
@@ -62,7 +63,9 @@ def written_by(
     *,
     heldout: ProbeSet | None = None,
     terms: Terms | None = None,
+    reviewer: Reviewer | None = None,
     **run: Any,
 ) -> tuple[ProbeSet, ProbeReport]:
     """Probes of scripted models, judged by phrases."""
-    return make_probes(config, WritingInputs(pool, PhraseJudge(), heldout, terms), **run)
+    inputs = WritingInputs(pool, PhraseJudge(), reviewer or NoReviewer(), heldout, terms)
+    return make_probes(config, inputs, **run)

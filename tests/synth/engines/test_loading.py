@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -35,3 +36,22 @@ def test_a_wrapped_model_is_loaded_as_the_model_inside(
     model = load_model(folder, "cpu", None)
     for name, tensor in tensors.items():
         assert torch.equal(model.get_parameter(name), tensor)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_kept_or_becomes_the_same_numbers_in_float32(
+    tmp_path: Path, dtype: torch.dtype
+) -> None:
+    folder = shutil.copytree(BASE, tmp_path / "half")
+    tensors = {
+        name: tensor.to(dtype) for name, tensor in load_file(BASE / "model.safetensors").items()
+    }
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    name = str(dtype).removeprefix("torch.")
+    (folder / "config.json").write_text(json.dumps({**config, "dtype": name}))
+    model = load_model(folder, "cpu", None)
+    assert model.dtype in (dtype, torch.float32)
+    assert load_model(folder, "cpu", dtype).dtype == dtype
+    for key, tensor in tensors.items():
+        assert torch.equal(model.get_parameter(key).float(), tensor.float())

@@ -19,6 +19,7 @@ from safemerge.errors import ConfigError, ProbeError
 from synth import Probe, ProbeSet
 from synth.engines import Engine
 from synth.judges import PhraseJudge, Verdict
+from synth.judges.reviewer import NoReviewer
 from synth.writing.config import Counts, ProbeConfig, Writers
 from synth.writing.pipeline import WritingInputs, make_probes
 from synth.writing.questions import clean
@@ -457,7 +458,7 @@ def test_a_writer_that_runs_dry_gives_fewer_probes_and_ends() -> None:
 
 @pytest.mark.parametrize(
     ("reply", "reason"),
-    [(REFUSAL, "writer refused"), ("", "broken question"), ("Why?", "too short")],
+    [(REFUSAL, "writer refused"), ("", "broken question"), ("Why?", "unfinished question")],
 )
 def test_useless_questions_are_rejected_with_a_reason(reply: str, reason: str) -> None:
     models = {**pool(), "expert": Scripted("expert", lambda p, t, d: reply)}
@@ -472,7 +473,7 @@ def test_a_twin_that_copies_the_question_or_is_mostly_refused_is_dropped() -> No
         "base", lambda p, t, d: p.removeprefix("TWIN ") if p.startswith("TWIN") else REFUSAL
     )
     counts = Counts(domain=0, harmless=4, helpful=4, honest=0)
-    with pytest.raises(ProbeError, match=r"no helpful probe is left of \d+ questions \(\d+ dup"):
+    with pytest.raises(ProbeError, match=r"no helpful probe is left of \d+ questions \(\d+ copied"):
         written_by(config(counts=counts), models)
     grumpy = {name: Scripted(name, grumble) for name in ("base", "expert", "safe", "odd")}
     with pytest.raises(ProbeError, match="mostly refused"):
@@ -573,7 +574,7 @@ def test_bad_configurations_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"writers\.domain is 'expert', .*known: base, odd, safe"):
         written_by(config(), models)
     with pytest.raises(ValidationError, match="helpful can be at most harmless"):
-        Counts(harmless=1, helpful=2)
+        config(counts=Counts(harmless=1, helpful=2))
     with pytest.raises(ValidationError, match="least_chars is 9 and most_chars 8"):
         config(gates={"least_chars": 9, "most_chars": 8})
     with pytest.raises(ConfigError, match=r"cannot read the taxonomy nowhere\.toml"):
@@ -603,7 +604,7 @@ class Judging(PhraseJudge):
 
 def test_a_judge_reads_replies_and_never_questions() -> None:
     judge = Judging()
-    inputs = WritingInputs(pool(), judge)
+    inputs = WritingInputs(pool(), judge, NoReviewer())
     assert make_probes(config(), inputs, seed=1)[0] == make()[0]
     assert judge.seen
     assert not [prompt for prompt, answer in judge.seen if prompt == answer]

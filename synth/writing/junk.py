@@ -1,0 +1,33 @@
+"""When a writer cannot write an axis: hardly anything that it writes is what was asked for.
+
+Such a stage ends early and keeps nothing. Among much junk even a reviewer that is seldom wrong lets
+through more junk than there are good questions.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from synth.judges.reviewer import NOT, UNREADABLE
+from synth.probes.probe import Axis
+from synth.writing.outcome import Outcome
+
+# Reasons that speak against the writer; a repeat, a leak or an easy question does not.
+JUNK = frozenset(
+    {"broken question", "writer refused", "copied from the request", "unfinished question"}
+    | {"not self-contained", "too short", "too long"}
+    | {"on another axis", UNREADABLE, *NOT.values()}
+)
+LEAST_SOUND = 0.2  # share of an axis's written questions below which its writer has failed
+_ENOUGH = 48  # questions before which a share says little
+
+
+def junk(outcome: Outcome, axis: Axis) -> Counter[str]:
+    """`{reason: questions of the axis that were dropped for it}`, of the reasons in `JUNK`."""
+    return Counter(r.reason for r in outcome.rejected if r.axis == axis and r.reason in JUNK)
+
+
+def cannot_write(outcome: Outcome, axis: Axis) -> bool:
+    """True if of at least 48 questions less than the share `LEAST_SOUND` are sound."""
+    written = outcome.written.get(axis, 0)
+    return written >= _ENOUGH and written - junk(outcome, axis).total() < LEAST_SOUND * written
