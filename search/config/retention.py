@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-# A source that was tuned with care stays well inside; docs/probes.md#retention has the figures.
+# The divergence is for models that have lost their language: adapters that answer well may be at
+# half of this, and so may one that refuses too much, which replies show (docs/probes.md#retention).
 DEFAULT_LIMITS: dict[str, dict[str, Any]] = {
-    "divergence": {"at_most": 0.5},
+    "divergence": {"at_most": 1.0},
     "general_refusal": {"at_most": "base + 0.05"},
     "general_degenerate": {"at_most": "base + 0.05"},
 }

@@ -277,7 +277,7 @@ def test_a_runs_own_record_has_the_judges_that_it_had(tmp_path: Path) -> None:
 def test_the_limits_on_retention_are_there_unless_the_file_has_its_own(tmp_path: Path) -> None:
     config = SearchConfig.from_toml(write(tmp_path, MINIMAL))
     assert {name: limit.bound for name, limit in config.limits.items()} == {
-        "divergence": 0.5,
+        "divergence": 1.0,
         "general_refusal": "base + 0.05",
         "general_degenerate": "base + 0.05",
     }

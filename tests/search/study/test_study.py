@@ -21,6 +21,7 @@ from safemerge.errors import ConfigError, ProbeError, RunError, SafemergeError
 from safemerge.score import Score
 from search.commands.search_and_measure import search_and_measure
 from search.config import SearchConfig
+from search.metrics import RETENTION
 from search.results.run import Run
 from search.runs.workbench import Workbench
 from search.scoring.likelihood import LikelihoodEvaluator, Measurement
@@ -51,9 +52,8 @@ def test_a_search_records_everything(config: SearchConfig, tmp_path: Path) -> No
     assert run.dir.read("lock.json")["judge"] == PhraseJudge().fingerprint()
     assert not list(run.dir.path.glob("**/*.safetensors"))
     assert run.pick() in run.reported_points()
-    assert {"domain", "harmless", "helpful", "honest", "over_refusal", "degenerate"} == set(
-        run.baseline.base
-    )
+    axes = {"domain", "harmless", "helpful", "honest"}
+    assert run.baseline.base.keys() == axes | {"over_refusal", "degenerate", *RETENTION}
 
 
 def test_the_same_seed_finds_the_same_recipes(config: SearchConfig, tmp_path: Path) -> None:

@@ -85,8 +85,8 @@ def test_a_source_that_brings_damage_is_named_at_the_start(
     said = [text for text in caplog.messages if "brings damage" in text]
     assert len(said) == 1
     assert "the source 'reckless' brings damage: it is " in said[0]
-    assert "nats a token away from the base on its replies (limit at_most = 0.5)" in said[0]
-    assert run.baseline.sources["reckless"]["divergence"].value > 0.5
+    assert "nats a token away from the base on its replies (limit at_most = 1.0)" in said[0]
+    assert run.baseline.sources["reckless"]["divergence"].value > 1.0
     assert source_damage(run.config, run.baseline) == said
     assert not run.candidates[0].feasible
     assert "trial 0 breaks what no probe asks: it is " in (trial_damage(run, 0) or "")
