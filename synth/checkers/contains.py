@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from itertools import takewhile
+from itertools import islice, takewhile
 
 from synth.text.final_answer import final_answer
 from synth.text.markup import plain_text
@@ -63,6 +63,8 @@ _BULLET = re.compile(r"[ \t]*(?:[-*•]|\d+[.)])[ \t]+(?:an?\s+|the\s+)?")
 _BULLETED = re.compile(r"[ \t]*(?:[-*•]|\d+[.)])[ \t]+\S")
 _ITEM_WORDS = 4  # of another item in a list, at most
 _MANY = 2  # other items that make a list
+_MENTIONS = 20  # that are looked at; what says it oftener and never plainly does not say it
+_NEAR = 400  # characters on either side of a mention in which its clause and its list are read
 
 
 def says(reply: str, wanted: str) -> bool:
@@ -76,9 +78,9 @@ def says(reply: str, wanted: str) -> bool:
     pattern = _pattern(words)
     named = final_answer(reply)
     if named is not None and pattern.search(named):
-        return not any(_denied(named, match) for match in pattern.finditer(named))
+        return not any(_denied(named, m) for m in islice(pattern.finditer(named), _MENTIONS))
     whole_list = len(_items(wanted)) > _MANY
-    for match in pattern.finditer(reply):
+    for match in islice(pattern.finditer(reply), _MENTIONS):
         # The first mention that settles it counts: what comes after is detail.
         if _denied(reply, match):
             return False
@@ -124,7 +126,9 @@ def _inflected(word: str) -> str:
 
 def _denied(text: str, match: re.Match[str]) -> bool:
     """Is the mention denied in its own clause?"""
-    start = max((end.end() for end in _CLAUSE_END.finditer(text, 0, match.start())), default=0)
+    near = max(0, match.start() - _NEAR)
+    ends = _CLAUSE_END.finditer(text, near, match.start())
+    start = max((end.end() for end in ends), default=near)
     denial = _DENIAL.search(_NO_DENIAL.sub(" ", text[start : match.start()]))
     return denial is not None or _DENIED_AFTER.match(text, match.end()) is not None
 
@@ -137,9 +141,11 @@ def _asked(text: str, match: re.Match[str]) -> bool:
 
 def _among_others(text: str, match: re.Match[str], words: Sequence[str]) -> bool:
     """Is the mention one item of a list, or of a choice by "or"?"""
-    start = max((e.end() for e in _SENTENCE_END.finditer(text, 0, match.start())), default=0)
-    end = _SENTENCE_END.search(text, match.end())
-    before, after = text[start : match.start()], text[match.end() : end.start() if end else None]
+    near, far = max(0, match.start() - _NEAR), match.end() + _NEAR
+    ends = _SENTENCE_END.finditer(text, near, match.start())
+    start = max((end.end() for end in ends), default=near)
+    stop = _SENTENCE_END.search(text, match.end(), far)
+    before, after = text[start : match.start()], text[match.end() : stop.start() if stop else far]
     other = _OR_AFTER.match(after)
     # "or PPI" is another name of the same.
     if other is not None and other[1].removesuffix("s") != "".join(word[0] for word in words):

@@ -12,7 +12,7 @@ from synth.text.markup import boxed, plain_text
 _NAMED = re.compile(
     r"""
     (?:^|(?<=[\s("'\[]))
-    (?:(?:the|my|your|our|so|final|correct|right|best|most\slikely)\s+)*
+    (?:(?:the|my|your|our|so|final|correct|right|best|most\slikely)\s+){0,4}
     (?:answer|option|choice|solution|result)
     (?:\s+(?:to|for|of)\s+(?:this|that|the|your)\s+\w+)?   # "the answer to your question"
     (?:\s+choice)?

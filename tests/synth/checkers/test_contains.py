@@ -138,7 +138,15 @@ def test_any_answer_said_plainly_is_found(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["a" * 20_000, "x, or " * 3000, "proton (" * 2500, "not proton " * 2000, " " * 20_000]
+    "text",
+    [
+        "a" * 20_000,
+        "x, or " * 3000,
+        "proton (" * 2500,
+        "not proton " * 2000,
+        "our " * 5000,
+        f"{PPI}, " * 900,
+    ],
 )
 def test_a_reply_made_to_take_long_does_not(text: str) -> None:
     assert not says(text, PPI)
