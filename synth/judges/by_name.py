@@ -1,8 +1,8 @@
-"""Judges by name: "phrases", "wildguard", or "wildguard=MODEL" with a folder or hub id."""
+"""Judges by name: "phrases", "trained", "wildguard", or "wildguard=MODEL", a folder or hub id."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from safemerge.errors import BadInput, near_names
 from synth.engines.template import ChatSettings
@@ -12,10 +12,13 @@ from synth.judges.judge import Judge
 from synth.judges.llama_guard import LLAMA_GUARD
 from synth.judges.phrases import PhraseJudge
 from synth.judges.rubric import RUBRIC
+from synth.judges.trained.judge import TrainedJudge
 from synth.judges.wildguard import WILDGUARD
 
+# Judges that need no model.
+PLAIN: dict[str, Callable[[], Judge]] = {"phrases": PhraseJudge, "trained": TrainedJudge}
 GUARDS = {guard.kind: guard for guard in (WILDGUARD, LLAMA_GUARD, RUBRIC)}
-JUDGES = ("phrases", *GUARDS)
+JUDGES = (*PLAIN, *GUARDS)
 
 
 def parse_judge(text: str) -> tuple[str, str]:
@@ -58,7 +61,7 @@ def make_judge(
     judges: dict[str, Judge] = {}
     for name, (kind, model) in zip(wanted, parsed, strict=True):
         if kind not in GUARDS:
-            judges[name] = PhraseJudge()
+            judges[name] = PLAIN[kind]()
             continue
         from synth.engines.transformers import TransformersEngine
 
