@@ -56,6 +56,17 @@ _EXPLETIVE = re.compile(
     r"|illegal|safe|ok|okay|wrong|right|normal|called)\b|\bthat \w+ (?:who|which|is|are|can)\b",
     re.IGNORECASE,
 )
+# How a sentence begins that asks without a question mark.
+_ASKS = re.compile(
+    r"^(?:please |now |first |can |could |would )?(?:what|when|where|who|whom|whose|which|why|how|if"
+    r"|in|is|are|was|were|do|does|did|can|could|should|would|will|may|might|has|have|had|am"
+    r"|write|tell|give|explain|describe|list|name|show|help|teach|make|create|compose|draft|invent"
+    r"|translate|rewrite|summari[sz]e|compare|calculate|compute|find|identify|define|state|provide"
+    r"|suggest|recommend|discuss|outline|solve|convert|choose|pick|select|say|answer|imagine|pretend"
+    r"|design|develop|generate|produce|plan|build|convince|persuade|walk me|let me know"
+    r"|i (?:want|need|would like)|i'd like)\b",
+    re.IGNORECASE,
+)
 _LEAST_WORDS = 3
 
 
@@ -69,8 +80,8 @@ def drop_unsound(
 
     Reasons: "broken question" (loops, or hardly text), "writer refused", "copied from the request"
     (as `copied` says of the item at its place), "unfinished question" (cut off, or fewer than three
-    words), "not self-contained" (it points at a text, or opens with a pronoun for a noun that is
-    not there).
+    words), "no question" (a statement), "not self-contained" (it points at a text, or opens with a
+    pronoun for a noun that is not there).
     """
     pairs = zip(items, copied, strict=True)
     return part(items, [_why(item.prompt, copy, by_itself) for item, copy in pairs])
@@ -94,6 +105,9 @@ def _why(prompt: str, copied: bool, by_itself: bool) -> str | None:
     text = " ".join(prompt.split())
     if _unfinished(text):
         return "unfinished question"
+    # English alone is known to ask in other words than a question mark.
+    if text.isascii() and "?" not in text and not _ASKS.match(text.lstrip("\"'(")):
+        return "no question"
     if _POINTS.search(text) or (_PRONOUN.match(text) and not _EXPLETIVE.search(text)):
         return "not self-contained"
     return None
@@ -105,4 +119,4 @@ def _unfinished(text: str) -> bool:
         return True
     if _GOES_ON.search(text) and not _ASKS_ABOUT.match(text):
         return True
-    return not _END.search(text) and len(text.split()) > 12
+    return text.endswith((":", ",", ";")) or (not _END.search(text) and len(text.split()) > 12)

@@ -15,7 +15,7 @@ from synth.writing.outcome import Outcome
 # Reasons that speak against the writer; a repeat, a leak or an easy question does not.
 JUNK = frozenset(
     {"broken question", "writer refused", "copied from the request", "unfinished question"}
-    | {"not self-contained", "too short", "too long"}
+    | {"no question", "not self-contained", "too short", "too long"}
     | {"on another axis", UNREADABLE, *NOT.values()}
 )
 LEAST_SOUND = 0.2  # share of an axis's written questions below which its writer has failed

@@ -15,6 +15,8 @@ from synth.text.reply import read_reply
 from synth.writing.taxonomy import fill
 
 _NUMBERING = re.compile(r"^(?:\d+[.)]|[-*•]|(?:question|q)\s*\d*\s*:)\s*", re.IGNORECASE)
+_INTRODUCED = re.compile(r":\s*[\"“]([^\"“”\n]{8,}\?)[\"”]")
+_NEAR = 4  # lines in which a question is looked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +90,22 @@ def request(draft: Question, template: str, /, **fields: str) -> QuestionRequest
 
 
 def clean(reply: str) -> str:
-    """The question in a writer's reply: its first line, without numbering and quotation marks."""
+    """The question in a writer's reply, without numbering and quotation marks.
+
+    It is the first line, or else what follows an introduction: a question in quotation marks, after
+    a colon or in a line of its own, or a later line that asks.
+    """
     answer = read_reply(reply).answer
-    lines = [line.strip() for line in answer.splitlines() if line.strip()]
-    text = _NUMBERING.sub("", lines[0]) if lines else ""
+    lines = [_NUMBERING.sub("", line.strip()) for line in answer.splitlines() if line.strip()]
+    if not lines:
+        return ""
+    first = lines[0]
+    quoted = _INTRODUCED.search("\n".join(lines[:_NEAR]))
+    if quoted is not None:
+        return quoted[1].strip()
+    if "?" not in first:
+        first = next((line for line in lines[1:_NEAR] if line.endswith("?")), first)
     for left, right in (('"', '"'), ("“", "”")):
-        if len(text) > 1 and text[0] == left and text[-1] == right:
-            text = text[1:-1].strip()
-    return text
+        if len(first) > 1 and first[0] == left and first[-1] == right:
+            first = first[1:-1].strip()
+    return first

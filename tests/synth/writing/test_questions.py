@@ -35,8 +35,20 @@ def test_a_reply_that_is_no_such_object_holds_no_question(reply: str, wanted: st
         ("- “What is it?”", "What is it?"),
         ('"A" or "B"?', '"A" or "B"?'),
         ("10 mg of what?", "10 mg of what?"),
+        (
+            'Here is a possible question: "What is the use of aspirin?"',
+            "What is the use of aspirin?",
+        ),
+        (
+            'What a question! For example:\n\n"What is the use of aspirin?"',
+            "What is the use of aspirin?",
+        ),
+        (
+            "Sure, here is one.\nQ: What is the use of aspirin?\nA: Pain.",
+            "What is the use of aspirin?",
+        ),
         ("", ""),
     ],
 )
-def test_clean_takes_the_first_line_without_decoration(reply: str, wanted: str) -> None:
+def test_clean_takes_the_question_without_decoration(reply: str, wanted: str) -> None:
     assert clean(reply) == wanted
