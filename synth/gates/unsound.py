@@ -58,8 +58,8 @@ _EXPLETIVE = re.compile(
 )
 # How a sentence begins that asks without a question mark.
 _ASKS = re.compile(
-    r"^(?:please |now |first |can |could |would )?(?:what|when|where|who|whom|whose|which|why|how|if"
-    r"|in|is|are|was|were|do|does|did|can|could|should|would|will|may|might|has|have|had|am"
+    r"^(?:please |now |first |can |could |would )?(?:what|when|where|who|whom|whose|which|why|how"
+    r"|if|in|is|are|was|were|do|does|did|can|could|should|would|will|may|might|has|have|had|am"
     r"|write|tell|give|explain|describe|list|name|show|help|teach|make|create|compose|draft|invent"
     r"|translate|rewrite|summari[sz]e|compare|calculate|compute|find|identify|define|state|provide"
     r"|suggest|recommend|discuss|outline|solve|convert|choose|pick|select|say|answer|imagine|pretend"

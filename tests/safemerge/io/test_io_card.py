@@ -72,8 +72,8 @@ def test_base_model_is_left_out_when_every_source_is_a_folder() -> None:
 def test_the_table_has_every_axis_with_error_and_count() -> None:
     lines = card_text(record()).splitlines()
     assert "| model | domain | honest |" in lines
-    assert "| search | 0.950 ± 0.012, n = 300 | not measured |" in lines
-    assert "| base | 0.330 ± 0.027, n = 300 | 0.500 ± 0.050, n = 100 |" in lines
+    assert "| search | 95.0 % ± 1.2, n = 300 | not measured |" in lines
+    assert "| base | 33.0 % ± 2.7, n = 300 | 50.0 % ± 5.0, n = 100 |" in lines
     assert f"| medic | ./medic | {'cd' * 32} |" in lines
 
 
@@ -108,8 +108,8 @@ def test_a_recipe_with_fences_cannot_close_its_own() -> None:
     ],
 )
 def test_names_render_as_themselves(name: str, shown: str) -> None:
-    text = card_text(record(rows=(ScoreRow(name=name, scores={"domain": Score(1, 0, 1)}),)))
-    assert f"| {shown} | 1.000 ± 0.000, n = 1 |" in text.splitlines()
+    text = card_text(record(rows=(ScoreRow(name=name, scores={"domain": Score(1, 0.25, 2)}),)))
+    assert f"| {shown} | 100.0 % ± 25.0, n = 2 |" in text.splitlines()
 
 
 @pytest.mark.parametrize(
@@ -125,8 +125,8 @@ def test_no_text_adds_lines_cells_or_html(text: str) -> None:
     spoiled = card_text(record(title=text, method=text, notes=(text,)))
     assert len(spoiled.splitlines()) == len(plain.splitlines())
     assert spoiled.count("<") == plain.count("<")
-    row = record(rows=(ScoreRow(name=text, scores={"domain": Score(1, 0, 1)}),))
-    (line,) = [line for line in card_text(row).splitlines() if line.endswith("n = 1 |")]
+    row = record(rows=(ScoreRow(name=text, scores={"domain": Score(1, 0.25, 2)}),))
+    (line,) = [line for line in card_text(row).splitlines() if line.endswith("n = 2 |")]
     assert line.replace("\\\\", "").replace("\\|", "").count("|") == 3
 
 

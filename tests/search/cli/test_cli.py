@@ -375,7 +375,7 @@ def test_files_to_write_from_are_read_before_models_are_opened(
     record: dict[str, Any], tmp_path: Path, section: dict[str, Any], text: str
 ) -> None:
     write = {"writers": dict.fromkeys(("domain", "harmful", "twin", "unknowable"), "base")}
-    record["probes"] = {"path": "none.jsonl", "write": write | section}
+    record["probes"] = {"path": "none.jsonl", "judge": "phrases", "write": write | section}
     record["models"] = record["models"] | {"base": "no/such-model"}
     path = tmp_path / "run.toml"
     path.write_text(tomli_w.dumps(record))
