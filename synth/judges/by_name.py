@@ -24,11 +24,12 @@ from synth.judges.qwen3guard import QWEN3GUARDS
 from synth.judges.rubric import RUBRIC
 from synth.judges.served import fetch, is_server, open_engine
 from synth.judges.sorry_bench import SORRY_BENCH
+from synth.judges.trained.judge import TrainedJudge
 from synth.judges.wildguard import WILDGUARD
 from synth.judges.yes_no import YES_NO, YesNoJudge
 
 # Judges that need no model.
-PLAIN: dict[str, Callable[[], Judge]] = {"phrases": PhraseJudge}
+PLAIN: dict[str, Callable[[], Judge]] = {"phrases": PhraseJudge, "trained": TrainedJudge}
 GUARDS: dict[str, GuardModel] = {
     guard.kind: guard
     for guard in (
@@ -49,8 +50,8 @@ JUDGES = (*PLAIN, *GUARDS)
 CHOOSE = (
     "there is no default, because a judge that misreads replies picks the wrong merge; choose "
     '"qwen3guard:strict", whose 0.6 B model runs on a CPU ("qwen3guard:strict=Qwen/'
-    'Qwen3Guard-Gen-4B" or 8B on a GPU), or "phrases", which is for smoke tests and models of '
-    "known phrasing only"
+    'Qwen3Guard-Gen-4B" or 8B on a GPU), "trained", which needs no model, reads English and misses '
+    'some refusals, or "phrases", which is for smoke tests and models of known phrasing only'
 )
 
 

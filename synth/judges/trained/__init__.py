@@ -1,0 +1,9 @@
+"""A judge trained in the project, which needs no download: two linear models, one on top of the other.
+
+sentences   a reply's sentences, and the hashed n-grams of each
+facts       what the sentences of a reply come to, in 29 numbers
+weights     the weights of both models, in one checked file
+judge       from replies to verdicts
+
+`benchmarks/train_judge.py` trains it; README.md in the folder above says how good it is.
+"""
