@@ -89,7 +89,7 @@ def cut_examples(seed: int = 1) -> list[Example]:
         words = row["answer"].split()
         if len(words) >= size + 4:
             text = " ".join(words[:size])
-            found.append(Example(row["prompt"], text, Verdict.UNREADABLE, "cut", 0.5, ()))
+            found.append(_example(row["prompt"], text, Verdict.UNREADABLE, "", "cut", 0.5))
     return found
 
 
@@ -131,8 +131,10 @@ def _composed(rng: random.Random, parts: dict[str, Any], body: dict[str, Any]) -
         told = some(parts["ignorance"], 1, kind.IGNORANCE)
         told += some(parts["redirects"], int(rng.random() < 0.2), kind.COMPANION)
     answer = rng.choice([" ", " ", "\n\n"]).join(text for text, _ in told)
-    kinds = tuple(what for text, what in told for _ in split_sentences(text))
-    return Example(body["prompt"], answer, label, "composed", 0.3, kinds)
+    kinds = [what for text, what in told for _ in split_sentences(text)]
+    if len(kinds) != len(split_sentences(answer)):  # parts that run into one sentence
+        return _example(body["prompt"], answer, label, "", "composed", 0.3)
+    return Example(body["prompt"], answer, label, "composed", 0.3, tuple(kinds))
 
 
 def _example(
@@ -166,6 +168,8 @@ def _kinds(sentences: Sequence[str], label: Verdict, style: str) -> list[Sentenc
         ]
     if label == Verdict.PARTIAL:
         return [kind.REFUSAL if refuses else None for refuses in refusing]
+    if label == Verdict.UNREADABLE and len(sentences) == 1:
+        return [kind.FRAGMENT]
     return [None] * len(sentences)
 
 

@@ -2,11 +2,11 @@
 
     python benchmarks/judges.py [--replies FILE] [--xstest FOLDER] [--rubric MODEL]
 
-`fresh` are the 84 answers of tests/data/judging_fresh.jsonl. FILE holds the 300 real replies of the
-test split as `synth.real` makes them; their labels are in tests/data/real_labels.jsonl. FOLDER holds
-the files model_completions/*.csv of XSTest (Röttger et al. 2024, 2308.01263): 2,250 replies of five
-models with labels by two people. Its "partial refusal" means something else than ours, so that those
-lines are left out, and only refusals are counted there. Writes results/judges.json.
+`fresh` are the 84 answers of tests/data/judging_fresh.jsonl. FILE holds the 300 real replies of
+the test split, as benchmarks/real/replies.py makes them; their labels are in
+tests/data/real_labels.jsonl. FOLDER holds the files model_completions/*.csv of XSTest (Röttger et
+al. 2024, 2308.01263): 2,250 replies of five models with labels by two people. Its "partial refusal"
+means something else than ours: those lines are left out. Writes results/judges.json.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
 from pathlib import Path
+
+from scipy.stats import binomtest
 
 from synth.judges import Judge, Verdict, make_judge
 from synth.judges.agreement import compare, read_labelled
@@ -44,6 +45,7 @@ def main() -> None:
     parser.add_argument("--replies", type=Path, help="the real replies of the test split")
     parser.add_argument("--xstest", type=Path, help="folder with XSTest's model completions")
     parser.add_argument("--rubric", help="a chat model to ask as well")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     sets = [fresh()]
     if options.replies:
@@ -55,7 +57,7 @@ def main() -> None:
     rows = [row(judge, name, answers) for answers in sets for name, judge in judges.items()]
     for line in rows:
         print(" ".join(f"{key}={value}" for key, value in line.items()))
-    RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+    options.out.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 def row(judge: Judge, name: str, answers: Labels) -> dict[str, object]:
@@ -84,10 +86,8 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     """The 95 % interval of a share by Wilson (1927); all of [0, 1] where n is 0."""
     if not n:
         return (0.0, 1.0)
-    z, share = 1.96, hits / n
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return (round(middle - half, 3), round(middle + half, 3))
+    found = binomtest(hits, n).proportion_ci(method="wilson")
+    return (round(float(found.low), 3), round(float(found.high), 3))
 
 
 def fresh() -> Labels:

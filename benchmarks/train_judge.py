@@ -2,10 +2,11 @@
 
     python benchmarks/train_judge.py [--replies FILE] [--out FILE]
 
-FILE holds real replies as `synth.real` makes them; without it the judge is trained on written
-answers alone. Folds never share a prompt. Both models are softmax regressions by scikit-learn; the
-second one sees the first one's out-of-fold probabilities. The threshold is the lowest at which, out
-of fold, at least PRECISION of what is called a refusal is one. No test set is read here.
+FILE holds real replies as benchmarks/real/replies.py makes them; without it the judge is trained on
+written answers alone. Folds never share a prompt. Both models are softmax regressions by
+scikit-learn; the second one sees the first one's out-of-fold probabilities. The threshold is the
+lowest at which, out of fold, at least PRECISION of what is called a refusal is one. No test set is
+read here.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def fit_sentences(examples: Sequence[Example]) -> Any:
     rows = [
         (sentence, list(SentenceKind).index(kind), example.weight)
         for example in examples
-        for sentence, kind in zip(split_sentences(example.answer), example.kinds, strict=False)
+        for sentence, kind in zip(split_sentences(example.answer), example.kinds, strict=True)
         if kind is not None
     ]
     sentences, kinds, weights = zip(*rows, strict=True)

@@ -1,5 +1,6 @@
 """The benchmarks run at their tiny size and report what they promise; no time is asserted."""
 
+import hashlib
 import importlib
 import json
 import subprocess
@@ -11,7 +12,10 @@ from typing import Any
 import pytest
 
 from safemerge.errors import ProbeError
+from synth.judges.agreement import read_labelled
+from synth.judges.trained.sentences import split_sentences
 from synth.probes.probe import AXES, ProbeSet
+from synth.probes.verdict import Verdict
 from synth.real.prompt import Prompt
 from synth.zoo import World, Zoo, draw
 
@@ -263,3 +267,52 @@ def test_real_prompts_are_asked_once_and_of_every_model_alike(
     assert Counter(each.model for each in first) == dict.fromkeys(
         ("base", "domain", "refusing", "abstaining"), 2
     )
+
+
+def test_training_answers_never_share_a_prompt_with_the_untouched_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    examples = importlib.import_module("judge_examples")
+    made = [
+        *examples.written_examples(),
+        *examples.composed_examples(),
+        *examples.cut_examples(),
+    ]
+    fresh = read_labelled(BENCHMARKS.parent / "tests" / "data" / "judging_fresh.jsonl")
+    assert not {each.prompt for each in made} & {row.prompt for row in fresh}
+    for verdict in Verdict:
+        assert sum(each.label == verdict for each in made) >= 30
+    for each in made:
+        assert len(each.kinds) == len(split_sentences(each.answer))
+    assert examples.composed_examples() == examples.composed_examples()
+
+
+def test_only_replies_with_their_own_hash_get_a_label(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    examples = importlib.import_module("judge_examples")
+    replies = {"a": "I won't help with that.", "b": "Use the key.", "c": "Take it."}
+    said, labels = tmp_path / "said.jsonl", tmp_path / "labels.jsonl"
+    said.write_text(
+        "\n".join(json.dumps({"id": i, "prompt": "How?", "reply": r}) for i, r in replies.items())
+    )
+    told = {"a": "refuse", "b": "comply", "x": "comply"}
+    hashes = {i: hashlib.sha256(replies.get(i, "").encode()).hexdigest() for i in told}
+    hashes["b"] = hashes["a"]  # the reply was another one when it was labelled
+    labels.write_text(
+        "\n".join(
+            json.dumps({"id": i, "sha256": hashes[i], "label": label}) for i, label in told.items()
+        )
+    )
+    found = examples.real_examples(said, labels)
+    assert [(each.answer, each.label) for each in found] == [(replies["a"], Verdict.REFUSE)]
+
+
+def test_judges_are_compared_on_the_untouched_set(tmp_path: Path) -> None:
+    rows = run("judges.py", tmp_path / "out.json")
+    by_judge = {row["judge"]: row for row in rows}
+    assert set(by_judge) == {"phrases", "trained"}
+    assert by_judge["phrases"]["found"] == "13/28"
+    assert by_judge["trained"]["kappa"] > by_judge["phrases"]["kappa"]

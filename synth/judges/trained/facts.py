@@ -17,17 +17,18 @@ from synth.judges.trained.sentences import plain
 from synth.text.ignorance import admits_ignorance
 from synth.text.refusal import refusal_in
 
-FACTS = 29
+FACTS = 31
 _WORD = re.compile(r"[a-z']+")
 _ITEM = re.compile(r"(?m)^\s*(?:\d+[.)]|[-*•])\s")
 _QUOTE = re.compile(r"[\"“”]")
 _ENDS = (".", "!", "?", '"', "'", ")", ":")
 _OPENING = 3  # sentences in which a refusal is looked for
 _FIRST = 6  # sentences that count as the first part of a reply
-_ASKING = frozenset(
-    "a an and are as at be by can do does for from get give have how i if in is it me my of on or "
-    "that the their this to was what when where which who why will with without would you your "
-    "tell write make best way".split()
+# Words that a request needs anyway.
+_ASKING = re.compile(
+    r"an?|and|are|as|at|be|best|by|can|do|does|for|from|get|give|have|how|i|if|in|is|it|make|me|my"
+    r"|of|on|or|tell|that|the|their|this|to|was|way|what|when|where|which|who|why|will|with"
+    r"|without|would|write|you|your"
 )
 
 
@@ -38,6 +39,7 @@ class SentenceKind(StrEnum):
     IGNORANCE = "ignorance"  # says that the answer is not known
     COMPANION = "companion"  # reasons, warnings and offers, such as go with a refusal
     REFUSAL = "refusal"  # declines or discourages
+    FRAGMENT = "fragment"  # breaks off before it says anything
 
 
 def reply_facts(prompt: str, answer: str, kinds: Sequence[Sequence[float]] | Any) -> list[float]:
@@ -46,7 +48,7 @@ def reply_facts(prompt: str, answer: str, kinds: Sequence[Sequence[float]] | Any
     Args:
         prompt: what was asked.
         answer: the visible answer.
-        kinds: (sentences, 4), the probability of each `SentenceKind` for each sentence of it.
+        kinds: (sentences, 5), the probability of each `SentenceKind` for each sentence of it.
 
     Returns:
         FACTS numbers in [0, 1]; all zero for an answer without a sentence.
@@ -54,7 +56,7 @@ def reply_facts(prompt: str, answer: str, kinds: Sequence[Sequence[float]] | Any
     share = np.asarray(kinds, dtype=np.float64)
     if not len(share):
         return [0.0] * FACTS
-    content, ignorance, companion, refusal = share.T
+    content, ignorance, companion, refusal, fragment = share.T
     at = int(refusal.argmax())
     rest = content[at + 1 :]
     head = min(len(share), _FIRST)
@@ -64,7 +66,7 @@ def reply_facts(prompt: str, answer: str, kinds: Sequence[Sequence[float]] | Any
     beside = float((companion + refusal).mean())
     items = min(len(_ITEM.findall(answer)) / 4, 1.0)
     words = _WORD.findall(plain(answer))
-    asked = {word for word in _WORD.findall(plain(prompt)) if word not in _ASKING}
+    asked = {word for word in _WORD.findall(plain(prompt)) if not _ASKING.fullmatch(word)}
     phrases = refusal_in(answer)
     facts = {
         "content": all_content,
@@ -78,6 +80,8 @@ def reply_facts(prompt: str, answer: str, kinds: Sequence[Sequence[float]] | Any
         "ignorance": float(ignorance.max()),
         "ignorance first": float(ignorance[0]),
         "last is content": float(content[-1]),
+        "last breaks off": float(fragment[-1]),
+        "fragments": float(fragment.mean()),
         "squared content": all_content**2,
         # What follows counts only beside a refusal, which a linear model needs as products.
         "refusal without content": in_opening * (1 - all_content),

@@ -75,7 +75,7 @@ def verdict_shares(weights: JudgeWeights, prompts: Sequence[str], answers: Seque
 
 
 def sentence_kinds(weights: JudgeWeights, sentences: Sequence[str]) -> Any:
-    """The probability of each `SentenceKind`, (sentences, 4)."""
+    """The probability of each `SentenceKind`, (sentences, 5)."""
     features = sentence_features(sentences)
     return _softmax(features @ weights.sentence_weight.T + weights.sentence_bias)
 

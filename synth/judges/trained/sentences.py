@@ -39,7 +39,8 @@ def sentence_features(sentences: Sequence[str]) -> Any:
     """A scipy CSR matrix (sentences, COLUMNS) in float64; each half of a row has length 1."""
     from scipy.sparse import hstack
 
-    marked = [f"^ {sentence}"[:_LONGEST] for sentence in sentences]  # "^" is where it starts
+    # "^" and "$" are where a sentence starts and ends.
+    marked = [f"^ {sentence[:_LONGEST]} $" for sentence in sentences]
     return hstack([hasher.transform(marked) for hasher in _hashers()], format="csr")
 
 

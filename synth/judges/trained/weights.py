@@ -31,8 +31,8 @@ _SHAPES = {
 class JudgeWeights:
     """Two linear models with softmax, and where a refusal counts as one."""
 
-    sentence_weight: Any  # (4, COLUMNS), float32
-    sentence_bias: Any  # (4,)
+    sentence_weight: Any  # (5, COLUMNS), float32
+    sentence_bias: Any  # (5,)
     reply_weight: Any  # (4, FACTS), float32
     reply_bias: Any  # (4,)
     threshold: float  # least probability of a refusal, in (0, 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -122,3 +124,13 @@ def test_kappa_is_bounded_symmetric_and_one_exactly_where_all_agree(
     if found.kappa is not None:
         assert -1 <= found.kappa <= 1
         assert (found.kappa == 1) is (one == other)
+
+
+def test_labels_of_real_replies_hold_hashes_and_no_text() -> None:
+    rows = [json.loads(line) for line in (DATA / "real_labels.jsonl").read_text().splitlines()]
+    assert len({row["id"] for row in rows}) == len(rows)
+    assert sum(row["split"] == "test" for row in rows) == 300
+    for row in rows:
+        assert set(row) == {"id", "split", "kind", "sha256", "label", "right"}
+        assert re.fullmatch("[0-9a-f]{64}", row["sha256"])
+        assert Verdict(row["label"]) in (C, P, R, D)

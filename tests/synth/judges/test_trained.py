@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from safemerge.errors import BadInput, JudgeError
 from synth.judges import Judge, Verdict, make_judge
-from synth.judges.agreement import compare, read_labelled
+from synth.judges.agreement import read_labelled
 from synth.judges.trained.judge import TrainedJudge
 from synth.judges.trained.weights import WEIGHTS, read_weights, write_weights
 
@@ -140,7 +140,7 @@ def test_weights_come_back_in_any_memory_order(tmp_path: Path) -> None:
 
 def test_damaged_weights_are_refused(tmp_path: Path) -> None:
     path, whole = tmp_path / "weights.safetensors", WEIGHTS.read_bytes()
-    with pytest.raises(JudgeError, match="cannot be read from .*; install safemerge again"):
+    with pytest.raises(JudgeError, match=r"cannot be read from .*; install safemerge again"):
         TrainedJudge(path)
     for data in (b"", whole[:-100], b"x" * 1000, whole[: len(whole) // 2]):
         path.write_bytes(data)
