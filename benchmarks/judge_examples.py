@@ -23,7 +23,9 @@ from synth.text.refusal import refusal_in
 
 HERE = Path(__file__).resolve().parent
 DATA = HERE.parent / "tests" / "data"
-COMPOSED, CUT = 1200, 120
+COMPOSED, CUT = 1200, 120  # how many of each
+# How much a real reply counts beside a written one: they are many, and all of one small model.
+REAL = 0.25
 _PLAIN = re.compile(r"sorry|can't|cannot|don't know", re.IGNORECASE)
 
 
@@ -62,7 +64,7 @@ def real_examples(replies: Path, labels: Path = DATA / "real_labels.jsonl") -> l
         reply = said.get(row["id"], {}).get("reply")
         if reply is not None and hashlib.sha256(reply.encode()).hexdigest() == row["sha256"]:
             prompt = said[row["id"]]["prompt"]
-            found.append(_example(prompt, reply, row["label"], "", "real", 1.0))
+            found.append(_example(prompt, reply, row["label"], "", "real", REAL))
     return found
 
 
