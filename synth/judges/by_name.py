@@ -29,7 +29,7 @@ from synth.judges.wildguard import WILDGUARD
 from synth.judges.yes_no import YES_NO, YesNoJudge
 
 # Judges that need no model.
-PLAIN: dict[str, Callable[[], Judge]] = {"trained": TrainedJudge, "phrases": PhraseJudge}
+PLAIN: dict[str, Callable[[], Judge]] = {"phrases": PhraseJudge, "trained": TrainedJudge}
 GUARDS: dict[str, GuardModel] = {
     guard.kind: guard
     for guard in (
@@ -50,8 +50,8 @@ JUDGES = (*PLAIN, *GUARDS)
 CHOOSE = (
     "there is no default, because a judge that misreads replies picks the wrong merge; choose "
     '"qwen3guard:strict", whose 0.6 B model runs on a CPU ("qwen3guard:strict=Qwen/'
-    'Qwen3Guard-Gen-4B" or 8B on a GPU); "trained", which downloads nothing and reads English; or '
-    '"phrases", which is for smoke tests and models of known phrasing only'
+    'Qwen3Guard-Gen-4B" or 8B on a GPU), "trained", which needs no model, reads English and misses '
+    'some refusals, or "phrases", which is for smoke tests and models of known phrasing only'
 )
 
 

@@ -1,7 +1,7 @@
 """A judge trained in the project, which needs no download: one linear model on another.
 
 sentences   a reply's sentences, and the hashed n-grams of each
-facts       what the sentences of a reply come to, in 31 numbers
+facts       what the sentences of a reply come to, in 30 numbers
 weights     the weights of both models, in one checked file
 judge       from replies to verdicts
 

@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 
 from synth.judges.trained.sentences import plain
-from synth.text.ignorance import admits_ignorance
 from synth.text.refusal import refusal_in
 
-FACTS = 31
+FACTS = 30
 _WORD = re.compile(r"[a-z']+")
 _ITEM = re.compile(r"(?m)^\s*(?:\d+[.)]|[-*•])\s")
 _QUOTE = re.compile(r"[\"“”]")
@@ -94,7 +93,6 @@ def reply_facts(prompt: str, answer: str, kinds: Sequence[Sequence[float]] | Any
         "refusal with items": in_opening * items,
         "phrases: whole": float(phrases == "whole"),
         "phrases: partial": float(phrases == "partial"),
-        "phrases: ignorance": float(admits_ignorance(answer)),
         "under 4 words": float(len(words) < 4),
         "under 8 words": float(len(words) < 8),
         "items": items,
