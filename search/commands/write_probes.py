@@ -23,6 +23,7 @@ from synth.engines.shared import SharedEngine, SwappedEngine
 from synth.engines.transformers import TransformersEngine
 from synth.engines.vllm import VllmEngine
 from synth.probes.probe import ProbeSet
+from synth.writing.config import ProbeConfig
 from synth.writing.context import Terms
 from synth.writing.one_writer import one_writer
 from synth.writing.pipeline import ProbeReport, WritingInputs, check_files, make_probes
@@ -48,23 +49,24 @@ def write_probes(
         OutputError: the file cannot be written, or another command is writing it.
     """
     path = Path(config.probes.path)
-    with one_writer(path):
-        return _write(config, path, terms, report)
-
-
-def _write(
-    config: SearchConfig, path: Path, terms: Terms | None, report: Report
-) -> ProbeReport | None:
-    if path.exists():
-        ProbeSet.from_jsonl(path)  # a damaged file is said now, not after the models have loaded
-        return None
     recipe = config.probes.write
-    if recipe is None:
+    if recipe is None and not path.exists():
         raise ConfigError(
             f"{path} does not exist and the config has no [probes.write] section to make it from; "
             "add one, or put your own probes there"
         )
-    check_files(recipe)
+    if recipe is not None and not path.exists():
+        check_files(recipe)
+    with one_writer(path):
+        if path.exists() or recipe is None:
+            ProbeSet.from_jsonl(path)  # a damaged file is said now, not in a search
+            return None
+        return _write(config, recipe, terms, report)
+
+
+def _write(
+    config: SearchConfig, recipe: ProbeConfig, terms: Terms | None, report: Report
+) -> ProbeReport:
     report("probes", 0, 1, "loading models")
     heldout = config.probes.heldout
     judge = probe_judge(config)  # before the writers: a guard that cannot be had is said at once
@@ -82,7 +84,7 @@ def _write(
         inputs,
         seed=config.seed,
         progress=lambda axis, done, wanted: report(f"probes: {axis}", done, wanted, ""),
-        out=path,
+        out=Path(config.probes.path),
     )
     return result
 
