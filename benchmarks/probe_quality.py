@@ -27,6 +27,7 @@ from search.commands.write_probes import writers
 from search.config import SearchConfig
 from synth.gates.leaks import LeakReference
 from synth.judges import PhraseJudge
+from synth.judges.reviewer import NoReviewer
 from synth.probes.probe import Probe, ProbeSet
 from synth.text.normalise import normalise
 from synth.writing.config import Counts
@@ -82,6 +83,7 @@ def write(zoo: Zoo, kind: str, counts: Counts, seed: int) -> tuple[ProbeSet, dic
     inputs = WritingInputs(
         pool=writers(config),
         judge=PhraseJudge(),
+        reviewer=NoReviewer(),
         heldout=ProbeSet.from_jsonl(zoo.heldout),
         terms=World(zoo.seed).terms,
     )

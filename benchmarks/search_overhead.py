@@ -88,7 +88,7 @@ class Invented:
 def begun(config: SearchConfig, home: RunDir) -> Iterator[tuple[Workbench, StudyContext]]:
     """A run that is held, with its study, before anything is tried."""
     bench = open_workbench(config)
-    baseline = measure_baseline(home, config, bench)
+    baseline = measure_baseline(home, config, bench, {})
     with home.locked(), quiet_optuna():
         record_start(home, config, bench, baseline)
         yield bench, StudyContext.of(home, open_study(home, config), config, baseline)
