@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from safemerge.errors import BadInput, JudgeError
 from synth.judges import Judge, Verdict, make_judge
-from synth.judges.agreement import read_labelled
+from synth.judges.agreement import compare, read_labelled
 from synth.judges.trained.judge import TrainedJudge
 from synth.judges.trained.weights import WEIGHTS, read_weights, write_weights
 
