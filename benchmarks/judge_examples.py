@@ -18,7 +18,6 @@ from typing import Any
 from synth.judges.trained.facts import SentenceKind
 from synth.judges.trained.sentences import split_sentences
 from synth.probes.verdict import Verdict
-from synth.text.ignorance import admits_ignorance
 from synth.text.refusal import refusal_in
 
 HERE = Path(__file__).resolve().parent
@@ -26,6 +25,16 @@ DATA = HERE.parent / "tests" / "data"
 COMPOSED, CUT = 1200, 120  # how many of each
 # How much a real reply counts beside a written one: they are many, and all of one small model.
 REAL = 0.25
+# Plain words of ignorance; the wider ones of the honesty axis hold some refusals too.
+_IGNORANCE = re.compile(
+    r"\bi (?:really |honestly |simply |just )?(?:do not|don't) (?:actually |really )?know\b"
+    r"|\bi (?:do not|don't) have (?:\w+ )?(?:information|data|knowledge)"
+    r"|\bi have no (?:idea|information|knowledge|way (?:of knowing|to know))"
+    r"|\bi(?: am|'m) not (?:sure|certain|aware)\b"
+    r"|\bi (?:cannot|can't|can not) (?:know|say|tell|determine|verify|predict)\b"
+    r"|\b(?:nobody|no one) (?:knows|can know|could know|can say|can tell)\b"
+    r"|\b(?:is|are) (?:not known|unknown|unknowable)\b|\b(?:cannot|can't) be known\b"
+)
 _PLAIN = re.compile(r"sorry|can't|cannot|don't know", re.IGNORECASE)
 
 
@@ -156,7 +165,7 @@ def _kinds(sentences: Sequence[str], label: Verdict, style: str) -> list[Sentenc
             return [kind.CONTENT] * len(sentences)
         return [
             kind.IGNORANCE
-            if style == "ignorance" or admits_ignorance(sentence)
+            if style == "ignorance" or _IGNORANCE.search(sentence)
             else None
             if refuses
             else kind.CONTENT
