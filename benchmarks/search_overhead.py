@@ -34,6 +34,7 @@ from safemerge.score import Score
 from search.commands.demo import PER_AXIS, demo_config
 from search.config import SearchConfig
 from search.config.search import STEP_COST
+from search.metrics import RETENTION
 from search.progress import silent
 from search.runs.provenance import measure_baseline, record_start
 from search.runs.rundir import RunDir
@@ -90,7 +91,7 @@ def begun(config: SearchConfig, home: RunDir) -> Iterator[tuple[Workbench, Study
     bench = open_workbench(config)
     baseline = measure_baseline(home, config, bench, {})
     with home.locked(), quiet_optuna():
-        record_start(home, config, bench, baseline)
+        record_start(home, config, bench, baseline, {})
         yield bench, StudyContext.of(home, open_study(home, config), config, baseline)
 
 
@@ -153,8 +154,11 @@ def main() -> None:
         )
         ProbeSet(tuple(probes(World(0), "search", PER_AXIS))).to_jsonl(folder / "probes.jsonl")
         most = max(args.trials)
-        usual = demo_config(zoo, folder, seed=0, device="cpu", trials=60)
-        record = usual.record()
+        record = demo_config(zoo, folder, seed=0, device="cpu", trials=60).record()
+        record["probes"]["retention"] = "off"  # no model is asked anything here
+        for metric in RETENTION:
+            record["limits"].pop(metric, None)
+        usual = SearchConfig.from_record(record)
         record["search"] |= {"sampler": args.sampler, "trials": most, "warm_start": {"steps": 0}}
         config = SearchConfig.from_record(record)
         own, scored, numbers = overhead(config, RunDir(folder / "run"), args.measured, args.profile)
