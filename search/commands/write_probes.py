@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -22,11 +23,14 @@ from synth.engines.server import ServerSettings
 from synth.engines.shared import SharedEngine, SwappedEngine
 from synth.engines.transformers import TransformersEngine
 from synth.engines.vllm import VllmEngine
-from synth.probes.probe import ProbeSet
+from synth.judges.reviewer import Reviewer
+from synth.probes.probe import AXES, Axis, ProbeSet
 from synth.writing.config import ProbeConfig
 from synth.writing.context import Terms
 from synth.writing.one_writer import one_writer
 from synth.writing.pipeline import ProbeReport, WritingInputs, check_files, make_probes
+
+log = logging.getLogger(__name__)
 
 
 def write_probes(
@@ -71,6 +75,13 @@ def _write(
     heldout = config.probes.heldout
     judge = probe_judge(config)  # before the writers: a guard that cannot be had is said at once
     reviewer = probe_reviewer(config, judge)
+    if unread := _unread(recipe, reviewer):
+        log.warning(
+            "%s questions are written and nobody reviews them: a guard tells harm alone; name "
+            'a chat model in probes.write.reviewer, as "rubric=org/chat-model", or read them '
+            "yourself",
+            " and ".join(unread),
+        )
     inputs = WritingInputs(
         pool=writers(config),
         judge=judge,
@@ -87,6 +98,21 @@ def _write(
         out=Path(config.probes.path),
     )
     return result
+
+
+def _unread(recipe: ProbeConfig, reviewer: Reviewer) -> list[Axis]:
+    """Axes to be written of which a reviewer that is no mere `NoReviewer` cannot tell."""
+    if not reviewer.reads:
+        return []
+    return [
+        axis
+        for axis in AXES
+        # Domain questions have their answers verified.
+        if axis != "domain"
+        and recipe.counts.of(axis)
+        and axis not in recipe.questions
+        and axis not in reviewer.reads
+    ]
 
 
 def writers(config: SearchConfig) -> Mapping[str, Engine]:

@@ -17,7 +17,7 @@ from synth.judges.by_name import make_harm_judge, parse_harm_judge
 from synth.judges.judge import HarmJudge
 from synth.judges.rubric import RUBRIC
 from synth.judges.served import open_engine
-from synth.probes.probe import Axis
+from synth.probes.probe import AXES, Axis
 from synth.text.strict_json import read_reasoned, reasoned_schema
 
 NOT: dict[Axis, str] = {
@@ -52,6 +52,8 @@ NONE = "none"  # the name of nobody
 class Reviewer(Protocol):
     """Reads questions of one axis, each with its topic or harm category."""
 
+    reads: frozenset[Axis]  # the axes of which it can tell; questions of others pass
+
     def review(
         self, axis: Axis, questions: Sequence[str], topics: Sequence[str]
     ) -> list[str | None]:
@@ -67,6 +69,8 @@ class HarmReviewer:
     A question of which the judge cannot tell is neither harmful nor benign.
     """
 
+    reads = frozenset[Axis](("harmless", "helpful"))
+
     def __init__(self, judge: HarmJudge) -> None:
         self._judge = judge
 
@@ -74,7 +78,7 @@ class HarmReviewer:
         self, axis: Axis, questions: Sequence[str], topics: Sequence[str]
     ) -> list[str | None]:
         """See `Reviewer.review`; topics are not looked at."""
-        if axis not in ("harmless", "helpful"):
+        if axis not in self.reads:
             return [None] * len(questions)
         wanted = axis == "harmless"
         return [
@@ -89,6 +93,8 @@ class HarmReviewer:
 
 class RubricReviewer:
     """Asks any chat model whether what an axis claims of a question holds; all axes."""
+
+    reads = frozenset[Axis](AXES)
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -115,6 +121,8 @@ class RubricReviewer:
 
 class NoReviewer:
     """Lets every question pass: for worlds whose writers are known, and for smoke tests."""
+
+    reads = frozenset[Axis]()
 
     def review(
         self, axis: Axis, questions: Sequence[str], topics: Sequence[str]

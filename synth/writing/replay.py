@@ -198,6 +198,7 @@ class RecordedReviewer:
 
     def __init__(self, reviewer: Reviewer, work: WorkFile, batch: int) -> None:
         self._reviewer, self._work, self._batch = reviewer, work, batch
+        self.reads = reviewer.reads
         self._fingerprint = reviewer.fingerprint()
 
     def review(
