@@ -88,6 +88,7 @@ def with_general(
             }
             for trial in trials
         },
+        answered.values,
     )
 
 

@@ -9,12 +9,17 @@ import pytest
 from safemerge import ModelRef, Recipe
 from safemerge.score import Score, mean_score
 from search.config import SearchConfig
-from search.metrics import Limit, ReferenceScores
-from search.results.answers import ValidationScores
+from search.metrics import RETENTION, Limit, ReferenceScores
+from search.progress import silent
+from search.results.answers import ValidationScores, answer
+from search.results.general_answers import validation_asker, with_general
 from search.results.pareto import Candidate, Front, thinned
 from search.results.run import Run
 from search.results.selection import Likelihoods, choose
+from search.runs.retention import read_answers
+from search.runs.workbench import open_workbench
 from search.scoring.generation import Answer, answer_scores, answer_values
+from search.scoring.retention import general_scores
 from search.study.study import run_search
 from synth.grading import JUDGED
 from synth.judges import PhraseJudge
@@ -199,7 +204,10 @@ def test_answers_are_kept_with_their_trial_and_none_is_asked_for_twice(
     files = [tmp_path / "run" / f"validation/trial-{p['trial']:05d}.jsonl" for p in points]
     for point, file in zip(points, files, strict=True):
         kept = [Answer(**json.loads(line)) for line in file.read_text().splitlines()]
-        assert {m: s.value for m, s in answer_scores(kept).items()} == {
+        general = read_answers(run.dir, f"validation/general/{file.name}")
+        assert general is not None
+        scores = answer_scores(kept) | general_scores(general)
+        assert {m: s.value for m, s in scores.items()} == {
             metric: score["value"] for metric, score in point["answered"].items()
         }
     asked: list[int] = []
@@ -217,10 +225,28 @@ def test_answers_are_kept_with_their_trial_and_none_is_asked_for_twice(
     assert asked == [sum(answer.axis in JUDGED for answer in kept)]
 
 
+def test_general_answers_leave_what_is_known_probe_by_probe(
+    config: SearchConfig, tmp_path: Path
+) -> None:
+    """The pick takes the error of paired differences from it."""
+    run, bench = run_search(config, tmp_path / "run"), open_workbench(config)
+    numbers = {p["trial"] for p in run.dir.read("front/search.json")["points"]}
+    trials = [trial for trial in run.candidates if trial.number in numbers]
+    answered = answer(run.dir, bench, trials, max_tokens=8, report=silent)
+    asker = validation_asker(run.dir, bench, 8)
+    both = with_general(answered, trials, asker, run.baseline)
+    assert both.values == answered.values
+    assert both.values.keys() == numbers
+    for number, scores in both.trials.items():
+        assert scores.keys() - answered.trials[number].keys() == set(RETENTION)
+
+
 def test_nothing_is_asked_where_answers_are_turned_off(
     record: dict[str, Any], tmp_path: Path
 ) -> None:
     record["search"]["answered"] = 0
     run = run_search(SearchConfig.from_record(record), tmp_path / "run")
-    assert not list(run.dir.path.glob("**/*.jsonl"))
+    asked = {str(file.relative_to(run.dir.path)) for file in run.dir.path.glob("**/*.jsonl")}
+    models = ["base", *(f"source-{i}" for i in range(len(record["models"]["sources"])))]
+    assert asked == {f"general/{name}.jsonl" for name in models}  # of the start, and of no trial
     assert Run.load(run.dir.path).pick() in run.front().points

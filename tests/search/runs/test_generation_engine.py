@@ -16,6 +16,7 @@ from search.config import SearchConfig
 from search.results.run import Run
 from search.runs.workbench import open_workbench
 from search.study.study import run_search
+from synth.engines.template import ChatSettings
 from synth.zoo import ZooSpec, build_zoo
 
 
@@ -23,8 +24,8 @@ def on_vllm(record: dict[str, Any]) -> SearchConfig:
     return SearchConfig.from_record(record | {"engine": {"kind": "vllm"}})
 
 
-def replies(run: Run, trial: int) -> list[str]:
-    file = run.dir.path / f"validation/trial-{trial:05d}.jsonl"
+def replies(run: Run, trial: int, folder: str = "validation") -> list[str]:
+    file = run.dir.path / f"{folder}/trial-{trial:05d}.jsonl"
     return [json.loads(line)["reply"] for line in file.read_text("utf-8").splitlines()]
 
 
@@ -33,7 +34,9 @@ class Recorder:
 
     opened: ClassVar[list[Recorder]] = []
 
-    def __init__(self, path: str, *, dtype: torch.dtype, arguments: Mapping[str, Any]) -> None:
+    def __init__(
+        self, path: str, *, dtype: torch.dtype, arguments: Mapping[str, Any], chat: ChatSettings
+    ) -> None:
         self.path = path
         self.swaps: list[dict[str, Tensor]] = []
         Recorder.opened.append(self)
@@ -54,12 +57,15 @@ def test_each_trial_that_answers_has_its_weights_swapped_in(
     (engine,) = Recorder.opened
     assert engine.path == record["models"]["base"]
     points = json.loads((run.dir.path / "front/search.json").read_text("utf-8"))["points"]
-    models = 1 + len(record["models"]["sources"])  # base and sources answer first
-    assert len(engine.swaps) == models + len(points)
+    # Base and sources answer first: the general prompts at the start, the probes before trials do.
+    models = 2 * (1 + len(record["models"]["sources"]))
+    folders = ("validation", "validation/general")
+    assert len(engine.swaps) == models + len(folders) * len(points)
     bench = open_workbench(run.config)
     recipes = {candidate.number: candidate.recipe for candidate in run.candidates}
-    for swap, point in enumerate(points, models):
-        assert set(replies(run, point["trial"])) == {str(swap + 1)}
+    asked = [(folder, point) for folder in folders for point in points]
+    for swap, (folder, point) in enumerate(asked, models):
+        assert set(replies(run, point["trial"], folder)) == {str(swap + 1)}
         recipe = recipes[point["trial"]]
         for name, tensor in bench.resident(recipe).merged(recipe):
             assert torch.equal(engine.swaps[swap][name], tensor)

@@ -16,8 +16,8 @@ WAIT = """
 import sys
 from search.runs.rundir import RunDir
 from search.study.interrupts import uninterrupted
-print("waits", flush=True)
 try:
+    print("waits", flush=True)
     with RunDir(sys.argv[1]).turn(), uninterrupted():
         print("had its turn")
 except KeyboardInterrupt:

@@ -59,7 +59,7 @@ def test_points_that_are_apart_and_points_that_are_not_are_said_plainly() -> Non
         }
     )
     said = "\n".join(statements(found, NO_LIMITS, on_front=9))
-    assert "One judge, phrases, read all replies" in said
+    assert "One judge, phrases (for smoke tests and models of known phrasing), read all" in said
     assert "from 0 to 1, is 0.150 ± 0.079 lower on held-out than on search probes" in said
     assert "the widest gap of 2 is 0.300 ± 0.112, on domain" in said
     assert "Trial 1 is apart from the pick: domain +12.5 points (+5.0 to +20.0); not on" in said

@@ -9,11 +9,12 @@ import pytest
 
 from safemerge.errors import ConfigError
 from search.config import SearchConfig
-from search.metrics import METRICS
+from search.metrics import LOWER_IS_BETTER, METRICS, RETENTION
 from search.results.run import Run
 from search.study.study import run_search
 from synth.probes.probe import ProbeSet
 
+OBJECTIVES = [metric for metric in METRICS if metric not in RETENTION]
 LIMITABLE = [metric for metric in METRICS if metric != "fitness"]
 
 
@@ -28,7 +29,7 @@ def ask_for(metric: str) -> dict[str, Any]:
     return {metric: weights if metric == "fitness" else {}}
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", OBJECTIVES)
 def test_a_metric_alone_is_searched_for_and_a_trial_is_picked_by_it(
     metric: str, record: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -38,9 +39,7 @@ def test_a_metric_alone_is_searched_for_and_a_trial_is_picked_by_it(
     assert run.pick().number in {candidate.number for candidate in run.candidates}
     values = [candidate.scores[metric].value for candidate in run.candidates]
     (best,) = run.front().points
-    assert best.scores[metric].value == (
-        min(values) if metric in ("over_refusal", "degenerate") else max(values)
-    )
+    assert best.scores[metric].value == (min(values) if metric in LOWER_IS_BETTER else max(values))
     assert all(candidate.scores[metric].stderr > 0.0 for candidate in run.candidates)
 
 
@@ -49,7 +48,7 @@ def test_a_metric_is_a_limit_of_a_search_for_degenerate_alone(
     metric: str, record: dict[str, Any], tmp_path: Path
 ) -> None:
     objective = "degenerate" if metric != "degenerate" else "over_refusal"
-    side = "at_most" if metric in ("over_refusal", "degenerate") else "at_least"
+    side = "at_most" if metric in LOWER_IS_BETTER else "at_least"
     run = searched(
         record,
         tmp_path / "run",
