@@ -115,13 +115,17 @@ class Limits:
         return self.limits[metric].resolve(metric, self.baseline)
 
     def violations(self, scores: Scores) -> dict[str, float]:
-        """`{metric: distance beyond its bound}` of what is limited and measured; <= 0 is within."""
-        return {
-            metric: (self.bound(metric) - scores[metric].value)
-            * (1.0 if limit.at_least is not None else -1.0)
-            for metric, limit in self.limits.items()
-            if metric in scores
-        }
+        """`{metric: distance beyond its bound}` of what is limited and measured; <= 0 is within.
+
+        A distance of d nats counts as 1 - exp(-d), so that it weighs no more than a share can.
+        """
+        found = {}
+        for metric, limit in self.limits.items():
+            if metric in scores:
+                sign = 1.0 if limit.at_least is not None else -1.0
+                by = sign * (self.bound(metric) - scores[metric].value)
+                found[metric] = -math.expm1(-by) if metric in IN_NATS and by > 0.0 else by
+        return found
 
     def broken(self, scores: Scores) -> dict[str, float]:
         """The violations that are larger than one standard error of the score."""

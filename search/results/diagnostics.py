@@ -40,7 +40,7 @@ def nothing_within(run: Run) -> str | None:
         return None
     nearest = run.front().points[0]
     violations = run.limits.violations(nearest.scores)
-    missed = {metric: value for metric, value in violations.items() if value > 0.0}
+    missed = [metric for metric, value in violations.items() if value > 0.0]
     every = [run.limits.violations(candidate.scores) for candidate in run.candidates]
     # What a trial was not measured in, it was not found to be within.
     never = [metric for metric in missed if min(each.get(metric, 1.0) for each in every) > 0.0]
@@ -55,7 +55,7 @@ def nothing_within(run: Run) -> str | None:
         [
             f"by likelihood, none of {len(run.candidates)} trials is within all limits; the "
             f"nearest is trial {nearest.number}:",
-            *(_missed(run, nearest.scores[m].value, m, missed[m], m in never) for m in missed),
+            *(_missed(run, nearest.scores[m].value, m, m in never) for m in missed),
             _by_replies(run),
             f"{advice}, and start a new run with --run NAME, or go on with more --trials.",
         ]
@@ -98,10 +98,11 @@ def _by_replies(run: Run) -> str:
     )
 
 
-def _missed(run: Run, value: float, metric: str, by: float, never: bool) -> str:
+def _missed(run: Run, value: float, metric: str, never: bool) -> str:
     limit = run.config.limits[metric]
     values = [c.scores[metric].value for c in run.candidates if metric in c.scores]
     best = max(values) if limit.at_least is not None else min(values)
+    by = abs(value - run.limits.bound(metric))  # a violation in nats is no distance
     value_, bound, beyond, best_ = (
         shown(metric, number, by_replies=False)
         for number in (value, run.limits.bound(metric), by, best)

@@ -135,15 +135,22 @@ def _pooled(a: Scores, b: Scores) -> dict[str, Score]:
 
 
 def _within_limits(answered: ValidationScores, limits: Limits) -> set[int]:
-    """Trials that keep the limits as answered, or else those that break them least."""
+    """Trials that keep the limits as answered, or else those that break them least.
+
+    A total beyond the limits is taken for the least where it is larger by no more than the least
+    one's standard error, so that one reply more does not outweigh the objectives.
+    """
     within = {number for number, row in answered.trials.items() if not limits.broken(row)}
     if within:
         return within
-    totals = {
-        number: total_violation(limits.violations(row).values())
-        for number, row in answered.trials.items()
-    }
-    return {number for number, total in totals.items() if total <= min(totals.values())}
+    beyond = {number: limits.violations(row) for number, row in answered.trials.items()}
+    totals = {number: total_violation(row.values()) for number, row in beyond.items()}
+    least = min(totals, key=lambda number: (totals[number], number))
+    errors = (
+        answered.trials[least][metric].stderr for metric, by in beyond[least].items() if by > 0.0
+    )
+    most = totals[least] + math.hypot(*errors)
+    return {number for number, total in totals.items() if total <= most}
 
 
 def _within_one_error(
