@@ -21,8 +21,11 @@ from search.runs.workbench import open_workbench
 from search.scoring.generation import Answer, answer_scores, answer_values
 from search.scoring.retention import general_scores
 from search.study.study import run_search
+from synth.engines.transformers import TransformersEngine
 from synth.grading import JUDGED
 from synth.judges import PhraseJudge
+from synth.probes.jsonl import read_jsonl
+from synth.text.degenerate import is_broken
 
 BOTH = {"domain": True, "harmless": True}
 
@@ -210,19 +213,29 @@ def test_answers_are_kept_with_their_trial_and_none_is_asked_for_twice(
         assert {m: s.value for m, s in scores.items()} == {
             metric: score["value"] for metric, score in point["answered"].items()
         }
-    asked: list[int] = []
-    real = PhraseJudge.judge
+    answering: list[int] = []
+    judging: list[int] = []
+    chat, judge = TransformersEngine.chat, PhraseJudge.judge
 
-    def counted(self: PhraseJudge, prompts: Any, answers: Any) -> Any:
-        asked.append(len(prompts))
-        return real(self, prompts, answers)
+    def answers(self: TransformersEngine, prompts: Any, **settings: Any) -> Any:
+        answering.append(len(prompts))
+        return chat(self, prompts, **settings)
 
-    monkeypatch.setattr(PhraseJudge, "judge", counted)
+    def judges(self: PhraseJudge, prompts: Any, replies: Any) -> Any:
+        judging.append(len(prompts))
+        return judge(self, prompts, replies)
+
+    monkeypatch.setattr(TransformersEngine, "chat", answers)
+    monkeypatch.setattr(PhraseJudge, "judge", judges)
     assert run_search(config, tmp_path / "run").pick() == run.pick()
-    assert asked == []
+    assert answering == judging == []
+    lost = [row for _, row in read_jsonl(files[0])]
     files[0].unlink()  # as a kill would have left it
     run_search(config, tmp_path / "run")
-    assert asked == [sum(answer.axis in JUDGED for answer in kept)]
+    assert answering == [len(lost)]
+    # Strings show what is broken, and no judge is asked about it.
+    readable = [row for row in lost if row["axis"] in JUDGED and not is_broken(row["reply"])]
+    assert judging == [len(readable)]
 
 
 def test_general_answers_leave_what_is_known_probe_by_probe(
