@@ -129,6 +129,8 @@ class ChatTemplate:
             [i for i in takewhile(lambda token: token not in stops, row) if i not in self.hidden]
             for row in rows
         ]
+        if not replies:  # of none, transformers makes one empty text
+            return []
         texts = self.writer.tokenizer.batch_decode(replies, skip_special_tokens=False)
         return [self.finish(text, answer=answer) for text in texts]
 
