@@ -98,16 +98,25 @@ def eval_(
     from synth.engines.template import ChatSettings
     from synth.engines.thinking import Thinking
     from synth.engines.transformers import TransformersEngine
-    from synth.grading import check_gradable, make_grader, unchecked_notes, untold_note
+    from synth.grading import (
+        JUDGED,
+        check_gradable,
+        make_grader,
+        unchecked_notes,
+        untold_note,
+    )
     from synth.judges import make_judge
     from synth.probes.probe import ProbeSet
 
     check_device(device)
     prompts = ProbeSet.from_jsonl(probes).probes
     check_gradable(prompts, graded=grader is not None)
+    # Without harmful and benign probes the judge is asked nothing, and need not be chosen.
+    needed = judge or any(probe.axis in JUDGED for probe in prompts)
+    names = chosen(judge) if needed else ["phrases"]
     for note in unchecked_notes(prompts, graded=grader is not None):
         say(note)
-    labels = make_judge(chosen(judge), device=device, key=judge_key)
+    labels = make_judge(names, device=device, key=judge_key)
     reads = None if grader is None else make_grader(grader, device=device)
     chat = ChatSettings(template, cast(Thinking, thinking), thinking_tokens)
     engine = TransformersEngine(model, device=device, chat=chat)

@@ -478,6 +478,11 @@ def test_search_status_front_export_eval(record: dict[str, Any], tmp_path: Path)
     refused(safemerge("eval", out, "--probes", probe_file, "--judge", "phrase"), "phrases")
     refused(safemerge("eval", tmp_path / "none", *asked), "none")
     refused(safemerge("eval", out, "--probes", probe_file), "--judge is missing", "qwen3guard")
+    domain_alone = tmp_path / "domain.jsonl"  # nothing in it is asked of a judge
+    ProbeSet.from_jsonl(probe_file).axis("domain").to_jsonl(domain_alone)
+    done = safemerge("eval", out, "--probes", domain_alone, "--max-tokens", "4", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout).keys() == {"domain", "degenerate"}
 
 
 def test_a_run_without_a_trial_within_the_limits_says_so_in_status_and_in_a_card(
