@@ -127,4 +127,4 @@ class _Records(BaseJournalBackend):
         yield from self._records[log_number_from : self.shown]
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        raise NotImplementedError
+        raise NotImplementedError  # the protocol asks for it; these records are only read
