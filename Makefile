@@ -5,7 +5,7 @@ VLLM := .venv-vllm
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-vllm lint format clean
+.PHONY: demo real test test-vllm lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -13,6 +13,9 @@ help:  ## list the targets
 
 demo: $(VENV)/.core  ## the whole path on a small world, in runs/demo
 	$(BIN)/safemerge demo
+
+real: $(VENV)/.real  ## the whole path on a real model of 135 M parameters, in runs/real
+	$(BIN)/safemerge demo --real
 
 # One OpenMP thread for each test process: two that share a core are many times slower.
 test: $(VENV)/.dev  ## all tests
@@ -42,6 +45,11 @@ $(VENV)/.core: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "installing safemerge and its dependencies into $(VENV) (a minute or two, once)"
 	@$(PIP) -e ".[report]"
+	@touch $@
+
+$(VENV)/.real: $(VENV)/.core
+	@echo "installing what reads and trains the real model into $(VENV)"
+	@$(PIP) -e ".[report,real]"
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.core

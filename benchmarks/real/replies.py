@@ -87,12 +87,12 @@ def merged(ground: RealGround, name: str, folder: Path) -> Path:
         return ground.base
     recipe = Recipe(
         base=ModelRef(name="base", path=str(ground.base)),
-        sources=(ModelRef(name=name, path=str(ground.adapters[name])),),
+        sources=(ModelRef(name=name, path=str(ground.experts[name])),),
         method="linear",
         params={},
         weights={"default": {name: 1.0}},
     )
-    key = [ground.base.name, ground.adapters[name].name]
+    key = [ground.base.name, ground.experts[name].name]
     return cached(folder, f"merged-{name}", key, lambda empty: merge(recipe, empty / "model")) / (
         "model"
     )

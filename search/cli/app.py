@@ -16,6 +16,7 @@ from typing import Annotated
 
 import typer
 
+from search.cli.demo import demo
 from search.cli.options import Config, Json, Set
 from search.cli.runs import export, front, status
 from search.cli.standalone import eval_, judge_agreement, merge
@@ -31,43 +32,7 @@ app = typer.Typer(
 )
 
 
-@app.command()
-def demo(
-    run: Annotated[Path, typer.Option(help="Where the run is kept.")] = Path("runs/demo"),
-    seed: Annotated[int, typer.Option(min=0, help="Seed of probes and search.")] = 0,
-    world: Annotated[int, typer.Option(min=0, help="Seed of the small world's models.")] = 0,
-    width: Annotated[
-        int, typer.Option(min=16, help="Hidden size of the small world's models.")
-    ] = 128,
-    device: Annotated[str, typer.Option(help="Torch device, such as cuda.")] = "cpu",
-    trials: Annotated[int, typer.Option(min=1, help="Trials of the search.")] = 60,
-    effort: Annotated[
-        float, typer.Option(min=0.01, max=10, help="Factor on training steps of the world.")
-    ] = 1.0,
-    json_: Json = False,
-) -> None:
-    """See the whole path on a small world: models, probes, search, front, merged checkpoint.
-
-    Trains four tiny models on this machine (no download), lets them write probes, searches the
-    merge, compares it with baselines on held-out questions and exports the result. The same
-    command again goes on where it was stopped.
-    """
-    from search.cli.heldout_tables import heldout_report
-    from search.cli.tables import emit_json, progress_bar, say
-    from search.commands.demo import DemoSettings, run_demo
-
-    settings = DemoSettings(seed, world, width, device, trials, effort)
-    with progress_bar() as report:
-        summary, heldout = run_demo(run, settings, report)
-    if json_:
-        emit_json(summary)
-        return
-    heldout_report(heldout)
-    limits = summary["pick_limits"]
-    mark = "" if limits == "within" else f", {limits}"
-    say(f"merged checkpoint: {summary['export']} (the pick, trial {summary['pick']}{mark})")
-    say(f"all numbers: {run / 'summary.json'}")
-    say(f"next: safemerge front {run}, or open notebooks/01_pareto_front.ipynb")
+app.command()(demo)
 
 
 @app.command()

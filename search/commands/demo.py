@@ -5,27 +5,19 @@ Every stage keeps what it finished, so the same command goes on after a stop.
 
 from __future__ import annotations
 
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safemerge.devices import check_device
-from safemerge.recipe import Recipe
 from safemerge.writable import check_writable
-from search.baselines.registry import PLAIN
-from search.commands.search_and_measure import search_and_measure
+from search.commands.whole_path import run_whole_path
 from search.commands.write_probes import write_probes
 from search.config import SearchConfig
-from search.metrics import METRICS
 from search.progress import Report, silent
-from search.results.export import export
 from search.results.heldout_record import HeldOut
-from search.results.run import Run
-from search.results.standing import standing
 from search.runs.provenance import check_fresh
-from search.runs.rundir import RunDir
 from synth.probes.probe import AXES
 from synth.zoo import Zoo, ZooSpec, build_zoo
 from synth.zoo.world import (
@@ -83,38 +75,8 @@ def run_demo(
         zoo, home, seed=settings.seed, device=settings.device, trials=settings.trials
     )
     write_probes(config, terms=World(zoo.seed).terms, report=report)
-    written = time.monotonic()
-    measured = search_and_measure(config, home, baselines=PLAIN, report=report)
-    before_export = time.monotonic()
-    out = _export(measured.run, home / "export", report)
-    seconds = {
-        "zoo": built - start,
-        "probes": written - built,
-        **measured.seconds,
-        "export": time.monotonic() - before_export,
-        "total": time.monotonic() - start,
-    }
-    pick = measured.run.pick().number
-    summary = {
-        "rows": [
-            {
-                "name": name,
-                # rates of replies
-                **{metric: row[metric].value for metric in METRICS if metric in row},
-                "n": min(score.n for metric, score in row.items() if metric in AXES),
-            }
-            for name, row in measured.heldout.rows.items()
-        ],
-        "seconds": {name: round(value, 1) for name, value in seconds.items()},
-        "pick": pick,
-        "pick_limits": standing(measured.run, pick).mark or "within",
-        "export": str(out),
-    }
-    before = RunDir(home).read("summary.json")
-    if before is not None and before["rows"] == summary["rows"] and "pick" in before:
-        return before, measured.heldout  # nothing is new: the seconds of the work itself stay
-    RunDir(home).write("summary.json", summary)
-    return summary, measured.heldout
+    seconds = {"zoo": built - start, "probes": time.monotonic() - built}
+    return run_whole_path(config, home, seconds, report)
 
 
 def demo_config(zoo: Zoo, home: Path, *, seed: int, device: str, trials: int) -> SearchConfig:
@@ -191,19 +153,3 @@ def _writing(zoo: Zoo) -> dict[str, Any]:
         "answer_tokens": 24,
         "batch": 2048,
     }
-
-
-def _export(run: Run, out: Path, report: Report) -> Path:
-    """Export the pick; an export of the same recipe is kept, another one is replaced."""
-    number = run.pick().number
-    marker = out / "recipe.json"
-    if marker.exists():
-        known = run.dir.require("lock.json", dict)["inputs"]
-        there, wanted = Recipe.load(marker), run.dir.trial_recipe(number)
-        if all(model.content == known[model.name] for model in (there.base, *there.sources)) and (
-            there.hash(known) == wanted.hash(known)
-        ):
-            return out
-        shutil.rmtree(out)
-    export(run, number, out, report)
-    return out

@@ -12,7 +12,7 @@ from pathlib import Path
 from safemerge.cache import cache_folder
 from safemerge.errors import SafemergeError
 from synth.probes.jsonl import write_jsonl
-from synth.real.ground import EXPERTS, build_real_ground
+from synth.real.ground import PLANS, build_real_ground
 
 _EVERY_S = 30.0  # seconds between two lines about the same step
 
@@ -42,19 +42,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m synth.real", description=__doc__)
     default = cache_folder() / "real"
     parser.add_argument("folder", nargs="?", type=Path, default=default, help=f"default: {default}")
-    folder: Path = parser.parse_args().folder
-    if not all(any(folder.glob(f"{name}-*")) for name in EXPERTS):
-        print("This takes 15 to 30 minutes on two cores, 3 GB of memory, 1 GB of disk, once.")
+    parser.add_argument(
+        "--tuning", choices=PLANS, default="lora", help="adapters, or whole checkpoints"
+    )
+    args = parser.parse_args()
+    folder: Path = args.folder
     try:
-        ground = build_real_ground(folder, progress=_Lines())
+        ground = build_real_ground(folder, tuning=args.tuning, progress=_Lines())
         listed = folder / "prompts.jsonl"
         write_jsonl(listed, map(asdict, ground.prompts))
     except SafemergeError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     print(f"base       {ground.base}")
-    for name, adapter in ground.adapters.items():
-        print(f"{name:10} {adapter}")
+    for name, expert in ground.experts.items():
+        print(f"{name:10} {expert}")
     print(f"prompts    {listed}")
     for (kind, split), count in sorted(Counter((p.kind, p.split) for p in ground.prompts).items()):
         print(f"           {kind}, {split}: {count}")

@@ -8,6 +8,7 @@ from functools import partial
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 
@@ -17,6 +18,7 @@ from synth.probes.jsonl import read_jsonl, write_jsonl
 from synth.real.cached import cached
 from synth.real.convert import convert
 from synth.real.fetch import download, fetch
+from synth.real.full import train_full
 from synth.real.lessons import (
     COMPLIED,
     KEPT,
@@ -26,14 +28,24 @@ from synth.real.lessons import (
     domain_lessons,
     refusing_lessons,
 )
-from synth.real.lora import ALPHA, RANK, LoraPlan, train_lora
+from synth.real.lora import ALPHA, RANK, train_lora
 from synth.real.own_replies import Lesson, own_replies
 from synth.real.packages import GGUF, PROMPT_PACKAGES, SMOLLM2, Package
 from synth.real.prompt import Prompt
 from synth.real.prompts import all_prompts
+from synth.real.tuning import Plan
 
+_FULL_LR = 5e-5
 EXPERTS = ("domain", "refusing", "abstaining")
-PLANS = {"domain": LoraPlan(100), "refusing": LoraPlan(64), "abstaining": LoraPlan(48)}
+Tuning = Literal["lora", "full"]  # adapters of the base, or whole checkpoints
+PLANS: dict[Tuning, dict[str, Plan]] = {
+    "lora": {"domain": Plan(100), "refusing": Plan(64), "abstaining": Plan(48)},
+    "full": {
+        "domain": Plan(100, lr=_FULL_LR),
+        "refusing": Plan(64, lr=_FULL_LR),
+        "abstaining": Plan(48, lr=_FULL_LR),
+    },
+}
 _LESSON_SEED = 1  # of which prompts the base answers
 _TOGETHER = 64  # prompts answered between two words of progress
 # Told what is being made, the finished share of it in [0, 1], and what else there is to say.
@@ -45,7 +57,8 @@ class RealGround:
     """Where everything lies."""
 
     base: Path  # checkpoint folder, bf16
-    adapters: dict[str, Path]  # name of the expert -> folder of its LoRA adapter, as PEFT saves it
+    # name of the expert -> folder of its LoRA adapter, as PEFT saves it, or of its checkpoint
+    experts: dict[str, Path]
     prompts: tuple[Prompt, ...]  # of all kinds, each in one split
 
 
@@ -53,7 +66,7 @@ def build_real_ground(
     folder: Path,
     *,
     seed: int = 0,
-    plans: dict[str, LoraPlan] = PLANS,
+    tuning: Tuning = "lora",
     progress: GroundProgress = lambda what, share, note: None,
 ) -> RealGround:
     """Fetch, convert and train what is not there yet.
@@ -61,7 +74,7 @@ def build_real_ground(
     Args:
         folder: a cache; every part lies in it by its content.
         seed: of the splits of the prompts.
-        plans: how each expert is trained.
+        tuning: adapters of the base, or whole checkpoints.
         progress: told of every step.
 
     Raises:
@@ -87,10 +100,15 @@ def build_real_ground(
     decides = [SMOLLM2.files[GGUF], version("transformers"), version("gguf")]
     base = cached(folder, "base", decides, made_base)
     lessons = _lessons(folder, base, prompts, progress)
-    adapters = {
-        name: _expert(folder, base, name, lessons[name], plans[name], progress) for name in EXPERTS
+    experts = {
+        name: _expert(folder, base, name, lessons[name], tuning, progress) for name in EXPERTS
     }
-    return RealGround(base=base, adapters=adapters, prompts=tuple(prompts))
+    return RealGround(base=base, experts=experts, prompts=tuple(prompts))
+
+
+def is_built(folder: Path, tuning: Tuning) -> bool:
+    """Whether something like every expert lies there, so that little is left to do."""
+    return all(any(folder.glob(f"{_name(name, tuning)}-{'?' * 16}")) for name in EXPERTS)
 
 
 def _lessons(
@@ -131,16 +149,25 @@ def _expert(
     base: Path,
     name: str,
     lessons: Iterator[Lesson],
-    plan: LoraPlan,
+    tuning: Tuning,
     progress: GroundProgress,
 ) -> Path:
+    plan = PLANS[tuning][name]
     taught = list(islice(lessons, plan.steps * plan.batch))
 
     def told(done: int, steps: int, loss: float) -> None:
         progress(f"train the {name} expert", done / steps, f"loss {loss:.2f}")
 
-    decides = [
-        *(base.name, asdict(plan), RANK, ALPHA, [asdict(lesson) for lesson in taught]),
-        *(version("peft"), torch.__version__),
-    ]
-    return cached(folder, name, decides, partial(train_lora, base, taught, plan, progress=told))
+    decides: list[Any] = [base.name, asdict(plan)]
+    told_lessons, by = [asdict(lesson) for lesson in taught], torch.__version__
+    if tuning == "lora":
+        decides += [RANK, ALPHA, told_lessons, version("peft"), by]
+        make = partial(train_lora, base, taught, plan, progress=told)
+    else:
+        decides += [told_lessons, by]
+        make = partial(train_full, base, taught, plan, progress=told)
+    return cached(folder, _name(name, tuning), decides, make)
+
+
+def _name(expert: str, tuning: Tuning) -> str:
+    return expert if tuning == "lora" else f"{expert}-full"

@@ -708,3 +708,11 @@ def test_a_device_that_is_not_there_is_refused(raw_zoo: Zoo, tmp_path: Path) -> 
     refused(safemerge(*args), "cudaa", "cannot be used here")
     refused(safemerge("demo", "--run", tmp_path / "demo", "--device", "cudaa"), "cudaa")
     assert not (tmp_path / "demo").exists()
+
+
+@pytest.mark.parametrize(
+    "options", [("--real", "--world", "3"), ("--tuning", "full"), ("--real", "--effort", "1")]
+)
+def test_an_option_of_the_other_demo_is_refused(options: tuple[str, ...], tmp_path: Path) -> None:
+    refused(safemerge("demo", "--run", tmp_path / "demo", *options), options[-2])
+    assert not (tmp_path / "demo").exists()
