@@ -98,11 +98,15 @@ def eos_ids(settings: Any) -> frozenset[int]:
 
 def _computes_in_half(dtype: torch.dtype) -> bool:
     """False for a half precision that this processor has no arithmetic of."""
-    supported = {
-        torch.bfloat16: torch.ops.mkldnn._is_mkldnn_bf16_supported,
-        torch.float16: torch.ops.mkldnn._is_mkldnn_fp16_supported,
-    }
-    return dtype not in supported or bool(supported[dtype]())
+    if dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and not _emulates_bf16()
+    return dtype != torch.float16 or bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
+
+
+def _emulates_bf16() -> bool:
+    """An x86 processor with AVX-512 alone: oneDNN counts it as capable, and multiplies float32."""
+    native = (torch.cpu._is_avx512_bf16_supported, torch.cpu._is_amx_tile_supported)
+    return torch.cpu._is_avx512_supported() and not any(has() for has in native)
 
 
 def _reason(error: Exception) -> str:
