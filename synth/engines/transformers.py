@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from torch import Tensor, nn
 from safemerge.errors import BadInput
 from synth.engines.asking import check_length
 from synth.engines.base import FirstToken, Likelihood
-from synth.engines.batches import Batch, answer_logprobs, encode, left_padded
+from synth.engines.batches import MAX_LOGITS, Batch, answer_logprobs, left_padded, padded
 from synth.engines.conversation import Prompt
 from synth.engines.first_tokens import first_tokens
 from synth.engines.loading import eos_ids, load_model, load_tokenizer, quiet
 from synth.engines.output_matrix import keep_input_compact
+from synth.engines.packing import pack
+from synth.engines.packing_check import packable_tokens
 from synth.engines.replying import ReplyingEngine, Sampling
 from synth.engines.sampling import RowNoise
 from synth.engines.template import ChatSettings, open_template
@@ -30,6 +33,10 @@ from synth.engines.weights import content_digest, load_weights
 # Rows of one generate() call: small models are bound by the overhead per step, not by rows.
 _CHAT_ROWS = 256
 _CHAT_TOKENS = 32768
+# Most tokens of a packed row, by kind of device: attention costs their square, and a short row
+# shares less.
+_ROW_TOKENS = {"cpu": 512}
+_OTHER_ROW_TOKENS = 2048
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,8 +58,8 @@ class TransformersEngine(ReplyingEngine):
         device: where a checkpoint is loaded to; a loaded model stays on its device.
         dtype: of a loaded checkpoint, such as `torch.float32`; None keeps the checkpoint's, as far
             as the processor can compute in it, see `load_model`.
-        batch_tokens: largest padded batch in tokens when scoring; default 2048 on a CPU, whose
-            cache then holds the activations, else 16384.
+        batch_tokens: largest batch in tokens when scoring, padding included; default 2048 on a
+            CPU, whose cache then holds the activations, else 16384. Packed rows are shorter.
         chat: how it is talked to: chat template and thinking.
 
     Raises:
@@ -103,14 +110,31 @@ class TransformersEngine(ReplyingEngine):
     def encode(self, pairs: Sequence[tuple[str, str]]) -> tuple[Batch, ...]:
         """Pairs as batches on the model's device, to be scored many times.
 
+        Those that the model reads rightly in packed rows are packed, the others padded.
+
         Raises:
             BadInput: if a pair is longer than the model's context.
         """
-        batches = encode(self.template, pairs, batch_tokens=self._batch_tokens)
-        if batches:  # sorted by length, so the last row of the last batch is the longest
-            last = batches[-1]
-            self._check_length(last.input_ids.shape[1], pairs[int(last.rows[-1])][0])
+        encoded = self.template.tokenize(pairs)
+        if not encoded:
+            return ()
+        lengths = [len(prompt) + len(answer) for prompt, answer in encoded]
+        longest = max(range(len(pairs)), key=lengths.__getitem__)
+        self._check_length(lengths[longest], pairs[longest][0])
+        short = [row for row, length in enumerate(lengths) if length <= self._packable_tokens]
+        long = [row for row, length in enumerate(lengths) if length > self._packable_tokens]
+        answer_tokens = MAX_LOGITS // len(self.tokenizer)
+        batches = (
+            *pack(encoded, short, self._packable_tokens, answer_tokens),
+            *padded(self.template, encoded, long, self._batch_tokens),
+        )
         return tuple(batch.to(self.device) for batch in batches)
+
+    @cached_property
+    def _packable_tokens(self) -> int:
+        """The longest packed row; 0 where none is read rightly."""
+        most = _ROW_TOKENS.get(self.device.type, _OTHER_ROW_TOKENS)
+        return packable_tokens(self.model, self.template, min(most, self._batch_tokens))
 
     def score(self, batches: Sequence[Batch]) -> AnswerLogprobs:
         """Score encoded pairs with the model's current weights, in the caller's order."""
@@ -120,7 +144,7 @@ class TransformersEngine(ReplyingEngine):
         greedy = torch.empty(count, dtype=torch.bool)
         with torch.inference_mode():
             for batch in batches:
-                logits = self.model(**batch.model_kwargs()).logits
+                logits = batch.answer_logits(self.model)
                 logprob[batch.rows], tokens[batch.rows], greedy[batch.rows] = (
                     part.cpu() for part in answer_logprobs(logits, batch)
                 )
