@@ -68,6 +68,7 @@ class StudyConfig(Section):
     failed_frac: float = Field(default=0.5, ge=0.0, lt=1.0)
     race_error: float = Field(default=0.05, ge=0.0, lt=1.0)
     answered: int = Field(default=16, ge=0)
+    calibrate: int = Field(default=16, ge=0)
     storage: str = "journal"
     workers: int = Field(default=1, ge=1, le=256)
 

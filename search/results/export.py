@@ -130,12 +130,13 @@ def _measured(
         ]
     found = standing(run, number)
     if found.outside:
-        how = "by its replies to the validation probes" if found.by_replies else "by likelihood"
-        notes.append(f"This trial is outside the limits of its search {how}: {found.text}.")
+        notes.append(
+            f"This trial is outside the limits of its search {found.source}: {found.text}."
+        )
     if heldout is not None and number in heldout.front:
         sources = {source.name: heldout.rows[source.name] for source in run.config.models.sources}
         limits = Limits(run.config.limits, ReferenceScores(heldout.rows["base"], sources))
-        missed = against(limits, heldout.front[number], by_replies=True)
+        missed = against(limits, heldout.front[number])
         if missed:
             listed = "; ".join(missed.values())
             notes.append(f"On held-out probes this trial is outside those limits: {listed}.")

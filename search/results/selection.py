@@ -42,14 +42,14 @@ def record_front(run: Run, bench: Workbench, stopped: str, report: Report) -> No
             f"the search is over ({stopped}) and no trial has finished, so there is no front: "
             f"{reason}; put that right or loosen [search.stop], and the same command goes on"
         )
-    front, most = run.front(), run.config.search.answered
-    near, answered = front, None
-    if most and "fitness" not in front.directions:
-        near = front.with_near(run.candidates, most)
+    most = run.config.search.answered
+    near, answered = run.front(), None
+    if most and "fitness" not in near.directions:
         tokens = run.config.probes.max_tokens
-        answered = answer(run.dir, bench, near.points, max_tokens=tokens, report=report)
+        run, near, answered = _answered(run, bench, most, tokens, report)
         asker = validation_asker(run.dir, bench, tokens)
         answered = with_general(answered, near.points, asker, run.baseline)
+    front = run.front()
     before = run.front_record()
     known = {} if before is None else {p.trial: p.validation for p in before.points}
     validation: dict[int, Scores] = {}
@@ -85,6 +85,23 @@ def record_front(run: Run, bench: Workbench, stopped: str, report: Report) -> No
             answered_baseline=None if answered is None else answered.baseline,
         ),
     )
+
+
+def _answered(
+    run: Run, bench: Workbench, most: int, tokens: int, report: Report
+) -> tuple[Run, Front, ValidationScores]:
+    """The run as it is when all candidates have answered, these, and what they say.
+
+    Replies refine the maps from likelihoods to rates, by which other trials may come near the
+    front: these answer too, until there is none. So the same command again finds the same ones.
+    """
+    while True:
+        near = run.front().with_near(run.candidates, most)
+        answered = answer(run.dir, bench, near.points, max_tokens=tokens, report=report)
+        known = run.rates.trials
+        if not run.config.calibrates or all(point.number in known for point in near.points):
+            return run, near, answered
+        run = Run.load(run.dir.path)
 
 
 def _validated(

@@ -24,6 +24,7 @@ from search.config.profiles import recipe_places
 from search.metrics import ReferenceScores, measurable
 from search.runs.probe_sets import load_general, load_probes, probe_grader, probe_judge
 from search.scoring.divergence import Divergence
+from search.scoring.generation import Answer
 from search.scoring.likelihood import LikelihoodEvaluator, Measurement
 from search.scoring.racing import Race
 from search.scoring.retention import DIVERGENCE, GeneralAnswer, divergence_score
@@ -42,12 +43,14 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Retained:
-    """What is known of the general prompts so far, for search/runs/retention.py."""
+    """What base and sources are known to reply, to general prompts and to probes."""
 
     # from the base on each half of them
     divergences: dict[Half, Divergence] = field(default_factory=dict)
     # `{path of a model: answers}` to the search half, of base and sources
     answers: dict[str, list[GeneralAnswer]] = field(default_factory=dict)
+    # `{(path of a model, ids of probes): answers}` to these, of base and sources
+    replies: dict[tuple[str, tuple[str, ...]], list[Answer]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

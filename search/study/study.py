@@ -14,15 +14,24 @@ from safemerge.recipe import Recipe
 from safemerge.writable import check_writable
 from search.config import SearchConfig
 from search.progress import Report, silent
+from search.results.answers import ask_references, write_references
 from search.results.damage import source_damage
+from search.results.rates import CALIBRATED, as_answered
 from search.results.run import Run
 from search.results.selection import record_front
-from search.runs.provenance import check_fresh, check_same, measure_baseline, record_start
+from search.runs.provenance import (
+    check_fresh,
+    check_limits,
+    check_same,
+    measure_baseline,
+    record_start,
+)
 from search.runs.retention import ask_at_start
-from search.runs.rundir import RunDir
+from search.runs.rundir import BASELINE, RunDir
 from search.runs.start import START, Start
 from search.runs.workbench import Workbench, Workbenches
 from search.samplers.choose import check_sampler
+from search.scoring.generation import answer_scores
 from search.study.context import StudyContext
 from search.study.interrupts import uninterrupted
 from search.study.journal import mend_journal
@@ -77,13 +86,21 @@ def run_search(
     start = home.load(START, Start) if other is None else start_of(other, config.search, bench)
     told = bool(bench.retained.answers)  # by an earlier search of these models
     general = ask_at_start(home, bench, config.probes.max_tokens)
-    baseline = measure_baseline(home, config, bench, general)
+    tokens = config.probes.max_tokens
+    answers = ask_references(home, bench, tokens, report) if config.calibrates else {}
+    new = home.read(BASELINE) is None
+    baseline = measure_baseline(home, bench, general)
+    if new:
+        said = (answer_scores(some) for some in answers.values())
+        replies = dict(zip(("base", *baseline.sources), said, strict=False))
+        check_limits(config, as_answered(baseline, replies, dict.fromkeys(CALIBRATED)))
     for text in [] if told else source_damage(config, baseline):
         log.warning(text)
     report("prepare", 1, 1, "")
     with home.locked():
         check_same(home, config)  # again: another process may have begun the run meanwhile
         record_start(home, config, bench, baseline, general)
+        write_references(home, bench, answers)
         mend_journal(home.journal)
         with uninterrupted():
             study = open_study(home, config)

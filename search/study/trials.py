@@ -14,9 +14,11 @@ from safemerge.recipe import Recipe
 from safemerge.score import Score
 from search.metrics import Limits
 from search.progress import Report
+from search.results.answers import TRIAL_FILES, ask_live, write_answers
 from search.runs.workbench import Workbench
 from search.scoring.likelihood import Measurement
 from search.scoring.racing import ByProbe
+from search.study.answering import should_answer
 from search.study.context import StudyContext
 from search.study.interrupts import interruptible, uninterrupted
 from search.study.outcome import ERROR, WORKER, fail, tell
@@ -29,13 +31,21 @@ _TURN_S = 0.2  # between looks at whether others have left something to do
 
 
 def run_trials(
-    context: StudyContext, bench: Workbench, report: Report, *, worker: int = 0, first: int
+    context: StudyContext,
+    bench: Workbench,
+    report: Report,
+    *,
+    worker: int = 0,
+    first: int,
+    answers: bool = True,
 ) -> str:
     """Run trials until there is a reason to stop, and return it.
 
     Args:
         worker: number of this process among all of this call of the command.
         first: the first trial of this call; earlier ones do not count for `search.failed_frac`.
+        answers: whether some of these trials answer the validation probes, for the maps from
+            likelihoods to rates.
 
     Raises:
         SafemergeError: more trials failed than `search.failed_frac` allows.
@@ -64,7 +74,11 @@ def run_trials(
             if known is None:
                 with interruptible():
                     measured = bench.measure(recipe, most_degenerate=most_degenerate, race=race)
-                _check_finite(measured.scores)
+                    _check_finite(measured.scores)
+                    if answers and should_answer(context, measured):
+                        said = ask_live(bench, context.reply_tokens)
+                        # Before the scores, which make the trial complete.
+                        write_answers(home, TRIAL_FILES.format(trial.number), said)
             else:
                 measured = Measurement(known, None)
         # One broken trial (out of memory, NaN, a refused recipe) must not end the study.

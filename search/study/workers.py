@@ -127,7 +127,8 @@ class _Team:
         log = _log(home, index)
         log.parent.mkdir(exist_ok=True)
         command = [sys.executable, "-m", "search.study.worker", str(home.path.resolve())]
-        command += [device, str(number), str(self._first)]
+        # One of them answers, since the judge of replies may be a large model.
+        command += [device, str(number), str(self._first), "answers" if index == 0 else "scores"]
         threads = max(1, torch.get_num_threads() // len(self._devices))
         env = os.environ | {
             # Two OpenMP threads on one core are many times slower than one.

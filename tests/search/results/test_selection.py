@@ -257,7 +257,7 @@ def test_general_answers_leave_what_is_known_probe_by_probe(
 def test_nothing_is_asked_where_answers_are_turned_off(
     record: dict[str, Any], tmp_path: Path
 ) -> None:
-    record["search"]["answered"] = 0
+    record["search"] |= {"answered": 0, "calibrate": 0}
     run = run_search(SearchConfig.from_record(record), tmp_path / "run")
     asked = {str(file.relative_to(run.dir.path)) for file in run.dir.path.glob("**/*.jsonl")}
     models = ["base", *(f"source-{i}" for i in range(len(record["models"]["sources"])))]

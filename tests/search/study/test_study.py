@@ -69,7 +69,9 @@ def test_the_same_command_goes_on_and_the_budget_may_be_raised(
     again = run_search(with_search(record, trials=2), tmp_path / "run")
     assert again.candidates == first.candidates
     more = run_search(with_search(record, trials=5), tmp_path / "run")
-    assert more.candidates[:2] == first.candidates
+    # Their estimated rates may differ, since more trials have answered.
+    found, before = ([(c.recipe, c.scores) for c in r.candidates] for r in (more, first))
+    assert found[:2] == before
     assert len(more.candidates) == 5
 
 
