@@ -10,7 +10,7 @@ import hashlib
 import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import ceil
 
 from synth.engines.base import SchemaEngine
@@ -24,8 +24,9 @@ from synth.gates.near_duplicates import drop_near_duplicates
 from synth.gates.unsound import drop_unsound
 from synth.grading import Grader
 from synth.judges.judge import Judge
+from synth.judges.review_exam import ReviewExam
 from synth.judges.reviewer import Reviewer
-from synth.probes.origin import ModelVerdict, Origin
+from synth.probes.origin import UNREVIEWED, ModelVerdict, Origin
 from synth.probes.probe import Axis, Probe
 from synth.probes.verdict import Verdict
 from synth.text.normalise import normalise
@@ -69,6 +70,8 @@ class WritingContext:
     taken: frozenset[str] = frozenset()
     # ordinary questions; see `witnesses.py`
     controls: tuple[Probe, ...] = ()
+    # how the reviewer fared in its examination, of every axis that it reads
+    exams: Mapping[Axis, ReviewExam] = field(default_factory=dict)
 
     @property
     def grader(self) -> Grader | None:
@@ -99,7 +102,7 @@ class WritingContext:
         wanted = dict(wanted)
         idle, before = 0, -1
         for turn in range(self.config.rounds + 1):
-            for axis in [axis for axis in wanted if cannot_write(outcome, axis)]:
+            for axis in [axis for axis in wanted if self._unfit(outcome, axis)]:
                 outcome.give_up(axis)
                 del wanted[axis]
             if lead not in wanted:
@@ -121,6 +124,9 @@ class WritingContext:
             size = min(4 * wanted[axis], ceil(1.1 * missing[axis] / max(rate, 0.05)))
             yield turn, max(size, 8)
 
+    def _unfit(self, outcome: Outcome, axis: Axis) -> bool:
+        return cannot_write(outcome, axis, self.exams.get(axis))
+
     def write(
         self,
         outcome: Outcome,
@@ -140,12 +146,19 @@ class WritingContext:
         if not questions:
             return []
         descriptions = self.config.taxonomy.categories
+        axis = questions[0].axis
         reasons = self.reviewer.review(
-            questions[0].axis,
+            axis,
             [question.prompt for question in questions],
             [descriptions.get(question.category, question.category) for question in questions],
         )
+        before, passed = outcome.reviewed.get(axis, (0, 0))
+        outcome.reviewed[axis] = before + len(reasons), passed + reasons.count(None)
         return outcome.sifted(part(questions, reasons))
+
+    def reviewed_by(self, axis: Axis) -> str:
+        """Fingerprint of who reads the written questions of an axis."""
+        return self.reviewer.fingerprint() if axis in self.reviewer.reads else UNREVIEWED
 
     def compose(
         self,
@@ -256,6 +269,7 @@ class WritingContext:
             answer_tokens=self.config.answer_tokens,
             judge=self.judge.fingerprint(),
             verdicts=tuple(ModelVerdict(model=r.model, verdict=r.verdict) for r in replies),
+            reviewer=None if writer == "user" else self.reviewed_by(question.axis),
         )
         outcome.probes.append(question.probe(answer.text, answer.model, origin))
 
