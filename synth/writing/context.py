@@ -196,7 +196,7 @@ class WritingContext:
         """Drop refusals to write and broken text, find terms, and pass every gate in turn.
 
         Rewritten questions are forms of some that passed: near those, with the terms of those and
-        perhaps in another language.
+        perhaps in another language. Those that a user brings may differ in one name by design.
         """
         if not questions:
             return []
@@ -204,8 +204,8 @@ class WritingContext:
         outcome.written[axis] = outcome.written.get(axis, 0) + len(questions)
         copied = [question.copied for question in questions]
         # What a user brings, and a form of what has passed, is taken as it is.
-        written = questions[0].generator != "user" and not rewritten
-        whole = drop_unsound(questions, copied, by_itself=written)
+        as_it_is = rewritten or questions[0].generator == "user"
+        whole = drop_unsound(questions, copied, by_itself=not as_it_is)
         sound = outcome.sifted(whole)
         elsewhere = [
             "on another axis" if normalise(question.prompt) in self.taken else None
@@ -215,7 +215,7 @@ class WritingContext:
         seen = outcome.prompts
         sized = drop_length(sound, least=gates.least_chars, most=gates.most_chars)
         fresh = drop_duplicates(outcome.sifted(sized), seen=seen)
-        spoken = drop_languages(outcome.sifted(fresh), () if rewritten else gates.languages)
+        spoken = drop_languages(outcome.sifted(fresh), () if as_it_is else gates.languages)
         known = outcome.sifted(spoken)
         if not rewritten and self.terms is not None:
             known = [replace(question, terms=self.terms(question.prompt)) for question in known]
@@ -225,7 +225,7 @@ class WritingContext:
         clear = drop_leaks(known, self.heldout)
         unknown = drop_leaks(outcome.sifted(clear), self.benchmarks, kind="benchmark")
         # A benign twin is meant to be near its harmful question: only its own axis counts.
-        near = 1.0 if rewritten else gates.near_duplicate
+        near = 1.0 if as_it_is else gates.near_duplicate
         same_axis = [probe.prompt for probe in outcome.of(axis)]
         apart = drop_near_duplicates(outcome.sifted(unknown), seen=same_axis, threshold=near)
         return outcome.sifted(apart)
@@ -234,13 +234,16 @@ class WritingContext:
         """Each question with the greedy reply of every pool model, in pool order."""
         prompts = [question.prompt for question in questions]
         table: list[tuple[Item, list[Reply]]] = [(question, []) for question in questions]
-        for name, engine in self.pool.items():
+        for place, (name, engine) in enumerate(self.pool.items() if prompts else ()):
+            self.progress("answers", place, len(self.pool))
             replies = engine.chat(prompts, max_tokens=self.config.answer_tokens)
             # One that ends inside its thinking has no answer, which is broken to any judge.
             texts = [read_reply(reply).answer for reply in replies]
             verdicts = self.judge.judge(prompts, texts)
             for (_, row), text, verdict in zip(table, texts, verdicts, strict=True):
                 row.append(Reply(name, text, verdict))
+        if prompts:
+            self.progress("answers", len(self.pool), len(self.pool))
         return table
 
     def balance(self, outcome: Outcome, axis: Axis, categories: int) -> None:
