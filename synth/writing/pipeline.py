@@ -162,14 +162,14 @@ def _examined(context: WritingContext) -> dict[Axis, ReviewExam]:
     for place, axis in enumerate(written):
         if axis not in reviewer.reads:
             if not reviewer.waives:
-                problems[axis] = f"{axis} questions (it tells harm alone)"
+                problems[axis] = f"{axis} (it tells harm alone)"
             continue
         context.progress("examination of the reviewer", place, len(written))
         exam = exams[axis] = examine(reviewer, axis)
         if not exam.passed:
             problems[axis] = (
-                f"{axis} questions (of {exam.holding} sound control questions it passes "
-                f"{exam.right}, of {exam.failing} others {exam.wrong})"
+                f"{axis} (it passes {exam.right} of {exam.holding} control questions that are, and "
+                f"{exam.wrong} of {exam.failing} that are not)"
             )
     if exams:
         context.progress("examination of the reviewer", len(written), len(written))
@@ -177,10 +177,10 @@ def _examined(context: WritingContext) -> dict[Axis, ReviewExam]:
         own = " or ".join(config.own_key(axis) for axis in problems)
         none = " and ".join(f"counts.{axis} = 0" for axis in problems)
         raise UnreviewedAxis(
-            f"the reviewer cannot tell {' or '.join(problems.values())} from others, so nothing is "
-            'written; name one that can in reviewer, such as "rubric=org/chat-model" of a larger '
-            f"model, bring your own questions in {own}, set {none}, or add "
-            '"none" to reviewer and read what is kept yourself'
+            "the reviewer cannot tell whether a question is what its axis says, on the axes "
+            f"{', '.join(problems.values())}; nothing is written: name a larger chat model in "
+            f'reviewer, as "rubric=org/chat-model", bring your own questions in {own}, set {none}, '
+            'or add "none" to reviewer and read what is kept yourself'
         )
     return exams
 

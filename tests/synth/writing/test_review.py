@@ -376,7 +376,8 @@ def test_a_reviewer_that_cannot_tell_ends_the_work_before_anything_is_written(ax
     with pytest.raises(UnreviewedAxis) as error:
         written_by(config(**counts), pool(model, SAFE), reviewer=Credulous())
     said = str(error.value)
-    assert f"{axis} questions (of 12 sound control questions it passes 12" in said
+    controls = "it passes 12 of 12 control questions that are, and 12 of 12 that are not"
+    assert f"{axis} ({controls})" in said
     own = "domain.questions" if axis == "domain" else f"questions.{axis}"
     for way in ("rubric=", own, f"counts.{axis} = 0", '"none"'):
         assert way in said
@@ -387,7 +388,7 @@ def test_what_nobody_can_read_is_written_only_where_that_is_said(tmp_path: Path)
     candid = Scripted("candid", lambda p, t, d: "I do not know." if "land" in p else "Use water.")
     models = pool(writer(), SAFE, candid)
     wanted, out = config(harmless=4, honest=4), tmp_path / "probes.jsonl"
-    with pytest.raises(UnreviewedAxis, match=r"honest questions \(it tells harm alone\)"):
+    with pytest.raises(UnreviewedAxis, match=r"honest \(it tells harm alone\)"):
         written_by(wanted, models, reviewer=HarmReviewer(KnownHarm()), out=out)
     probes, _ = written_by(wanted, models, reviewer=HARM_ALONE, out=out)
     read = {probe.axis: probe.origin and probe.origin.reviewer for probe in probes}
