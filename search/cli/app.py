@@ -87,6 +87,9 @@ def probes(
     if result is None:
         say(f"{settings.probes.path} exists and was left as it is; remove it to write it anew")
     else:
+        for row in result.rows:
+            if row.kept < row.wanted:
+                say(f"{row.axis}: {row.kept} probes of {row.wanted} wanted; the table says why")
         say(f"wrote {settings.probes.path}; next: safemerge search {config}")
     written = Path(settings.probes.path)
     if show_text:

@@ -94,6 +94,7 @@ def probe_stats(axes: Sequence[AxisStats]) -> None:
     rows = [
         ["written", *(axis.written for axis in axes)],
         ["kept", *(axis.kept for axis in axes)],
+        ["  read by no reviewer", *(axis.unreviewed for axis in axes)],
         ["  in the largest category", *(max(size, default=0) for size in sizes)],
         ["  in the smallest category", *(min(size, default=0) for size in sizes)],
         *([f"rejected: {r}", *(axis.rejected.get(r, 0) for axis in axes)] for r in reasons),

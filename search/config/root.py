@@ -249,7 +249,7 @@ class SearchConfig(Section):
         section, study = self.probes, self.search
         write = section.write and section.write.resolved(folder)
         if write is not None and write.reviewer is not None:
-            write = write.model_copy(update={"reviewer": judge(write.reviewer)})
+            write = write.model_copy(update={"reviewer": judges(write.reviewer)})
         probes = {
             "grader": section.grader and model(section.grader),
             "judge": judges(section.judge),

@@ -32,7 +32,7 @@ from synth.engines.weights import content_digest, load_weights
 
 # Rows of one generate() call: small models are bound by the overhead per step, not by rows.
 _CHAT_ROWS = 256
-_CHAT_TOKENS = 32768
+_CHAT_TOKENS = 16384  # their keys and values, in float32: 0.7 GB of a model of 135 M parameters
 # Most tokens of a packed row, by kind of device: attention costs their square, and a short row
 # shares less.
 _ROW_TOKENS = {"cpu": 512}

@@ -59,8 +59,14 @@ def start(
     from vllm.platforms import current_platform
 
     folder = str(checkpoint.folder)
-    # Compiled graphs pay on a GPU; on a CPU they take a minute before the first token.
-    settings = {"enforce_eager": current_platform.is_cpu(), "use_tqdm_on_load": False, **arguments}
+    # Compiled graphs pay on a GPU; on a CPU they take a minute before the first token. Where a step
+    # cuts a prompt in two, vLLM winds the generator of a seeded sample back, which a CPU's cannot.
+    own = {"enforce_eager": True, "enable_chunked_prefill": False}
+    settings = {
+        "use_tqdm_on_load": False,
+        **(own if current_platform.is_cpu() else {}),
+        **arguments,
+    }
     try:
         return vllm.LLM(
             model=folder,
