@@ -12,7 +12,6 @@ from safemerge.errors import ProbeError
 from search.baselines.fitness import BaselineRun
 from search.baselines.registry import baseline_runs, check_baselines, parse_baselines
 from search.config import SearchConfig
-from search.progress import Report, prefixed, silent
 from search.results.heldout_record import HeldOut
 from search.results.heldout_table import measure_run
 from search.results.run import Run
@@ -20,6 +19,7 @@ from search.runs.workbench import Workbenches
 from search.study.study import run_search
 from synth.grading import unchecked_notes
 from synth.probes.probe import ProbeSet
+from synth.progress import Report, prefixed, silent
 
 log = logging.getLogger(__name__)
 

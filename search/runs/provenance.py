@@ -19,6 +19,7 @@ from search.metrics import IN_NATS, Limits, ReferenceScores, upper_end
 from search.runs.retention import GeneralFiles, with_retention, write_answers
 from search.runs.rundir import BASELINE, RunDir
 from search.runs.workbench import Workbench
+from synth.progress import Report, silent
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,11 @@ def check_fresh(folder: Path) -> None:
 
 
 def measure_baseline(
-    home: RunDir, config: SearchConfig, bench: Workbench, general: GeneralFiles
+    home: RunDir,
+    config: SearchConfig,
+    bench: Workbench,
+    general: GeneralFiles,
+    report: Report = silent,
 ) -> ReferenceScores:
     """Scores of base and sources on search probes and general prompts: recorded, else of now.
 
@@ -80,7 +85,7 @@ def measure_baseline(
     baseline = home.load(BASELINE, ReferenceScores)
     if baseline is not None:
         return baseline
-    baseline = with_retention(bench.baseline(), bench, general)
+    baseline = with_retention(bench.baseline(report), bench, general)
     limits = Limits(config.limits, baseline)
     for metric, limit in config.limits.items():
         bound = limits.bound(metric)

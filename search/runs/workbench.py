@@ -36,6 +36,7 @@ from synth.grading import GRADING, Grader, check_gradable
 from synth.judges import Judge, fetch_judges
 from synth.probes.general import GeneralPrompts, Half
 from synth.probes.probe import Probe, ProbeSet
+from synth.progress import Report, silent
 
 _T = TypeVar("_T")
 
@@ -148,14 +149,18 @@ class Workbench:
         engine.load_weights(self.live)
         return engine
 
-    def baseline(self) -> ReferenceScores:
+    def baseline(self, report: Report = silent) -> ReferenceScores:
         """Scores of the base and of every source on the search probes."""
+        stage, models = "base and sources", len(self.inputs.refs)
+        report(stage, 0, models, self.inputs.base_ref.name)
         self.load_model()
         base = self.evaluator.score_live()
         sources = {}
         for index, ref in enumerate(self.inputs.refs[1:]):
+            report(stage, 1 + index, models, ref.name)
             self.load_model(index)
             sources[ref.name] = self.evaluator.score_live()
+        report(stage, models, models, "")
         return ReferenceScores(base, sources)
 
 

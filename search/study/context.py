@@ -9,8 +9,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.config import SearchConfig, StudyConfig
 from search.metrics import Directions, Limits, ReferenceScores
-from search.progress import Report
 from search.runs.rundir import RunDir
+from synth.progress import Report
 
 
 @dataclass(frozen=True, slots=True)
