@@ -1,8 +1,7 @@
 """How far long work is: one callback everywhere, and how it is shown on stderr.
 
-On a terminal every stage is a bar. Elsewhere it is a line when it begins, one a minute while it
-lasts, whether it reports or not, and one at its end where it took long. Both say rate and remaining
-time.
+On a terminal every stage is a bar. Elsewhere one that lasts is a line when it has begun, one a
+minute from then on, whether it reports or not, and one at its end. Both say rate and remaining time.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ Report = Callable[[str, int, int, str], None]
 
 EVERY_S = 60.0  # between two lines where there is no terminal
 _LONG_S = 5.0  # a stage that took longer says so at its end
-_LOOK_S = 1.0  # between looks at whether a line is due
+_LOOK_S = 1.0  # between looks at whether a line is due; what is over sooner has none
 
 
 def silent(stage: str, done: int, total: int, note: str) -> None:
@@ -77,6 +76,7 @@ class Stage:
     total: int
     last_s: float  # when `done` was reported
     note: str = ""
+    announced: bool = False  # by a line
 
     @property
     def finished(self) -> bool:
@@ -144,17 +144,20 @@ class Lines:
         with self._lock:
             before = self._stages.stages.get(name)
             was_finished = before is not None and before.finished
-            stage, begins = self._stages.report(name, done, total, note)
-            if begins and not stage.finished:
-                self._line(f"{name} ...")
-            elif stage.finished and not was_finished and stage.took_s > _LONG_S:
+            stage, _ = self._stages.report(name, done, total, note)
+            if stage.finished and not was_finished and stage.took_s > _LONG_S:
                 self._line(self._text(stage))
 
     def look(self) -> None:
-        """Say where the current stage is, if nothing was said for long."""
+        """Say that the current stage has begun, or where it is, if nothing was said for long."""
         with self._lock:
             stage = self._stages.current()
-            if stage is not None and self._clock() - self._said_s >= self._every_s:
+            if stage is None:
+                return
+            if not stage.announced:
+                stage.announced = True
+                self._line(f"{stage.name} ...")
+            elif self._clock() - self._said_s >= self._every_s:
                 self._line(self._text(stage))
 
     def _text(self, stage: Stage) -> str:
