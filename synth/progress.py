@@ -1,7 +1,8 @@
 """How far long work is: one callback everywhere, and how it is shown on stderr.
 
-On a terminal every stage is a bar. Elsewhere one that lasts is a line when it has begun, one a
-minute from then on, whether it reports or not, and one at its end. Both say rate and remaining time.
+On a terminal every stage is a bar. Elsewhere one that lasts has a line when it has begun, one a
+minute from then on, whether it reports or not, and one at its end. Both say rate and remaining
+time.
 """
 
 from __future__ import annotations

@@ -172,9 +172,10 @@ class Workbenches:
         self._merges: list[ResidentMerge] = []
         self._vllm: list[VllmEngine] = []
 
-    def open(self, config: SearchConfig) -> Workbench:
+    def open(self, config: SearchConfig, *, prepare: bool = True) -> Workbench:
         """Open what is not open yet; of the prepared merges only that of the beginning is kept.
 
+        `prepare` prepares that one, which may take long; else it is done when it is first used.
         A BadInput says what is wrong with models, probes or the method's parameters.
         """
         check_device(config.engine.device)
@@ -246,7 +247,8 @@ class Workbenches:
         )
         begin = space.beginning()
         self._merges[:] = [merge for merge in self._merges if merge.serves(begin)]
-        bench.resident(begin)
+        if prepare:
+            bench.resident(begin)
         return bench
 
     def probes(self, config: SearchConfig) -> ProbeSet:
