@@ -86,6 +86,7 @@ def measure_rates(
         divergence_s = _seconds(engine, compared.measure) / len(some)
     asked = [probe.prompt for probe in spread(probes, 8)]
     said = engine.chat(asked, max_tokens=8)
+    judge.judge(asked[:1], said[:1])  # the first takes longer than any other
     judge_s = _seconds(engine, lambda: judge.judge(asked, said)) / len(asked)
     merge = _merge_rates(engine, inputs, recipe)
     plain = _merge_rates(engine, inputs, uniform(recipe))
