@@ -162,11 +162,10 @@ def estimate_search(
     )
     report("time a few passes", 1, 1, "")
     model, inputs = decoder_sizes(bench.engine), held_inputs(bench.inputs, config)
-    merged = sum(tensor.numel() for tensor in bench.live.values())
     memory = peak_memory(
         model,
         inputs,
-        batch_sizes(work, model, merged),
+        batch_sizes(work, model),
         process=process,
         on_cpu=bench.engine.device.type == "cpu",
     )

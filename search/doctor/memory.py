@@ -4,7 +4,7 @@
            { scoring, replies, warm start, merging }
 
     live model   parameters x bytes of the dtype that it computes in
-    base         merged parameters x bytes of the stored dtype
+    base         parameters that some source changes x bytes of the stored dtype
     sources      full ones likewise, each; of a LoRA its factors
     factors      spectral methods: T r (out + in) numbers in float32 for each matrix, of all
                  triplets that are computed, and T k (out + in) of those that a recipe keeps
@@ -12,7 +12,7 @@
     replies      keys and values of all tokens of a batch, and activations of one layer for the
                  prompts
     warm start   logits and activations of all layers for one group of probes, or of one layer where
-                 they are computed again; derivatives that are kept; the largest gradient
+                 they are computed again; the largest gradient
     merging      what the method holds for the largest tensor while it is prepared or applied
 
 T is the number of sources, r and k the triplets of each. What lies on the device and what on the
@@ -65,7 +65,6 @@ class Batches:
     prompt_tokens: int  # of the prompts alone
     step_tokens: int  # of a backward pass; 0 without a warm start
     step_columns: int
-    slopes: int  # entries of derivatives that are kept from one backward pass to the next
     recomputes: bool  # activations are computed again in a backward pass
 
 
@@ -134,9 +133,7 @@ def peak_memory(
             "scoring": batches.score_columns * column + batches.score_tokens * layer,
             "replies": batches.chat_tokens * 2 * model.layers * model.kv_width * live
             + batches.prompt_tokens * layer,
-            "warm start": step + batches.slopes * _FLOAT32 + model.largest * _FLOAT32
-            if batches.step_tokens
-            else 0,
+            "warm start": step + model.largest * _FLOAT32 if batches.step_tokens else 0,
             "merging": inputs.merging,
         },
         frozenset({"process", *inputs_too}),

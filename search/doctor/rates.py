@@ -20,10 +20,11 @@ import torch
 
 from safemerge.cache import tensor_store
 from safemerge.inputs import Inputs
-from safemerge.live import KEPT_SLOPES_ENTRIES, RECOMPUTE_FROM_PARAMETERS
+from safemerge.live import RECOMPUTE_FROM_PARAMETERS
 from safemerge.names import place_of
 from safemerge.recipe import Recipe
 from safemerge.resident import ResidentMerge
+from search.doctor.sizes import changed_names
 from search.doctor.work import Work, pairs_of, prompt_lengths, spread
 from search.results.plain_merges import uniform
 from search.scoring.divergence import Divergence
@@ -56,7 +57,6 @@ class Rates:
     reply_tokens: int | None  # of the longest reply, where all ended soon; None: they went on
     divergence_s: float  # a general prompt, compared with the base
     judge_s: float  # a reply, judged
-    slopes_s: float  # of a warm-start step: derivatives of the merge that are kept for it
     projection_s: float  # of one backward pass: its gradients onto the weights
     recomputes: bool  # whether activations are computed again in a backward pass
 
@@ -104,7 +104,6 @@ def measure_rates(
         reply_tokens=replies.tokens,
         divergence_s=divergence_s,
         judge_s=judge_s,
-        slopes_s=merge.slopes_s if work.steps else 0.0,
         projection_s=merge.projection_s if work.steps else 0.0,
         recomputes=size >= RECOMPUTE_FROM_PARAMETERS,
     )
@@ -185,7 +184,6 @@ def _forward_times(engine: TransformersEngine) -> Iterator[list[float]]:
 class _Merge:
     prepare_s: float = 0.0
     apply_s: float = 0.0
-    slopes_s: float = 0.0
     projection_s: float = 0.0
 
 
@@ -195,14 +193,13 @@ def _merge_rates(engine: TransformersEngine, inputs: Inputs, recipe: Recipe) -> 
     The smallest first, until the time is spent; larger ones are reckoned from those.
     """
     kinds: dict[tuple[object, ...], list[str]] = defaultdict(list)
-    for name in inputs.merged_names:
+    for name in changed_names(inputs):
         shape = inputs.base.tensors[name].shape
         kinds[(inputs.role(name), shape, place_of(name).module)].append(name)
 
     def entries_of(name: str) -> int:
         return math.prod(inputs.base.tensors[name].shape)
 
-    keeps = len(inputs.sources) * sum(map(entries_of, inputs.merged_names)) <= KEPT_SLOPES_ENTRIES
     total, spent, last, size = _Merge(), 0.0, _Merge(), 1
     for names in sorted(kinds.values(), key=lambda names: entries_of(names[0])):
         name = names[len(names) // 2]
@@ -210,25 +207,20 @@ def _merge_rates(engine: TransformersEngine, inputs: Inputs, recipe: Recipe) -> 
         ratio = entries / size
         expected = last.prepare_s * ratio**_CUBIC
         if spent + expected > _BUDGET_S and spent:
-            last = _Merge(
-                expected, *(ratio * s for s in (last.apply_s, last.slopes_s, last.projection_s))
-            )
+            last = _Merge(expected, ratio * last.apply_s, ratio * last.projection_s)
         else:
-            last = _tensor_rates(engine, inputs, recipe, name, keeps=keeps)
+            last = _tensor_rates(engine, inputs, recipe, name)
             spent += last.prepare_s + last.apply_s
         size = entries
         total = _Merge(
             total.prepare_s + len(names) * last.prepare_s,
             total.apply_s + len(names) * last.apply_s,
-            total.slopes_s + len(names) * last.slopes_s,
             total.projection_s + len(names) * last.projection_s,
         )
     return total
 
 
-def _tensor_rates(
-    engine: TransformersEngine, inputs: Inputs, recipe: Recipe, name: str, *, keeps: bool
-) -> _Merge:
+def _tensor_rates(engine: TransformersEngine, inputs: Inputs, recipe: Recipe, name: str) -> _Merge:
     """Of one tensor, by a merge of a model that has no other."""
     tensors = {name: inputs.base.tensors[name]}
     alone = replace(inputs, base=replace(inputs.base, tensors=tensors))
@@ -249,14 +241,8 @@ def _tensor_rates(
     if not merge.method.differentiable:
         return _Merge(prepare_s, apply_s)
     gradient = out[name]
-    if not keeps:
-        project = _seconds(engine, lambda: merge.weight_gradient(name, first, gradient))
-        return _Merge(prepare_s, apply_s, 0.0, project)
-    slopes: list[torch.Tensor] = []
-    slopes_s = _seconds(engine, lambda: slopes.append(merge.weight_slopes(name, first)[1]))
-    flat = gradient.flatten().to(slopes[0].dtype)
-    project = _seconds(engine, lambda: slopes[0].flatten(1) @ flat)
-    return _Merge(prepare_s, apply_s, slopes_s, project)
+    project = _seconds(engine, lambda: merge.weight_gradient(name, first, gradient))
+    return _Merge(prepare_s, apply_s, project)
 
 
 def _now(engine: TransformersEngine) -> float:

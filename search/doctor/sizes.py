@@ -9,7 +9,8 @@ import torch
 
 from safemerge.inputs import Inputs
 from safemerge.io import Adapter
-from safemerge.live import KEPT_SLOPES_ENTRIES, RECOMPUTE_FROM_PARAMETERS
+from safemerge.live import RECOMPUTE_FROM_PARAMETERS
+from safemerge.merge_tensor import PIECE_ENTRIES
 from safemerge.methods import get_method
 from safemerge.methods.common.ranks import kept_rank
 from search.config import SearchConfig
@@ -44,6 +45,19 @@ def decoder_sizes(engine: TransformersEngine) -> Decoder:
     )
 
 
+def changed_names(inputs: Inputs) -> tuple[str, ...]:
+    """The merged tensors that some source changes; of the others nothing need be held."""
+
+    def changes(stored: object, name: str) -> bool:
+        return not isinstance(stored, Adapter) or name in stored.pairs or name in stored.whole
+
+    return tuple(
+        name
+        for name in inputs.merged_names
+        if any(changes(source.stored, name) for source in inputs.sources)
+    )
+
+
 def held_inputs(inputs: Inputs, config: SearchConfig) -> HeldInputs:
     """Of the merge of a config's first method: base and sources as they are stored, and factors."""
     name, given = next(iter(config.merge.methods.items()))
@@ -52,12 +66,13 @@ def held_inputs(inputs: Inputs, config: SearchConfig) -> HeldInputs:
     top = config.space.rank_ratio[1]
     limit = getattr(method.parse(given), "rank_limit", 1.0)
     base = sources = factors = selected = merging = 0
-    for tensor in inputs.merged_names:
+    for tensor in changed_names(inputs):
         shape = inputs.base.tensors[tensor].shape
         base += inputs.base.tensors[tensor].nbytes
         sources += inputs.stored_bytes(tensor) - inputs.base.tensors[tensor].nbytes
         treated = method.for_role(inputs.role(tensor))
-        merging = max(merging, treated.footprint(shape, count))
+        pieces = (min(math.prod(shape), PIECE_ENTRIES),) if treated.entrywise else shape
+        merging = max(merging, treated.footprint(pieces, count))
         if treated.spectral:
             copies, sides = math.prod(shape[:-2]), sum(shape[-2:])
             rank = min(shape[-2:])
@@ -77,10 +92,9 @@ def _rank(inputs: Inputs, index: int, name: str, rank: int, limit: float) -> int
     return 0 if pair is None else min(rank, stored.stored.tensors[pair.a].shape[0])
 
 
-def batch_sizes(work: Work, model: Decoder, merged_entries: int) -> Batches:
+def batch_sizes(work: Work, model: Decoder) -> Batches:
     """The largest batches of a search, from what it asks."""
     asked = (work.search, work.validation, work.heldout, work.general)
-    slopes = (work.models - 1) * merged_entries
     return Batches(
         score_tokens=max(part.largest.score_tokens for part in asked),
         score_columns=max(part.largest.score_columns for part in asked),
@@ -88,7 +102,6 @@ def batch_sizes(work: Work, model: Decoder, merged_entries: int) -> Batches:
         prompt_tokens=max(part.largest.prompt_tokens for part in asked),
         step_tokens=work.stepped.largest.score_tokens if work.steps else 0,
         step_columns=work.stepped.largest.score_columns if work.steps else 0,
-        slopes=slopes if work.steps and slopes <= KEPT_SLOPES_ENTRIES else 0,
         recomputes=model.parameters >= RECOMPUTE_FROM_PARAMETERS,
     )
 

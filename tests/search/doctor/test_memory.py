@@ -30,7 +30,6 @@ BATCHES = Batches(
     prompt_tokens=8192,
     step_tokens=400,
     step_columns=40,
-    slopes=0,
     recomputes=True,
 )
 

@@ -22,7 +22,6 @@ RATES = Rates(
     reply_tokens=None,
     divergence_s=0.3,
     judge_s=0.004,
-    slopes_s=0.7,
     projection_s=0.2,
     recomputes=False,
 )
@@ -53,7 +52,7 @@ def test_a_trial_is_a_merge_a_likelihood_sentinels_and_a_divergence() -> None:
 
 
 def test_a_step_is_three_passes_a_projection_a_group_and_the_validation_probes() -> None:
-    expected = 0.5 + 0.7 + 8 * 0.2 + 0.01 * (3 * 3000 + 2000)
+    expected = 0.5 + 8 * 0.2 + 0.01 * (3 * 3000 + 2000)
     assert search_times(WORK, RATES).step == pytest.approx(expected)
     again = search_times(WORK, replace(RATES, recomputes=True)).step
     assert again == pytest.approx(expected + 0.01 * 3000)
