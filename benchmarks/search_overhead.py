@@ -35,7 +35,6 @@ from search.commands.demo import PER_AXIS, demo_config
 from search.config import SearchConfig
 from search.config.search import STEP_COST
 from search.metrics import RETENTION
-from search.progress import silent
 from search.runs.provenance import measure_baseline, record_start
 from search.runs.rundir import RunDir
 from search.runs.workbench import Workbench, open_workbench
@@ -47,6 +46,7 @@ from search.study.storage import open_study, quiet_optuna
 from search.study.trials import run_trials
 from search.warmstart.probe_losses import GroupLosses, ProbeLosses
 from synth.probes.probe import ProbeSet
+from synth.progress import silent
 from synth.zoo import World, ZooSpec, build_zoo, probes
 
 METRICS = ("domain", "harmless", "helpful", "honest", "over_refusal", "degenerate")

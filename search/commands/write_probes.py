@@ -11,7 +11,6 @@ from safemerge.errors import ConfigError, near_names
 from safemerge.inputs import open_inputs
 from safemerge.live import stored_views
 from search.config import SearchConfig
-from search.progress import Report, silent
 from search.runs.probe_sets import probe_judge, probe_reviewers
 from search.runs.workbench import load_live, recipe_template, stored_tensor
 from synth.engines import Engine
@@ -22,6 +21,7 @@ from synth.engines.transformers import TransformersEngine
 from synth.engines.vllm import VllmEngine
 from synth.judges.reviewer import Reviewer, RubricReviewer, SeveralReviewers
 from synth.probes.probe import AXES, Axis, ProbeSet
+from synth.progress import Report, silent
 from synth.writing.config import ProbeConfig
 from synth.writing.context import Terms
 from synth.writing.one_writer import one_writer
@@ -89,7 +89,6 @@ def _write(
         heldout=ProbeSet.from_jsonl(heldout) if heldout is not None else None,
         terms=terms,
     )
-    report("probes", 1, 1, "")
     _, result = make_probes(
         recipe,
         inputs,
@@ -97,6 +96,7 @@ def _write(
         progress=lambda axis, done, wanted: report(f"probes: {axis}", done, wanted, ""),
         out=Path(config.probes.path),
     )
+    report("probes", 1, 1, "")
     return result
 
 

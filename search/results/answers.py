@@ -15,13 +15,13 @@ from pathlib import Path
 
 from safemerge.score import Scores
 from search.metrics import ReferenceScores
-from search.progress import Report
 from search.results.pareto import Candidate
 from search.runs.rundir import RunDir
 from search.runs.workbench import Workbench
 from search.scoring.generation import Answer, answer_scores, answer_values, score_generations
 from synth.probes.jsonl import read_jsonl
 from synth.probes.probe import Probe
+from synth.progress import Report
 
 FOLDER = "validation"  # of a run, for the answers
 TRIAL_FILES = f"{FOLDER}/trial-{{:05d}}.jsonl"  # of a run
@@ -130,7 +130,7 @@ def answer(
     models = [*references, *(respondent(bench, trial) for trial in trials)]
     said: dict[str, list[Answer]] = {}
     for done, model in enumerate(models):
-        report("answers", done, len(models), "")
+        report("answers", done, len(models), model.name)
         said[model.file] = kept_answers(home, f"{FOLDER}/{model.file}", partial(ask, model))
     report("answers", len(models), len(models), "")
     scores = {file: answer_scores(answers) for file, answers in said.items()}

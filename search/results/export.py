@@ -14,11 +14,11 @@ from safemerge.merging import MergeOptions, merge
 from safemerge.recipe import ModelRef
 from safemerge.score import Score
 from search.metrics import Limits, ReferenceScores
-from search.progress import Report, silent
 from search.results.damage import trial_damage
 from search.results.run import Run
 from search.results.standing import against, standing
 from search.results.summary import shown_judge
+from synth.progress import Report, silent
 
 
 def export(run: Run, number: int, out: str | Path, report: Report = silent) -> str:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from safemerge.errors import SafemergeError
 from safemerge.score import Score, Scores
 from search.metrics import Directions, Limit, Limits, gains, probe_axis, signs, total_violation
-from search.progress import Report
 from search.results.answers import ValidationScores, answer
 from search.results.diagnostics import failed
 from search.results.general_answers import validation_asker, with_general
@@ -21,6 +20,7 @@ from search.results.pareto import Candidate, Front
 from search.results.run import FRONT, FrontPoint, FrontRecord, Run
 from search.runs.workbench import Workbench
 from search.scoring.paired_stderr import paired_stderr
+from synth.progress import Report
 
 Values = Mapping[str, list[float]]
 """`{metric: (n_probes,)}`, in the same order for every model."""
@@ -48,13 +48,15 @@ def record_front(run: Run, bench: Workbench, stopped: str, report: Report) -> No
         tokens = run.config.probes.max_tokens
         run, near, answered = _answered(run, bench, most, tokens, report)
         asker = validation_asker(run.dir, bench, tokens)
-        answered = with_general(answered, near.points, asker, run.baseline)
+        answered = with_general(answered, near.points, asker, run.baseline, report)
     front = run.front()
     before = run.front_record()
     known = {} if before is None else {p.trial: p.validation for p in before.points}
     validation: dict[int, Scores] = {}
     likelihoods: dict[int, Likelihoods] = {}
-    for point in near.points if bench.validation is not None else ():
+    points = near.points if bench.validation is not None else ()
+    for done, point in enumerate(points):
+        report("validation", done, len(points), f"trial {point.number}")
         scores, values = _validated(run, bench, point, known.get(point.number))
         searched = run.dir.trial_by_probe(point.number) or {}
         validation[point.number] = scores
@@ -62,6 +64,7 @@ def record_front(run: Run, bench: Workbench, stopped: str, report: Report) -> No
             _pooled(point.scores, scores),
             {metric: [*searched[metric], *values[metric]] for metric in searched.keys() & values},
         )
+    report("validation", len(points), len(points), "")
     replies = {} if answered is None else answered.trials
     run.dir.write(
         FRONT,

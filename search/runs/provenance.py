@@ -19,6 +19,7 @@ from search.metrics import IN_NATS, Limits, ReferenceScores, upper_end
 from search.runs.retention import GeneralFiles, with_retention, write_answers
 from search.runs.rundir import BASELINE, RunDir
 from search.runs.workbench import Workbench
+from synth.progress import Report, silent
 
 log = logging.getLogger(__name__)
 
@@ -70,12 +71,14 @@ def check_fresh(folder: Path) -> None:
         )
 
 
-def measure_baseline(home: RunDir, bench: Workbench, general: GeneralFiles) -> ReferenceScores:
+def measure_baseline(
+    home: RunDir, bench: Workbench, general: GeneralFiles, report: Report = silent
+) -> ReferenceScores:
     """Scores of base and sources on search probes and general prompts: recorded, else of now."""
     baseline = home.load(BASELINE, ReferenceScores)
     if baseline is not None:
         return baseline
-    return with_retention(bench.baseline(), bench, general)
+    return with_retention(bench.baseline(report), bench, general)
 
 
 def check_limits(config: SearchConfig, baseline: ReferenceScores) -> None:

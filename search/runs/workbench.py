@@ -37,6 +37,7 @@ from synth.grading import GRADING, Grader, check_gradable
 from synth.judges import Judge, fetch_judges
 from synth.probes.general import GeneralPrompts, Half
 from synth.probes.probe import Probe, ProbeSet
+from synth.progress import Report, silent
 
 _T = TypeVar("_T")
 
@@ -153,14 +154,18 @@ class Workbench:
         engine.load_weights(self.live)
         return engine
 
-    def baseline(self) -> ReferenceScores:
+    def baseline(self, report: Report = silent) -> ReferenceScores:
         """Scores of the base and of every source on the search probes."""
+        stage, models = "base and sources", len(self.inputs.refs)
+        report(stage, 0, models, self.inputs.base_ref.name)
         self.load_model()
         base = self.evaluator.score_live()
         sources = {}
         for index, ref in enumerate(self.inputs.refs[1:]):
+            report(stage, 1 + index, models, ref.name)
             self.load_model(index)
             sources[ref.name] = self.evaluator.score_live()
+        report(stage, models, models, "")
         return ReferenceScores(base, sources)
 
 
@@ -172,9 +177,10 @@ class Workbenches:
         self._merges: list[ResidentMerge] = []
         self._vllm: list[VllmEngine] = []
 
-    def open(self, config: SearchConfig) -> Workbench:
+    def open(self, config: SearchConfig, *, prepare: bool = True) -> Workbench:
         """Open what is not open yet; of the prepared merges only that of the beginning is kept.
 
+        `prepare` prepares that one, which may take long; else it is done when it is first used.
         A BadInput says what is wrong with models, probes or the method's parameters.
         """
         check_device(config.engine.device)
@@ -246,7 +252,8 @@ class Workbenches:
         )
         begin = space.beginning()
         self._merges[:] = [merge for merge in self._merges if merge.serves(begin)]
-        bench.resident(begin)
+        if prepare:
+            bench.resident(begin)
         return bench
 
     def probes(self, config: SearchConfig) -> ProbeSet:

@@ -10,9 +10,9 @@ from optuna.trial import FrozenTrial, TrialState
 from safemerge.score import Scores
 from search.config import SearchConfig, StudyConfig
 from search.metrics import Directions, Limits, ReferenceScores
-from search.progress import Report
 from search.results.rates import CurrentRates, Rates
 from search.runs.rundir import RunDir
+from synth.progress import Report
 
 
 @dataclass(frozen=True, slots=True)

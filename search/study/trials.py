@@ -13,7 +13,6 @@ from safemerge.errors import SafemergeError
 from safemerge.recipe import Recipe
 from safemerge.score import Score
 from search.metrics import Limits
-from search.progress import Report
 from search.results.answers import TRIAL_FILES, ask_live, write_answers
 from search.runs.workbench import Workbench
 from search.scoring.likelihood import Measurement
@@ -24,6 +23,7 @@ from search.study.interrupts import interruptible, uninterrupted
 from search.study.outcome import ERROR, WORKER, fail, tell
 from search.study.race_opponents import race_of
 from search.study.stopping import SECONDS, reason_to_stop
+from synth.progress import Report
 
 _RECIPE = "recipe"  # user attribute of a trial: SHA-256 of its recipe
 _HOPELESS = 0.5  # share of sentinels with degenerate replies

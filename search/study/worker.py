@@ -15,7 +15,6 @@ import threading
 
 from safemerge.errors import SafemergeError
 from search.metrics import ReferenceScores
-from search.progress import silent
 from search.results.run import read_config
 from search.runs.retention import BASE, know_base, read_answers
 from search.runs.rundir import BASELINE, RunDir
@@ -23,6 +22,7 @@ from search.runs.workbench import open_workbench
 from search.study.context import StudyContext
 from search.study.storage import open_study, quiet_optuna
 from search.study.trials import run_trials
+from synth.progress import silent
 
 
 def main(folder: str, device: str, number: str, first: str, role: str) -> int:

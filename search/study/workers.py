@@ -21,7 +21,6 @@ from typing import IO
 import torch
 
 from safemerge.errors import SafemergeError
-from search.progress import Report
 from search.runs.rundir import RunDir
 from search.study.context import StudyContext
 from search.study.interrupts import uninterrupted
@@ -29,6 +28,7 @@ from search.study.outcome import ERROR, WORKER
 from search.study.recovery import KILLS, recover
 from search.study.stopping import reason_to_stop
 from search.study.trials import check_failures
+from synth.progress import Report
 
 _WATCH_S = 0.2  # between looks at the workers
 _STOP_S = 10.0  # that a worker has to end by itself after Ctrl-C

@@ -39,6 +39,11 @@ _ROW_TOKENS = {"cpu": 512}
 _OTHER_ROW_TOKENS = 2048
 
 
+def chat_rows(width: int) -> int:
+    """Prompts of one generate() call, where the longest and its reply have `width` tokens."""
+    return max(1, min(_CHAT_ROWS, _CHAT_TOKENS // width))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class AnswerLogprobs:
     """Likelihoods of N pairs in the caller's order, on the CPU."""
@@ -194,7 +199,7 @@ class TransformersEngine(ReplyingEngine):
         order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
         widest = len(encoded[order[-1]]) + max_tokens
         self._check_length(widest, prompts[order[-1]])
-        step = max(1, min(_CHAT_ROWS, _CHAT_TOKENS // widest))
+        step = chat_rows(widest)
         for start in range(0, len(order), step):
             rows = order[start : start + step]
             yield rows, [encoded[row] for row in rows]

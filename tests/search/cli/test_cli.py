@@ -37,6 +37,7 @@ VERBS = (
     "init",
     "probes",
     "importance",
+    "doctor",
     "search",
     "status",
     "front",

@@ -10,7 +10,6 @@ from safemerge import ModelRef, Recipe
 from safemerge.score import Score, mean_score
 from search.config import SearchConfig
 from search.metrics import RETENTION, Limit, ReferenceScores
-from search.progress import silent
 from search.results.answers import ValidationScores, answer
 from search.results.general_answers import validation_asker, with_general
 from search.results.pareto import Candidate, Front, thinned
@@ -25,6 +24,7 @@ from synth.engines.transformers import TransformersEngine
 from synth.grading import JUDGED
 from synth.judges import PhraseJudge
 from synth.probes.jsonl import read_jsonl
+from synth.progress import silent
 from synth.text.degenerate import is_broken
 
 BOTH = {"domain": True, "harmless": True}
