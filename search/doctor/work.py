@@ -162,7 +162,7 @@ def _prompts(engine: TransformersEngine, prompts: Sequence[str], most: int) -> A
     lengths = prompt_lengths(engine, list(dict.fromkeys(prompts)))
     if not lengths:
         return Asked()
-    rows = chat_rows(lengths[-1] + most)
+    rows = chat_rows(lengths[-1] + most, engine.device)
     batches = [lengths[start : start + rows] for start in range(0, len(lengths), rows)]
     padded = [len(batch) * batch[-1] for batch in batches]
     whole = max(len(batch) * (batch[-1] + most) for batch in batches)

@@ -18,8 +18,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from synth.engines.template import ChatTemplate
 
-# Logits of one batch in float32 stay under half a gigabyte, whatever the vocabulary.
-MAX_LOGITS = 2**27
+# Logits of one batch in float32 stay under 128 MiB, whatever the vocabulary; their logarithms take
+# as much again.
+MAX_LOGITS = 2**25
 Encoded = tuple[list[int], list[int]]
 """Token ids of a prompt, and of its answer with the end of turn."""
 
@@ -53,6 +54,24 @@ class Batch:
             use_cache=False,
         ).logits.flatten(0, 1)
         return logits if self.picked is None else logits[self.picked]
+
+    def part(self, rows: slice) -> Batch:
+        """Some of its rows, as long as before; a packed row is a whole."""
+        if isinstance(self.kept, Tensor) or self.picked is None:
+            return self
+        counts = self.counts[rows]
+        begin = sum(self.counts[: rows.start])
+        picked = self.picked[begin : begin + sum(counts)] - rows.start * self.kept
+        return replace(
+            self,
+            input_ids=self.input_ids[rows],
+            position_ids=self.position_ids[rows],
+            attention_mask=self.attention_mask[rows],
+            picked=picked,
+            targets=self.targets[begin : begin + sum(counts)],
+            counts=counts,
+            rows=self.rows[rows],
+        )
 
     def to(self, device: str | torch.device) -> Batch:
         """The same batch on another device."""

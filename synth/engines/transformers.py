@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from synth.engines.base import FirstToken, Likelihood
 from synth.engines.batches import MAX_LOGITS, Batch, answer_logprobs, left_padded, padded
 from synth.engines.conversation import Prompt
 from synth.engines.first_tokens import first_tokens
+from synth.engines.halving import Halving
 from synth.engines.loading import eos_ids, load_model, load_tokenizer, quiet
 from synth.engines.output_matrix import keep_input_compact
 from synth.engines.packing import pack
@@ -32,16 +33,20 @@ from synth.engines.weights import content_digest, load_weights
 
 # Rows of one generate() call: small models are bound by the overhead per step, not by rows.
 _CHAT_ROWS = 256
-_CHAT_TOKENS = 16384  # their keys and values, in float32: 0.7 GB of a model of 135 M parameters
+# Most tokens whose keys and values are held, prompts and replies: on a CPU 0.4 GB of a model of
+# 135 M parameters.
+_CHAT_TOKENS = {"cpu": 8192}
+_OTHER_CHAT_TOKENS = 32768
 # Most tokens of a packed row, by kind of device: attention costs their square, and a short row
 # shares less.
 _ROW_TOKENS = {"cpu": 512}
 _OTHER_ROW_TOKENS = 2048
 
 
-def chat_rows(width: int) -> int:
+def chat_rows(width: int, device: torch.device) -> int:
     """Prompts of one generate() call, where the longest and its reply have `width` tokens."""
-    return max(1, min(_CHAT_ROWS, _CHAT_TOKENS // width))
+    tokens = _CHAT_TOKENS.get(device.type, _OTHER_CHAT_TOKENS)
+    return max(1, min(_CHAT_ROWS, tokens // width))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,6 +104,7 @@ class TransformersEngine(ReplyingEngine):
         self._batch_tokens = batch_tokens or (2048 if self.device.type == "cpu" else 16384)
         settings = getattr(self.model, "generation_config", None)
         self._stops = self.template.stops | eos_ids(settings)
+        self._scoring, self._replying = Halving("scoring"), Halving("generating")
 
     @property
     def device(self) -> torch.device:
@@ -149,11 +155,16 @@ class TransformersEngine(ReplyingEngine):
         greedy = torch.empty(count, dtype=torch.bool)
         with torch.inference_mode():
             for batch in batches:
-                logits = batch.answer_logits(self.model)
-                logprob[batch.rows], tokens[batch.rows], greedy[batch.rows] = (
-                    part.cpu() for part in answer_logprobs(logits, batch)
-                )
+                score = partial(self._score, batch)
+                for rows, scored in self._scoring.parts(*batch.input_ids.shape, score):
+                    at = batch.rows if batch.tree else batch.rows[rows]
+                    logprob[at], tokens[at], greedy[at] = scored
         return AnswerLogprobs(logprob, tokens, greedy)
+
+    def _score(self, batch: Batch, rows: slice) -> list[Tensor]:
+        """What `answer_logprobs` returns of some rows of a batch, on the CPU."""
+        part = batch.part(rows)
+        return [v.cpu() for v in answer_logprobs(part.answer_logits(self.model), part)]
 
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
         """In place; see `Engine.load_weights`."""
@@ -172,11 +183,12 @@ class TransformersEngine(ReplyingEngine):
         most = sampling.max_tokens + self.template.budget
         replies = [""] * len(prompts)
         for rows, encoded in self._batches(texts, prompts, most):
-            heat = sampling.temperature
-            noise = RowNoise(heat, [seeds[row] for row in rows]) if heat else None
-            decoded = self._decode(encoded, most, noise)
-            for row, reply in zip(rows, decoded, strict=True):
-                replies[row] = reply
+            own = [seeds[row] for row in rows]
+            decode = partial(self._decode, encoded, most, own, sampling.temperature)
+            width = max(map(len, encoded)) + most
+            for part, decoded in self._replying.parts(len(rows), width, decode):
+                for row, reply in zip(rows[part], decoded, strict=True):
+                    replies[row] = reply
         return replies
 
     def first_tokens(self, prompts: Sequence[Prompt]) -> list[list[FirstToken]]:
@@ -199,19 +211,26 @@ class TransformersEngine(ReplyingEngine):
         order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
         widest = len(encoded[order[-1]]) + max_tokens
         self._check_length(widest, prompts[order[-1]])
-        step = chat_rows(widest)
+        step = chat_rows(widest, self.device)
         for start in range(0, len(order), step):
             rows = order[start : start + step]
             yield rows, [encoded[row] for row in rows]
 
     def _decode(
-        self, prompts: Sequence[list[int]], max_tokens: int, noise: RowNoise | None
+        self,
+        prompts: Sequence[list[int]],
+        max_tokens: int,
+        seeds: Sequence[int],
+        temperature: float,
+        rows: slice,
     ) -> list[str]:
+        """Replies to some rows of tokenised prompts."""
         from transformers import GenerationConfig
 
         pad = min(self._stops)
-        input_ids = left_padded(prompts, pad)
-        mask = left_padded([[1] * len(ids) for ids in prompts], 0)
+        noise = RowNoise(temperature, seeds[rows]) if temperature else None
+        input_ids = left_padded(prompts[rows], pad)
+        mask = left_padded([[1] * len(ids) for ids in prompts[rows]], 0)
         config = GenerationConfig(
             max_new_tokens=max_tokens, pad_token_id=pad, eos_token_id=sorted(self._stops)
         )
