@@ -70,7 +70,7 @@ def load_model(path: str | Path, device: str | torch.device, dtype: torch.dtype 
             f"the checkpoint {name!r} lacks the tensor {missing[0]!r} and {len(missing) - 1} more; "
             "it is incomplete, or its config.json describes another model"
         )
-    if dtype is None and torch.device(device).type == "cpu" and not _computes_in_half(model.dtype):
+    if dtype is None and torch.device(device).type == "cpu" and not computes_in_half(model.dtype):
         model = model.float()
     return model.requires_grad_(False).to(device)
 
@@ -96,8 +96,8 @@ def eos_ids(settings: Any) -> frozenset[int]:
     return frozenset(ids if isinstance(ids, list) else [] if ids is None else [ids])
 
 
-def _computes_in_half(dtype: torch.dtype) -> bool:
-    """False for a half precision that this processor has no arithmetic of."""
+def computes_in_half(dtype: torch.dtype) -> bool:
+    """False for a half precision of which this processor has no arithmetic."""
     supported = {
         torch.bfloat16: torch.ops.mkldnn._is_mkldnn_bf16_supported,
         torch.float16: torch.ops.mkldnn._is_mkldnn_fp16_supported,
