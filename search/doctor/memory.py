@@ -60,7 +60,7 @@ class Batches:
     """The largest batches that a search asks at once."""
 
     score_tokens: int  # of a scored batch, padding included
-    score_columns: int  # of its logits: pairs x (longest answer + 1)
+    score_columns: int  # of its logits: rows x columns that are kept
     chat_tokens: int  # of prompts and replies together
     prompt_tokens: int  # of the prompts alone
     step_tokens: int  # of a backward pass; 0 without a warm start

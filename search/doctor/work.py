@@ -23,7 +23,7 @@ class Largest:
     """The largest batch of some prompts, in each respect."""
 
     score_tokens: int = 0  # of (prompt, answer) pairs, padding included
-    score_columns: int = 0  # of its logits: pairs x (longest answer + 1)
+    score_columns: int = 0  # of its logits: rows x columns that are kept
     chat_tokens: int = 0  # of prompts and their replies
     prompt_tokens: int = 0  # of the prompts alone
 
@@ -155,7 +155,8 @@ def _stepped(engine: TransformersEngine, probes: Sequence[Probe], batch: int) ->
 
 
 def _columns(batch: Batch) -> int:
-    return batch.targets.shape[0] * (batch.targets.shape[1] + 1)
+    kept = batch.kept if isinstance(batch.kept, int) else len(batch.kept)
+    return len(batch.input_ids) * kept
 
 
 def _prompts(engine: TransformersEngine, prompts: Sequence[str], most: int) -> Asked:
