@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from search.results.run import Run
 
 _Rows = Mapping[str, "Mapping[str, Score]"]
-# By likelihood a model refuses where the refusal is likelier than the answer; nothing is replied.
-_BY_LIKELIHOOD = {"over_refusal": "refusal likelier", "degenerate": "sentinels degenerate"}
+# Nothing is replied: the probability that a reply begins like a refusal.
+_BY_LIKELIHOOD = {"over_refusal": "begins a refusal", "degenerate": "sentinels degenerate"}
 
 
 def rate_table(rows: _Rows, title: str) -> None:

@@ -118,15 +118,24 @@ class TransformersEngine(ReplyingEngine):
         columns = (scores.logprob.tolist(), scores.tokens.tolist(), scores.greedy.tolist())
         return [Likelihood(*row) for row in zip(*columns, strict=True)]
 
-    def encode(self, pairs: Sequence[tuple[str, str]]) -> tuple[Batch, ...]:
+    def encode(
+        self, pairs: Sequence[tuple[str, str]], scored: Sequence[int | None] | None = None
+    ) -> tuple[Batch, ...]:
         """Pairs as batches on the model's device, to be scored many times.
 
         Those that the model reads rightly in packed rows are packed, the others padded.
+
+        Args:
+            pairs: prompts and answers.
+            scored: of each answer how many of its first tokens are scored; None for all of them.
 
         Raises:
             BadInput: if a pair is longer than the model's context.
         """
         encoded = self.template.tokenize(pairs)
+        if scored is not None:
+            cut = zip(encoded, scored, strict=True)
+            encoded = [(prompt, answer[:count]) for (prompt, answer), count in cut]
         if not encoded:
             return ()
         lengths = [len(prompt) + len(answer) for prompt, answer in encoded]
@@ -156,7 +165,8 @@ class TransformersEngine(ReplyingEngine):
         with torch.inference_mode():
             for batch in batches:
                 score = partial(self._score, batch)
-                for rows, scored in self._scoring.parts(*batch.input_ids.shape, score):
+                height, width = batch.input_ids.shape
+                for rows, scored in self._scoring.parts(height, width, score):
                     at = batch.rows if batch.tree else batch.rows[rows]
                     logprob[at], tokens[at], greedy[at] = scored
         return AnswerLogprobs(logprob, tokens, greedy)

@@ -39,7 +39,7 @@ def test_likelihoods_are_numbers_and_rates_of_replies_are_percent_with_n(
     likelihood_table({"trial 3": ROW}, "by likelihood")
     shown = capsys.readouterr().out
     assert "0.833 ± 0.050" in shown
-    assert "refusal likelier" in shown  # over_refusal is no rate of replies there
+    assert "begins a refusal" in shown  # over_refusal is no rate of replies there
     assert "over refusal" not in shown
     assert shown.count("%") == 1  # sentinels do reply
     assert "0.0 % ± 10.0, n = 16" in shown
