@@ -142,7 +142,8 @@ class _Sheet:
         pairs = [(probe.prompt, probe.answer) for probe in probes]
         pairs += [(probe.prompt, opening) for opening in openings for probe in helpful]
         # (openings, helpful probes)
-        self.refusals = torch.arange(len(probes), len(pairs)).view(-1, len(helpful))
+        shape = (len(openings), len(helpful))
+        self.refusals = torch.arange(len(probes), len(pairs)).view(shape)
         scored = [None] * len(probes) + [_OPENING_TOKENS] * self.refusals.numel()
         self.batches = engine.encode(pairs, scored)
 
