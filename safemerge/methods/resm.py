@@ -23,6 +23,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from safemerge.low_rank import Delta, Deltas, dense, row_blocks
 from safemerge.methods import tsvm
 from safemerge.methods.common.method import Selection, Site, State
 from safemerge.methods.common.ranks import RankLimited, kept_rank
@@ -40,7 +41,7 @@ class ResmParams(RankLimited):
     tau: float = Field(default=0.1, ge=0.0, le=10.0)
 
 
-def prepare(base: Tensor, deltas: Tensor, params: ResmParams, site: Site) -> State:
+def prepare(base: Tensor, deltas: Deltas, params: ResmParams, site: Site) -> State:
     """TSV-M's state, the share of outlier mass `outlier` (T,), and `density` (a number)."""
     share = torch.stack([outlier_share(delta, params.kappa) for delta in deltas])
     clipped = params.outliers == "clip"
@@ -51,9 +52,9 @@ def prepare(base: Tensor, deltas: Tensor, params: ResmParams, site: Site) -> Sta
     return {**state, "outlier": share, "density": exact}
 
 
-def outlier_share(delta: Tensor, kappa: float) -> Tensor:
+def outlier_share(delta: Delta, kappa: float) -> Tensor:
     """Share of |D| that lies in outlier columns, a 0-D tensor in [0, 1]."""
-    mass = delta.float().abs().sum(dim=0)  # (in,)
+    mass = torch.stack([rows.abs().sum(dim=0) for rows in row_blocks(delta)]).sum(dim=0)  # (in,)
     total = mass.sum()
     if mass.numel() < 2 or total.item() == 0.0:
         return torch.zeros_like(total)
@@ -61,22 +62,25 @@ def outlier_share(delta: Tensor, kappa: float) -> Tensor:
     return (mass * outlying).sum() / total
 
 
-def winsorise(delta: Tensor, kappa: float) -> Tensor:
+def winsorise(delta: Delta, kappa: float) -> Tensor:
     """Limit |D| entry-wise to mean + kappa * std of |D|; the sign is kept."""
-    size = delta.float().abs()
+    whole = dense(delta)
+    size = whole.abs()
     if size.numel() < 2:
-        return delta
+        return whole
     limit = (size.mean() + kappa * size.std()).item()
-    return delta.float().clamp(-limit, limit)
+    return whole.clamp(-limit, limit)
 
 
-def density(deltas: Tensor, params: ResmParams) -> float:
+def density(deltas: Deltas, params: ResmParams) -> float:
     """Mean over sources of the share of entries above tau times the common root mean square."""
-    if deltas.numel() == 0:
+    entries = sum(math.prod(delta.shape) for delta in deltas)
+    if entries == 0:
         return 0.0
-    rms = math.hypot(*(delta.norm().item() for delta in deltas)) / math.sqrt(deltas.numel())
-    present = sum(int((delta.abs() > params.tau * rms).count_nonzero()) for delta in deltas)
-    return present / deltas.numel()
+    rms = math.hypot(*(delta.norm().item() for delta in deltas)) / math.sqrt(entries)
+    least = params.tau * rms
+    blocks = (rows for delta in deltas for rows in row_blocks(delta))
+    return sum(int((rows.abs() > least).count_nonzero()) for rows in blocks) / entries
 
 
 def outlier_weights(share: Tensor, mode: str) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from safemerge.errors import BadInput, near_names
+from safemerge.inputs import Memory
 from search.config.section import Section
 from synth.engines.server import check_no_secret
 
@@ -112,6 +113,7 @@ class StudyConfig(Section):
 class EngineConfig(Section):
     kind: Literal["transformers", "vllm", "openai"] = "transformers"
     device: str = "cpu"
+    memory: Memory = "device"
     url: str | dict[str, str] | None = None
     model: dict[str, str] = Field(default_factory=dict)
     key: str | None = None

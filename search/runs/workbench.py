@@ -81,17 +81,19 @@ class Workbench:
     def resident(self, recipe: Recipe) -> ResidentMerge:
         """The merge that serves a recipe, prepared on first use.
 
-        A recipe of other sources, such as a baseline of two models, has its checkpoints opened.
+        A recipe of other sources than the search's has its checkpoints opened.
         """
         for merge in self.merges:
             if merge.serves(recipe):
                 return merge
-        shared = recipe.sources == self.space.template.sources
+        template = self.space.template
+        alike = (recipe.base, recipe.tokenizer) == (template.base, template.tokenizer)
         merge = ResidentMerge(
             recipe,
             device=self.engine.device,
             store=tensor_store(),
-            inputs=self.inputs if shared else None,
+            inputs=self.inputs.only(recipe.sources) if alike else None,
+            memory=self.settings.memory,
         )
         self.merges.append(merge)
         return merge
