@@ -28,8 +28,7 @@ class LowRank:
         """(out, in)."""
         return self.b.shape[0], self.a.shape[1]
 
-    @property
-    def T(self) -> LowRank:
+    def transposed(self) -> LowRank:
         """A' B' (in, out)."""
         return LowRank(self.a.T, self.b.T)
 

@@ -82,7 +82,7 @@ class Adapter:
             return LowRank(nothing.reshape(shape[0], 0), nothing.reshape(0, shape[1]))
         pair = self.pairs[name]
         a, b = self._load(pair.a, device), pair.scaling * self._load(pair.b, device)
-        return LowRank(b, a).T if pair.transposed else LowRank(b, a)
+        return LowRank(b, a).transposed() if pair.transposed else LowRank(b, a)
 
     def delta(self, name: str, base: Tensor, tokens: TokenMap | None = None) -> Tensor:
         """What the adapter adds to one tensor of its base, float32, of the base's shape and device.

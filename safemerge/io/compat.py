@@ -80,7 +80,7 @@ def check_finite(name: str, tensor: torch.Tensor, where: str | Path) -> None:
 
 
 def load_finite(checkpoint: Checkpoint, name: str) -> torch.Tensor:
-    """One tensor as stored, or as it is held; a CheckpointError where a value is NaN or infinite."""
+    """One tensor as stored, or as held; a CheckpointError where a value is NaN or infinite."""
     tensor = checkpoint.load(name)
     if not checkpoint.holds(name):  # what is held was checked before
         check_finite(name, tensor, checkpoint.folder)

@@ -17,8 +17,9 @@ from torch.nn import functional
 from synth.engines.template import ChatTemplate
 
 IGNORED = -100
-# Logits of one batch in float32 stay under half a gigabyte, whatever the vocabulary.
-_MAX_LOGITS = 2**27
+# Logits of one batch in float32 stay under 128 MiB, whatever the vocabulary; their logarithms take
+# as much again.
+_MAX_LOGITS = 2**25
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,6 +41,16 @@ class Batch:
             "logits_to_keep": int(self.targets.shape[1]) + 1,
             "use_cache": False,
         }
+
+    def part(self, rows: slice) -> Batch:
+        """Some of its rows, as long as before."""
+        return Batch(
+            self.input_ids[rows],
+            self.attention_mask[rows],
+            self.position_ids[rows],
+            self.targets[rows],
+            self.rows[rows],
+        )
 
     def to(self, device: str | torch.device) -> Batch:
         """The same batch on another device."""

@@ -36,7 +36,7 @@ def adapt_layout(method: Method, layout: Layout) -> Method:
     def by_matrix(deltas: Deltas) -> list[Deltas]:
         if isinstance(deltas, Tensor):
             return [changes.contiguous() for changes in matrices(deltas).unbind(1)]
-        return [[delta.T if layout.transposed else delta for delta in deltas]]
+        return [[delta.transposed() if layout.transposed else delta for delta in deltas]]
 
     def prepare(base: Tensor, deltas: Deltas, params: Any, site: Site) -> State:
         bases, changes = matrices(base), by_matrix(deltas)
