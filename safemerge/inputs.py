@@ -126,20 +126,22 @@ class Inputs:
         A source whose tensor is the base's shares it.
         """
 
-        def kept(checkpoint: Checkpoint, stored: str) -> Tensor:
-            if not checkpoint.holds(stored):
-                tensor, info = load_finite(checkpoint, stored), checkpoint.tensors[stored]
-                if checkpoint is not self.base and self.base.holds(stored):
-                    same = self.base.load(stored).cpu()
-                    if tensor.dtype == same.dtype and torch.equal(tensor, same):
-                        checkpoint.hold(stored, self.base.load(stored))
-                        return tensor
-                if memory == "device":
-                    tensor = tensor.to(device)
-                elif memory == "disk" and info.offset is not None:
-                    tensor = map_tensor(info)
-                checkpoint.hold(stored, tensor)
-            return checkpoint.load(stored)
+        def kept(checkpoint: Checkpoint, stored: str) -> None:
+            if checkpoint.holds(stored):
+                return
+            info = checkpoint.tensors[stored]
+            if memory == "disk" and info.offset is not None:
+                for _ in finite_pieces(checkpoint, stored, _PIECE):
+                    pass  # checked and hashed, with no more than a piece in memory
+                checkpoint.hold(stored, map_tensor(info))
+                return
+            tensor = load_finite(checkpoint, stored)
+            if checkpoint is not self.base and self.base.holds(stored):
+                same = self.base.load(stored)
+                if tensor.dtype == same.dtype and torch.equal(tensor, same.cpu()):
+                    checkpoint.hold(stored, same)
+                    return
+            checkpoint.hold(stored, tensor.to(device) if memory == "device" else tensor)
 
         kept(self.base, name)
         for source in () if base_alone else self.sources:

@@ -74,7 +74,7 @@ def row_blocks(delta: Delta) -> Iterator[Tensor]:
         return
     out, into = delta.shape
     step = max(1, _BLOCK // max(into, 1))
-    for first in range(0, out, step):
+    for first in range(0, max(out, 1), step):
         yield delta.b[first : first + step] @ delta.a
 
 

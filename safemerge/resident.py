@@ -29,7 +29,7 @@ from safemerge.methods import Method, Params, State, get_method
 from safemerge.names import depth_order, place_of
 from safemerge.recipe import Recipe
 from safemerge.store import TensorStore, content_key
-from safemerge.streaming import work_through
+from safemerge.streaming import kept_heap, work_through
 
 # Entries of a model from which a CPU merges several tensors at once, each in a thread.
 THREADS_FROM_ENTRIES = 2**24
@@ -91,10 +91,11 @@ class ResidentMerge:
         self._store, self._memory = store, memory
         self._home = device if memory == "device" else "cpu"  # of states
         self._fixed = _fixed_part(recipe, self.method)
-        self._tensors = {
-            name: self._prepared(name, group)
-            for name, group in inputs.groups(recipe.places).items()
-        }
+        with kept_heap():  # and what was freed goes back at its end
+            self._tensors = {
+                name: self._prepared(name, group)
+                for name, group in inputs.groups(recipe.places).items()
+            }
         self.names = tuple(self._tensors)
         self.changed = tuple(name for name, tensor in self._tensors.items() if tensor.changes)
         placed = {tensor.group for tensor in self._tensors.values()}

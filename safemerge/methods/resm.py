@@ -43,18 +43,39 @@ class ResmParams(RankLimited):
 
 def prepare(base: Tensor, deltas: Deltas, params: ResmParams, site: Site) -> State:
     """TSV-M's state, the share of outlier mass `outlier` (T,), and `density` (a number)."""
-    share = torch.stack([outlier_share(delta, params.kappa) for delta in deltas])
+    masses, present = _measured(deltas, params)
+    share = torch.stack([outlier_share(mass, params.kappa) for mass in masses])
     clipped = params.outliers == "clip"
     kept = torch.stack([winsorise(d, params.kappa) for d in deltas]) if clipped else deltas
     state = tsvm.prepare(base, kept, params, site)
     # In float32 a rank could fall on the other side.
-    exact = torch.tensor(density(deltas, params), dtype=torch.float64)
+    exact = torch.tensor(present, dtype=torch.float64)
     return {**state, "outlier": share, "density": exact}
 
 
-def outlier_share(delta: Delta, kappa: float) -> Tensor:
-    """Share of |D| that lies in outlier columns, a 0-D tensor in [0, 1]."""
-    mass = torch.stack([rows.abs().sum(dim=0) for rows in row_blocks(delta)]).sum(dim=0)  # (in,)
+def density(deltas: Deltas, params: ResmParams) -> float:
+    """Mean over sources of the share of entries above tau times the common root mean square."""
+    return _measured(deltas, params)[1]
+
+
+def _measured(deltas: Deltas, params: ResmParams) -> tuple[list[Tensor], float]:
+    """Column masses a_i (in,) of each delta, and the density of all; in one pass."""
+    entries = sum(math.prod(delta.shape) for delta in deltas)
+    rms = math.hypot(*(delta.norm().item() for delta in deltas)) / math.sqrt(max(entries, 1))
+    least = params.tau * rms
+    masses, present = [], 0
+    for delta in deltas:
+        sums = []
+        for rows in row_blocks(delta):
+            size = rows.abs()
+            sums.append(size.sum(dim=0))
+            present += int((size > least).count_nonzero())
+        masses.append(torch.stack(sums).sum(dim=0))
+    return masses, present / max(entries, 1)
+
+
+def outlier_share(mass: Tensor, kappa: float) -> Tensor:
+    """Share of the column mass (in,) that lies in outlier columns, a 0-D tensor in [0, 1]."""
     total = mass.sum()
     if mass.numel() < 2 or total.item() == 0.0:
         return torch.zeros_like(total)
@@ -70,17 +91,6 @@ def winsorise(delta: Delta, kappa: float) -> Tensor:
         return whole
     limit = (size.mean() + kappa * size.std()).item()
     return whole.clamp(-limit, limit)
-
-
-def density(deltas: Deltas, params: ResmParams) -> float:
-    """Mean over sources of the share of entries above tau times the common root mean square."""
-    entries = sum(math.prod(delta.shape) for delta in deltas)
-    if entries == 0:
-        return 0.0
-    rms = math.hypot(*(delta.norm().item() for delta in deltas)) / math.sqrt(entries)
-    least = params.tau * rms
-    blocks = (rows for delta in deltas for rows in row_blocks(delta))
-    return sum(int((rows.abs() > least).count_nonzero()) for rows in blocks) / entries
 
 
 def outlier_weights(share: Tensor, mode: str) -> Tensor:
