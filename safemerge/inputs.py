@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from safemerge.devices import Memory
 from safemerge.errors import CheckpointError, RecipeError, near_names
 from safemerge.io import (
     Adapter,
@@ -30,9 +30,6 @@ from safemerge.recipe import ModelRef, Recipe
 from safemerge.source import Source, cut
 
 _PIECE = 2**18  # entries; 1 MiB of float32
-
-Memory = Literal["device", "host", "disk"]
-"""Where tensors are that every trial reads: on the device, in main memory, or mapped files."""
 
 
 @dataclass(frozen=True, slots=True)

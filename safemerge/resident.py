@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from safemerge.devices import Memory
 from safemerge.errors import RecipeError
 from safemerge.factors import factoriser
-from safemerge.inputs import Inputs, Memory, open_inputs
+from safemerge.inputs import Inputs, open_inputs
 from safemerge.io import beyond_range, is_finite, load_finite
 from safemerge.merge_tensor import (
     MergeJob,

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from safemerge.devices import Memory
 from safemerge.errors import BadInput, near_names
-from safemerge.inputs import Memory
 from search.config.section import Section
 from synth.engines.server import check_no_secret
 
