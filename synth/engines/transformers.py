@@ -126,7 +126,8 @@ class TransformersEngine(ReplyingEngine):
         with torch.inference_mode():
             for batch in batches:
                 score = partial(self._score, batch)
-                for rows, scored in self._scoring.parts(*batch.input_ids.shape, score):
+                count, width = batch.input_ids.shape
+                for rows, scored in self._scoring.parts(count, width, score):
                     at = batch.rows[rows]
                     logprob[at], tokens[at], greedy[at] = scored
         return AnswerLogprobs(logprob, tokens, greedy)
