@@ -22,9 +22,7 @@ def toml(record: dict[str, Any], tmp_path: Path) -> Path:
     return path
 
 
-def test_doctor_tells_in_tables_what_is_there_and_what_it_takes(
-    toml: Path, tmp_path: Path
-) -> None:
+def test_doctor_tells_in_tables_what_is_there_and_what_it_takes(toml: Path, tmp_path: Path) -> None:
     done = command("doctor", toml, "--run", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     for part in ("LlamaForCausalLM", "template works", "needs no model", "4 trials of"):
