@@ -32,11 +32,6 @@ _CHAT_ROWS = 256
 _CHAT_TOKENS = 32768
 
 
-def chat_rows(width: int) -> int:
-    """Prompts of one generate() call, where the longest and its reply have `width` tokens."""
-    return max(1, min(_CHAT_ROWS, _CHAT_TOKENS // width))
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class AnswerLogprobs:
     """Likelihoods of N pairs in the caller's order, on the CPU."""
@@ -175,7 +170,7 @@ class TransformersEngine(ReplyingEngine):
         order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
         widest = len(encoded[order[-1]]) + max_tokens
         self._check_length(widest, prompts[order[-1]])
-        step = chat_rows(widest)
+        step = self.chat_rows(widest)
         for start in range(0, len(order), step):
             rows = order[start : start + step]
             yield rows, [encoded[row] for row in rows]
@@ -205,6 +200,10 @@ class TransformersEngine(ReplyingEngine):
         finally:
             self.model.generation_config = stored
         return self.template.decode(out[:, input_ids.shape[1] :].tolist(), self._stops)
+
+    def chat_rows(self, width: int) -> int:
+        """Prompts of one generate() call, where the longest and its reply have `width` tokens."""
+        return max(1, min(_CHAT_ROWS, _CHAT_TOKENS // width))
 
     def _check_length(self, length: int, prompt: Prompt) -> None:
         limit = getattr(self.model.config, "max_position_embeddings", None)
