@@ -9,10 +9,11 @@ from search.config import SearchConfig
 from synth.grading import Grader, make_grader
 from synth.judges import Judge, make_judge
 from synth.judges.judge import HarmJudge
-from synth.judges.reviewer import HarmReviewer, Reviewer, make_reviewer, reviewer_of
+from synth.judges.reviewer import HarmReviewer, NoReviewer, Reviewer, make_reviewer, reviewer_of
 from synth.probes.general import GeneralPrompts, builtin_general, read_general
-from synth.probes.probe import ProbeSet
+from synth.probes.probe import AXES, ProbeSet
 from synth.text.normalise import normalise
+from synth.writing.config import ProbeConfig
 
 
 def load_probes(config: SearchConfig) -> ProbeSet:
@@ -84,6 +85,8 @@ def probe_grader(config: SearchConfig) -> Grader | None:
 def probe_reviewer(config: SearchConfig, judge: Judge) -> Reviewer:
     """Who reads written questions: `probes.write.reviewer`, or else a judge that can.
 
+    Nobody, where models write none because the user brings them all.
+
     Args:
         judge: `probe_judge(config)`, which is not loaded twice where it is the reviewer too.
 
@@ -91,6 +94,8 @@ def probe_reviewer(config: SearchConfig, judge: Judge) -> Reviewer:
         ConfigError: where nobody is named and no judge can.
     """
     section = config.probes
+    if section.write is not None and not _writes(section.write):
+        return NoReviewer()
     named = None if section.write is None else section.write.reviewer
     name = named or reviewer_of(section.judges)
     if name is None:
@@ -108,6 +113,13 @@ def probe_reviewer(config: SearchConfig, judge: Judge) -> Reviewer:
         unreadable_frac=section.unreadable_frac,
         key=section.judge_key,
     )
+
+
+def _writes(recipe: ProbeConfig) -> bool:
+    """Whether models write any question."""
+    brought = {*recipe.questions, *(("domain",) if recipe.domain.questions else ())}
+    wanted = {axis for axis in AXES if recipe.counts.of(axis)}
+    return bool(recipe.forms) or not wanted <= brought
 
 
 def _judge(config: SearchConfig, names: tuple[str, ...]) -> Judge:

@@ -21,7 +21,7 @@ StepProgress = Callable[[int, int, float], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TuningPlan:
     """How long and how fast an expert is trained."""
 
     steps: int
@@ -34,7 +34,7 @@ def tune(
     learned: Sequence[nn.Parameter],
     template: ChatTemplate,
     lessons: Sequence[Lesson],
-    plan: Plan,
+    plan: TuningPlan,
     progress: StepProgress,
 ) -> None:
     """Train some parameters of a causal model of transformers, in place.
