@@ -159,7 +159,8 @@ def prepared_apply(
     def apply() -> None:
         for base, out, state in held:
             chosen = state if method.select is None else method.select(state, selection, params)
-            method.merge_into(out, base, chosen, weights, params)
+            coefficients = method.coefficients(chosen, weights, params)
+            method.combine_into(out, base, chosen, coefficients, params)
 
     return apply
 
@@ -194,10 +195,14 @@ def scoring(size: Size, device: torch.device, floor: Floor) -> dict[str, Any]:
     per_batch = max(1, BATCH_TOKENS // length)
     batches = [
         Batch(
-            input_ids=part,
-            attention_mask=torch.ones_like(part),
-            position_ids=torch.arange(length).expand_as(part),
-            targets=part[:, -ANSWER:],
+            input_ids=part[:, :-1],
+            position_ids=torch.arange(length - 1).expand(len(part), -1),
+            attention_mask=torch.ones_like(part[:, :-1]),
+            tree=False,
+            kept=ANSWER,
+            picked=None,
+            targets=part[:, -ANSWER:].flatten(),
+            counts=(ANSWER,) * len(part),
             rows=torch.arange(len(part)),
         ).to(device)
         for part in ids.split(per_batch)
@@ -205,13 +210,13 @@ def scoring(size: Size, device: torch.device, floor: Floor) -> dict[str, Any]:
 
     @torch.inference_mode()
     def score() -> Tensor:
-        sums = [answer_logprobs(model(**b.model_kwargs()).logits, b)[0] for b in batches]
+        sums = [answer_logprobs(b.answer_logits(model), b)[0] for b in batches]
         return torch.cat(sums)
 
     took = timed(score, device, repeats=2)
     body = sum(p.numel() for name, p in model.named_parameters() if "embed" not in name)
     head = size.vocabulary * size.width
-    flops = 2.0 * rows * (length * body + (ANSWER + 1) * head)
+    flops = 2.0 * rows * ((length - 1) * body + ANSWER * head)
     moved = 2.0 * len(batches) * (body + head)
     key = f"likelihood of {rows} rows of {length} tokens"
     return {key: row(took, moved, flops, torch.bfloat16, floor)}

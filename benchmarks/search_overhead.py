@@ -35,7 +35,6 @@ from search.commands.demo import PER_AXIS, demo_config
 from search.config import SearchConfig
 from search.config.search import STEP_COST
 from search.metrics import RETENTION
-from search.progress import silent
 from search.runs.provenance import measure_baseline, record_start
 from search.runs.rundir import RunDir
 from search.runs.workbench import Workbench, open_workbench
@@ -47,6 +46,7 @@ from search.study.storage import open_study, quiet_optuna
 from search.study.trials import run_trials
 from search.warmstart.probe_losses import GroupLosses, ProbeLosses
 from synth.probes.probe import ProbeSet
+from synth.progress import silent
 from synth.zoo import World, ZooSpec, build_zoo, probes
 
 METRICS = ("domain", "harmless", "helpful", "honest", "over_refusal", "degenerate")
@@ -89,7 +89,7 @@ class Invented:
 def begun(config: SearchConfig, home: RunDir) -> Iterator[tuple[Workbench, StudyContext]]:
     """A run that is held, with its study, before anything is tried."""
     bench = open_workbench(config)
-    baseline = measure_baseline(home, config, bench, {})
+    baseline = measure_baseline(home, bench, {})
     with home.locked(), quiet_optuna():
         record_start(home, config, bench, baseline, {})
         yield bench, StudyContext.of(home, open_study(home, config), config, baseline)

@@ -1,8 +1,13 @@
-"""Refuse a torch device that cannot be used, before any work depends on it."""
+"""Devices: where tensors are held, and which cannot be used."""
 
 from __future__ import annotations
 
+from typing import Literal
+
 from safemerge.errors import ConfigError
+
+Memory = Literal["device", "host", "disk"]
+"""Where what every trial reads is held: on the device, in main memory, in files that are mapped."""
 
 
 def check_device(name: str) -> None:

@@ -7,6 +7,8 @@ directions are arbitrary, and TSV-M or Iso-C would merge noise. Three ways to th
 - randomised, where an eighth of them at most is asked for: subspace iteration (Halko et al. 2011,
   0909.4061, algorithm 4.4), dropped where its error is not under 1e-3 (flat spectra, ties);
 - exact, by LAPACK in float32, for all else.
+
+A delta that is given as a product B A takes two thin QRs and an SVD of its rank's size.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from safemerge.low_rank import Delta, LowRank
 from safemerge.store import TensorStore, content_key
 
 FACTORS_VERSION = 2
@@ -55,20 +58,23 @@ class Factors:
 class Factoriser(Protocol):
     """`factorise`, or that behind a store."""
 
-    def __call__(self, delta: Tensor, rank: int | None = None) -> Factors: ...
+    def __call__(self, delta: Delta, rank: int | None = None) -> Factors: ...
 
 
-def factorise(delta: Tensor, rank: int | None = None) -> Factors:
+def factorise(delta: Delta, rank: int | None = None) -> Factors:
     """Thin SVD in float32 (half precision has none: mergekit issue 304).
 
     Args:
-        delta: (out, in), any floating dtype.
+        delta: (out, in), any floating dtype, or its factors.
         rank: how many leading triplets are wanted, at least 1; None is all min(out, in).
 
     Returns:
         `rank` triplets, fewer where the delta has fewer; the same bits each time. All: within 3e-6
         of the delta. Leading ones: their product within 1e-3 of the exact one's (Frobenius norm).
     """
+    if isinstance(delta, LowRank):
+        product = _of_product(delta)
+        return product if rank is None else product.leading(rank)
     matrix = delta.float()
     short, factors = min(matrix.shape), None
     if rank is not None and short > _SMALL and rank <= _LEADING_FRAC * short:
@@ -88,11 +94,14 @@ def _trimmed(factors: Factors) -> Factors:
     return factors.leading(int((tail > _NOTHING * tail[:1]).sum().item()))
 
 
-def low_rank(delta: Tensor) -> Factors | None:
+def low_rank(delta: Delta) -> Factors | None:
     """All triplets of a delta (out, in) of low rank, by one random projection, within 3e-6.
 
-    None where its rank is above an eighth of the shorter side, or a full SVD as good.
+    None where its rank is above an eighth of the shorter side, or a full SVD as good; never of a
+    product.
     """
+    if isinstance(delta, LowRank):
+        return _of_product(delta)
     matrix = delta.float()
     if min(matrix.shape) <= _SMALL:
         return None
@@ -103,6 +112,12 @@ def low_rank(delta: Tensor) -> Factors | None:
     if inner.norm() < 0.999 * size or (matrix - left @ inner).norm() > _NOTHING * size:
         return None
     return _trimmed(_within(left, inner))
+
+
+def _of_product(delta: LowRank) -> Factors:
+    """All triplets of B A: with B = Q R, those of R A within the span of Q."""
+    left, r = torch.linalg.qr(delta.b)
+    return _trimmed(_within(left, r @ delta.a))
 
 
 def _within(left: Tensor, inner: Tensor) -> Factors:
@@ -157,7 +172,10 @@ def factoriser(store: TensorStore | None) -> Factoriser:
     if store is None:
         return factorise
 
-    def factors(delta: Tensor, rank: int | None = None) -> Factors:
+    def factors(delta: Delta, rank: int | None = None) -> Factors:
+        if isinstance(delta, LowRank):  # sooner factorised than found
+            return factorise(delta, rank)
+
         def compute() -> dict[str, Tensor]:
             computed = factorise(delta, rank)
             return {"u": computed.u, "s": computed.s, "v": computed.v}

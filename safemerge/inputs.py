@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
 import torch
 from torch import Tensor
 
+from safemerge.devices import Memory
 from safemerge.errors import CheckpointError, RecipeError, near_names
 from safemerge.io import (
     Adapter,
     Checkpoint,
     check_tokenizers,
+    finite_pieces,
+    load_finite,
     local_folder,
+    map_tensor,
     open_checkpoint,
     open_importance,
     open_source,
     token_map,
 )
+from safemerge.low_rank import LowRank
 from safemerge.names import Layout, Role, groups, is_constant, layout_of, role_of
 from safemerge.recipe import ModelRef, Recipe
-from safemerge.source import Source, cut, finite_pieces, load_finite
+from safemerge.source import Source, cut
 
 _PIECE = 2**18  # entries; 1 MiB of float32
 
@@ -86,11 +91,94 @@ class Inputs:
         entries = _PIECE if base.device.type == "cpu" else max(base.numel(), 1)
         for source, delta in zip(self.sources, deltas.flatten(1), strict=True):
             begin = 0
-            for tuned in source.pieces(name, entries, stored):
+            for tuned in source.pieces(name, entries, stored, device):
                 piece = slice(begin, begin + len(tuned))
                 source.write_delta(delta[piece], tuned, base.reshape(-1)[piece].float())
                 begin = piece.stop
         return base, deltas
+
+    def low_rank(self, name: str, device: torch.device | str = "cpu") -> list[LowRank] | None:
+        """The deltas of a tensor by their factors; None unless all sources are adapters with them.
+
+        A matrix that an adapter leaves alone has factors of rank 0.
+        """
+        factors = [source.low_rank(name, device) for source in self.sources]
+        given = [pair for pair in factors if pair is not None]
+        return given if len(given) == len(factors) else None
+
+    def changes(self, name: str) -> bool:
+        """False for a tensor that certainly no source changes."""
+        return any(source.changes(name) for source in self.sources)
+
+    def all_held_as_base(self, name: str) -> bool:
+        """Whether `hold` found that the tensors of all sources are the base's."""
+        if not self.base.holds(name):
+            return False
+        base = self.base.load(name)
+        others = [source.stored for source in self.sources if not source.is_base]
+        return all(
+            isinstance(other, Checkpoint) and other.holds(name) and other.load(name) is base
+            for other in others
+        )
+
+    def hold(
+        self,
+        name: str,
+        memory: Memory = "host",
+        device: torch.device | str = "cpu",
+        *,
+        base_alone: bool = False,
+    ) -> None:
+        """Read one tensor no more, in its own dtype: of base and sources, or the base alone.
+
+        A source whose tensor is the base's shares it.
+        """
+
+        def kept(checkpoint: Checkpoint, stored: str) -> None:
+            if checkpoint.holds(stored):
+                return
+            info = checkpoint.tensors[stored]
+            if memory == "disk" and info.offset is not None:
+                for _ in finite_pieces(checkpoint, stored, _PIECE):
+                    pass  # checked and hashed, with no more than a piece in memory
+                checkpoint.hold(stored, map_tensor(info))
+                return
+            tensor = load_finite(checkpoint, stored)
+            if checkpoint is not self.base and self.base.holds(stored):
+                same = self.base.load(stored)
+                if tensor.dtype == same.dtype and torch.equal(tensor, same.cpu()):
+                    checkpoint.hold(stored, same)
+                    return
+            checkpoint.hold(stored, tensor.to(device) if memory == "device" else tensor)
+
+        kept(self.base, name)
+        for source in () if base_alone else self.sources:
+            if isinstance(source.stored, Adapter):
+                for stored in source.stored.stored_names(name):
+                    kept(source.stored.stored, stored)
+            else:
+                kept(source.stored, name)
+            if source.importance is not None:
+                kept(source.importance, name)
+
+    def release(self, name: str) -> None:
+        """Read again what `hold` held of a tensor."""
+        self.base.release(name)
+        for source in self.sources:
+            if isinstance(source.stored, Adapter):
+                for stored in source.stored.stored_names(name):
+                    source.stored.stored.release(stored)
+            else:
+                source.stored.release(name)
+            if source.importance is not None:
+                source.importance.release(name)
+
+    def only(self, refs: Sequence[ModelRef]) -> Inputs | None:
+        """The same, opened, with some of the sources alone; None where one is not among them."""
+        opened = {source.ref: source for source in self.sources}
+        if not all(ref in opened for ref in refs):
+            return None
+        return replace(self, sources=tuple(opened[ref] for ref in refs))
 
     def pieces(
         self, name: str, entries: int, device: torch.device | str = "cpu"
@@ -101,7 +189,7 @@ class Inputs:
         """
         whole = load_finite(self.base, name) if self._needs_whole_base(name) else None
         of_base = finite_pieces(self.base, name, entries) if whole is None else cut(whole, entries)
-        of_others = [s.pieces(name, entries, whole) for s in self.sources if not s.is_base]
+        of_others = [s.pieces(name, entries, whole, device) for s in self.sources if not s.is_base]
         begin = 0
         for stored, *others in zip(of_base, *of_others, strict=True):
             base = stored.to(device)
@@ -118,7 +206,8 @@ class Inputs:
     def positions(self, name: str, device: torch.device | str = "cpu") -> Tensor:
         """Of every source, which must have an importance file, (n_sources, *base.shape), int16."""
         files = [source.importance for source in self.sources]
-        return torch.stack([file.load(name) for file in files if file is not None]).to(device)
+        loaded = [file.load(name).to(device) for file in files if file is not None]
+        return torch.stack(loaded)
 
     def stored_bytes(self, name: str) -> int:
         """Size of one tensor in the base and all sources together."""

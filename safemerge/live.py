@@ -8,9 +8,9 @@ the model.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 # Below this size, keeping the activations costs little memory and is faster.
 RECOMPUTE_FROM_PARAMETERS = 2**28
-# Entries of all d W / d w up to which they are kept from one backward pass to the next: a gigabyte.
-KEPT_SLOPES_ENTRIES = 2**28
 
 
 class _View(Tensor):
@@ -70,8 +68,8 @@ class LiveGradient:
 
         d loss / d w[g, s] = sum over tensors of group g of <d loss / d W, d W / d w[s]>,
 
-    so no more than one of them and one tensor's delta are in memory at a time. Of small models
-    d W / d w is kept from one backward pass to the next.
+    so no more than one of them and some rows of its deltas are in memory at a time: of a sum of
+    deltas that is <d loss / d W, D_s>, of a LoRA <B' d loss / d W, A>.
     """
 
     def __init__(self, model: Any, resident: ResidentMerge) -> None:
@@ -79,8 +77,8 @@ class LiveGradient:
         self._resident = resident
         self._views = stored_views(model, resident.names)
         stored: dict[int, list[str]] = defaultdict(list)
-        for name, view in self._views.items():
-            stored[view.untyped_storage().data_ptr()].append(name)
+        for name in resident.changed:  # the others have no gradient, which would take its time
+            stored[self._views[name].untyped_storage().data_ptr()].append(name)
         self._merged = [
             (parameter, names)
             for parameter in (*model.parameters(), *model.buffers())
@@ -96,14 +94,13 @@ class LiveGradient:
         """
         self._resident.apply(recipe, self._views)
         shape = (len(self._resident.groups), len(self._resident.source_names))
-        gradient = torch.zeros(shape, device=self._merged[0][0].device)
-        project = self._projection(recipe)
+        gradient = torch.zeros(shape, device=next(iter(self._views.values())).device)
         needed = {parameter: parameter.requires_grad for parameter in self._model.parameters()}
         self._model.requires_grad_(False)
         hooks = []
         for parameter, names in self._merged:
             parameter.requires_grad_()
-            take = partial(self._take, gradient, project, names)
+            take = partial(self._take, gradient, recipe, names)
             hooks.append(parameter.register_post_accumulate_grad_hook(take))
         try:
             with _recomputed(self._model):
@@ -116,23 +113,10 @@ class LiveGradient:
             for parameter, before in needed.items():
                 parameter.requires_grad_(before)
 
-    def _projection(self, recipe: Recipe) -> Callable[[str, Tensor], tuple[int, Tensor]]:
-        """(tensor's name, its gradient) -> place group's row, (n_sources,)."""
-        entries = len(self._resident.source_names) * sum(v.numel() for v in self._views.values())
-        if entries > KEPT_SLOPES_ENTRIES:
-            return lambda name, tensor: self._resident.weight_gradient(name, recipe, tensor)
-        slopes_of = lru_cache(None)(partial(self._resident.weight_slopes, recipe=recipe))
-
-        def project(name: str, tensor: Tensor) -> tuple[int, Tensor]:
-            row, slopes = slopes_of(name)
-            return row, slopes.flatten(1) @ tensor.flatten().to(slopes.dtype)
-
-        return project
-
     def _take(
         self,
         gradient: Tensor,
-        project: Callable[[str, Tensor], tuple[int, Tensor]],
+        recipe: Recipe,
         names: list[str],
         parameter: Tensor,
     ) -> None:
@@ -141,7 +125,8 @@ class LiveGradient:
         own = parameter.grad.contiguous()
         parameter.grad = None
         for name in names:
-            row, share = project(name, own.as_strided(*_place(self._views[name], parameter)))
+            at_view = own.as_strided(*_place(self._views[name], parameter))
+            row, share = self._resident.weight_gradient(name, recipe, at_view)
             gradient[row] += share
 
 

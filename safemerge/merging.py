@@ -10,6 +10,7 @@ import math
 import resource
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -27,13 +28,13 @@ from safemerge.io import (
     copy_sidecars,
     free_bytes,
     is_finite,
+    load_finite,
     write_card,
 )
 from safemerge.merge_tensor import (
-    PIECE_ENTRIES,
+    HELD_BYTES,
     MergeJob,
-    keeps_pieces,
-    merge_pieces,
+    gone_through_twice,
     merge_tensor,
     peak_density,
     select,
@@ -215,14 +216,17 @@ class _StreamedMerge:
         info = inputs.base.tensors[name]
         if name not in self.groups:
             return info.nbytes
-        method, count = self.job.method_of(name), len(inputs.sources)
+        method = self.job.method_of(name)
         together, one_by_one = inputs.held_bytes(name)
         written = math.prod(info.shape) * self._out_dtype(name).itemsize
-        if not method.piecewise:
-            return one_by_one + written + method.footprint(info.shape, count)
-        if keeps_pieces(self.job, name):
-            return together + written + info.nbytes + method.footprint(info.shape, count)
-        return together + written + method.footprint((PIECE_ENTRIES,), count)
+        held = inputs.stored_bytes(name) if self._holds(name) else 0
+        beside = together if method.entrywise else one_by_one
+        return held + beside + written + self.job.working_bytes(name)
+
+    def _holds(self, name: str) -> bool:
+        """Whether a tensor's inputs are held, as they are stored, from one pass to the next."""
+        twice = gone_through_twice(self.job, name, self.job.params)
+        return twice and self.job.inputs.stored_bytes(name) <= HELD_BYTES
 
     def merged(self, spec: TensorSpec, peak: Mapping[str, float]) -> Tensor:
         """One tensor of the result, in the type that is written, on the CPU.
@@ -240,15 +244,21 @@ class _StreamedMerge:
 
     def _merged(self, spec: TensorSpec, peak: Mapping[str, float]) -> Tensor:
         job, group = self.job, self.groups.get(spec.name)
-        if group is None:
-            return job.inputs.base.load(spec.name).to(spec.dtype)
+        unchanged = self.job.method.zero_is_base and not job.inputs.changes(spec.name)
+        if group is None or unchanged:
+            load = job.inputs.base.load if group is None else partial(load_finite, job.inputs.base)
+            return load(spec.name).to(spec.dtype)
         out = torch.empty(spec.shape, dtype=spec.dtype)
-        if job.method_of(spec.name).piecewise:
-            merge_pieces(out, job, spec.name, group)
-        else:
-            tensor = job.prepare(spec.name, group)
-            state = select(tensor, job.recipe, job.params, peak)
-            merge_tensor(out, tensor, state, job.recipe, job.params)
+        if self._holds(spec.name):
+            job.inputs.hold(spec.name)
+        try:
+            density = peak.get(place_of(spec.name).module)
+            selection = job.method_of(spec.name).selection(job.recipe, group, density)
+            state = select(job, spec.name, selection, job.params)
+            weights = torch.tensor(job.recipe.weights_at(group), device=job.device)
+            merge_tensor(out, job, spec.name, state, weights, job.params)
+        finally:
+            job.inputs.release(spec.name)
         return out
 
     def measured(self) -> list[str]:
@@ -264,7 +274,7 @@ class _StreamedMerge:
         def measure(name: str) -> None:
             density = self.job.method_of(name).density
             assert density is not None
-            _, deltas = self.job.inputs.load(name, self.job.device)
+            _, deltas = self.job.deltas(name)
             densities[name] = density(deltas, self.job.params)
 
         work_through(self.measured(), measure, cost=self.cost, budget=_BUDGET)

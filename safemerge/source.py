@@ -6,9 +6,19 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from safemerge.io import Adapter, Checkpoint, TokenMap, beyond_range, check_finite, is_finite
+from safemerge.io import (
+    Adapter,
+    Checkpoint,
+    TokenMap,
+    beyond_range,
+    finite_pieces,
+    is_finite,
+    load_finite,
+)
+from safemerge.low_rank import LowRank
 from safemerge.names import is_vocabulary
 from safemerge.recipe import ModelRef
 
@@ -28,9 +38,30 @@ class Source:
         """Whether it is the base itself, which is read once."""
         return self.stored is self.base
 
+    def changes(self, name: str) -> bool:
+        """False for a tensor that it certainly leaves alone: it is the base, or an adapter."""
+        if isinstance(self.stored, Adapter):
+            return bool(self.stored.stored_names(name))
+        return not self.is_base
+
+    def low_rank(self, name: str, device: torch.device | str = "cpu") -> LowRank | None:
+        """The delta of one tensor by its factors; None where it is not given by any."""
+        if not self._has_factors(name):
+            return None
+        assert isinstance(self.stored, Adapter)
+        return self.stored.low_rank(name, self.base.tensors[name].shape, device)
+
     def needs_base(self, name: str) -> bool:
         """Whether a tensor can only be read beside the whole of the base's."""
-        return isinstance(self.stored, Adapter) or self._map(name) is not None
+        if isinstance(self.stored, Adapter):
+            return not self._has_factors(name)
+        return self._map(name) is not None
+
+    def _has_factors(self, name: str) -> bool:
+        """Whether `low_rank` gives a delta."""
+        if not isinstance(self.stored, Adapter) or (self._map(name) and self.changes(name)):
+            return False
+        return self.stored.has_factors(name, self.base.tensors[name].shape)
 
     def _map(self, name: str) -> TokenMap | None:
         return self.tokens if is_vocabulary(name) else None
@@ -55,8 +86,20 @@ class Source:
             return cast
         return tensor
 
-    def pieces(self, name: str, entries: int, base: Tensor | None) -> Iterator[Tensor]:
-        """`read` in flat pieces of entries; the base's is needed where `needs_base` says so."""
+    def pieces(
+        self,
+        name: str,
+        entries: int,
+        base: Tensor | None,
+        device: torch.device | str = "cpu",
+    ) -> Iterator[Tensor]:
+        """`read` in flat pieces of entries; the base's is needed where `needs_base` says so.
+
+        Factors are multiplied on the device; what is stored comes from where it is.
+        """
+        factors = self.low_rank(name, device)
+        if factors is not None:
+            return factors.pieces(entries)
         if base is not None and (self.is_base or self.needs_base(name)):
             return cut(self.read(name, base), entries)
         assert isinstance(self.stored, Checkpoint)  # by `needs_base`
@@ -77,26 +120,13 @@ class Source:
     def held_bytes(self, name: str) -> int:
         """Memory that it takes, beside its pieces, while it is read."""
         wide = 4 * math.prod(self.base.tensors[name].shape)
+        if self._has_factors(name):
+            return 3 * self.stored_bytes(name)  # as stored, in float32
         if isinstance(self.stored, Adapter):
             return self.stored_bytes(name) + 2 * wide  # the delta, and B @ A
         if self._map(name) is None:
             return 0
         return self.stored_bytes(name) + 3 * wide  # rows of source, base, result
-
-
-def load_finite(checkpoint: Checkpoint, name: str) -> Tensor:
-    """One tensor as stored; a CheckpointError where a value is NaN or infinite."""
-    tensor = checkpoint.load(name)
-    check_finite(name, tensor, checkpoint.folder)
-    return tensor
-
-
-def finite_pieces(checkpoint: Checkpoint, name: str, entries: int) -> Iterator[Tensor]:
-    """`load_finite` in flat pieces of entries."""
-    for piece in checkpoint.pieces(name, entries):
-        if not is_finite(piece):
-            load_finite(checkpoint, name)  # counts all that are not
-        yield piece
 
 
 def cut(tensor: Tensor, entries: int) -> Iterator[Tensor]:

@@ -49,12 +49,12 @@ class TensorStore:
         compute: Callable[[], Mapping[str, Tensor]],
         device: torch.device | str = "cpu",
     ) -> dict[str, Tensor]:
-        """The tensors under a key, read from disk where they were computed before.
+        """The tensors under a key, computed once and read from disk.
 
         Args:
             key: of `content_key`, over all that `compute` depends on, its own version included.
             compute: called where there are none.
-            device: where those that were kept are wanted; a CPU maps the file into memory.
+            device: where they are wanted; a CPU maps the file into memory.
         """
         path = self.folder / f"{key}.safetensors"
         self._asked.add(path.name)
@@ -66,7 +66,10 @@ class TensorStore:
             self._keep(path, tensors)
         except (OSError, SafetensorError) as error:  # a cache that is full or read-only is no cache
             log.warning("results are not kept: cannot write %s (%s)", path, error)
-        return tensors
+            return tensors
+        # Mapped from now on: what the page cache may drop, the memory that they took may not.
+        mapped = _read(path) if torch.device(device).type == "cpu" else None
+        return tensors if mapped is None else mapped
 
     def _keep(self, path: Path, tensors: Mapping[str, Tensor]) -> None:
         """Written beside and renamed: two runs may compute the same at once."""

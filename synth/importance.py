@@ -83,8 +83,7 @@ def _positions(
     scores = [torch.zeros_like(parameter) for parameter in parameters]
     model.requires_grad_(True)
     for batch in batches:
-        logits = model(**batch.model_kwargs()).logits
-        loss = -answer_logprobs(logits, batch)[0].sum()
+        loss = -answer_logprobs(batch.answer_logits(model), batch)[0].sum()
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
         for score, parameter, gradient in zip(scores, parameters, gradients, strict=True):
             if gradient is not None:

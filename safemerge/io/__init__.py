@@ -7,10 +7,12 @@ from safemerge.io.card import ScoreRow as ScoreRow
 from safemerge.io.card import SourceRecord as SourceRecord
 from safemerge.io.card import write_card as write_card
 from safemerge.io.compat import beyond_range as beyond_range
-from safemerge.io.compat import check_finite as check_finite
+from safemerge.io.compat import finite_pieces as finite_pieces
 from safemerge.io.compat import is_finite as is_finite
+from safemerge.io.compat import load_finite as load_finite
 from safemerge.io.header import TensorInfo as TensorInfo
 from safemerge.io.header import TensorSpec as TensorSpec
+from safemerge.io.header import map_tensor as map_tensor
 from safemerge.io.hub import is_hub_id as is_hub_id
 from safemerge.io.hub import local_folder as local_folder
 from safemerge.io.importance_file import open_importance as open_importance

@@ -16,13 +16,14 @@ from torch import Tensor
 
 from safemerge.errors import CheckpointError, near_names
 from safemerge.io.adapter_ties import without_tied_heads
-from safemerge.io.compat import check_compatible, check_finite, same_shape
+from safemerge.io.compat import check_compatible, load_finite, same_shape
 from safemerge.io.files import inside
 from safemerge.io.lora_config import CONFIG_FILE, REMEDY, LoraConfig, read_lora_config
 from safemerge.io.reader import Checkpoint, open_folder, read_weights
 from safemerge.io.shards import holds_model
 from safemerge.io.vocabulary import TokenMap
 from safemerge.io.wrappers import PEFT, unwrapped
+from safemerge.low_rank import LowRank
 from safemerge.names import is_vocabulary, layout_of
 
 _FILES = ("adapter_model.safetensors", "adapter_model.bin")
@@ -61,10 +62,27 @@ class Adapter:
 
     def stored_bytes(self, name: str) -> int:
         """Size of what it stores for one tensor of its base."""
+        return sum(self.stored.tensors[stored].nbytes for stored in self.stored_names(name))
+
+    def stored_names(self, name: str) -> list[str]:
+        """What it stores for one tensor of its base; nothing where it leaves it alone."""
         names = [self.whole[name]] if name in self.whole else []
         if name in self.pairs:
             names += [self.pairs[name].a, self.pairs[name].b]
-        return sum(self.stored.tensors[stored].nbytes for stored in names)
+        return names
+
+    def has_factors(self, name: str, shape: tuple[int, ...]) -> bool:
+        """Whether `low_rank` gives a delta: not of what was trained whole, or is no matrix."""
+        return name not in self.whole and len(shape) == 2
+
+    def low_rank(self, name: str, shape: tuple[int, ...], device: torch.device | str) -> LowRank:
+        """The delta of one tensor, of the base's shape, by its factors; of rank 0 without any."""
+        if name not in self.pairs:
+            nothing = torch.empty(0, device=device)
+            return LowRank(nothing.reshape(shape[0], 0), nothing.reshape(0, shape[1]))
+        pair = self.pairs[name]
+        a, b = self._load(pair.a, device), pair.scaling * self._load(pair.b, device)
+        return LowRank(b, a).transposed() if pair.transposed else LowRank(b, a)
 
     def delta(self, name: str, base: Tensor, tokens: TokenMap | None = None) -> Tensor:
         """What the adapter adds to one tensor of its base, float32, of the base's shape and device.
@@ -84,10 +102,8 @@ class Adapter:
             delta += change if mapped is None else mapped.to_base(change, torch.zeros_like(delta))
         return delta
 
-    def _load(self, name: str, device: torch.device) -> Tensor:
-        tensor = self.stored.load(name)
-        check_finite(name, tensor, self.folder)
-        return tensor.to(device).float()
+    def _load(self, name: str, device: torch.device | str) -> Tensor:
+        return load_finite(self.stored, name).to(device).float()
 
 
 def open_source(

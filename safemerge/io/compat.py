@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -76,6 +77,23 @@ def check_finite(name: str, tensor: torch.Tensor, where: str | Path) -> None:
         f"{tensor.numel()}; that training run diverged or the file is damaged, use another "
         "checkpoint"
     )
+
+
+def load_finite(checkpoint: Checkpoint, name: str) -> torch.Tensor:
+    """One tensor as stored, or as held; a CheckpointError where a value is NaN or infinite."""
+    tensor = checkpoint.load(name)
+    if not checkpoint.holds(name):  # what is held was checked before
+        check_finite(name, tensor, checkpoint.folder)
+    return tensor
+
+
+def finite_pieces(checkpoint: Checkpoint, name: str, entries: int) -> Iterator[torch.Tensor]:
+    """`load_finite` in flat pieces of entries."""
+    held = checkpoint.holds(name)
+    for piece in checkpoint.pieces(name, entries):
+        if not held and not is_finite(piece):
+            load_finite(checkpoint, name)  # counts all that are not
+        yield piece
 
 
 def beyond_range(what: str, tensor: torch.Tensor, exact: torch.Tensor) -> RecipeError:

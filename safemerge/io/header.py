@@ -15,6 +15,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
@@ -112,6 +113,22 @@ def read_pieces(info: TensorInfo, entries: int) -> Iterator[torch.Tensor]:
                 yield piece
     except OSError as error:
         raise CheckpointError(f"{info.file} cannot be read: {error.strerror}") from error
+
+
+def map_tensor(info: TensorInfo) -> torch.Tensor:
+    """One tensor of a safetensors file, mapped: read when it is touched, dropped by the system.
+
+    A change of the file is a change of the tensor; writing to the tensor leaves the file alone.
+    """
+    assert info.offset is not None  # pickles are served by pickles.py
+    if not info.nbytes:
+        return torch.empty(info.shape, dtype=info.dtype)
+    try:
+        data = np.memmap(info.file, np.uint8, "c", info.offset, (info.nbytes,))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{info.file} cannot be mapped into memory: {error}") from error
+    # As numpy sees it, it begins at an entry, whatever page of the file that lies in.
+    return torch.frombuffer(data, dtype=info.dtype).reshape(info.shape)
 
 
 def _fill(view: memoryview, file: FileIO, info: TensorInfo) -> None:

@@ -48,9 +48,22 @@ class Checkpoint:
     _pickled: Mapping[str, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
     _digests: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
     _unhashed: list[FileState] = field(default_factory=list, repr=False, compare=False)
+    _held: dict[str, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
+
+    def hold(self, name: str, tensor: torch.Tensor) -> None:
+        """From now on a tensor, with its values, is not read but given: the same to everyone."""
+        self._held[name] = tensor
+
+    def holds(self, name: str) -> bool:
+        """Whether `hold` was given it."""
+        return name in self._held
+
+    def release(self, name: str) -> None:
+        """Read a tensor again."""
+        self._held.pop(name, None)
 
     def load(self, name: str) -> torch.Tensor:
-        """One tensor as stored, in memory of its own; the caller may change it.
+        """One tensor as stored, in memory of its own unless it is held.
 
         Its digest is taken on the way, once: hashing a model that is merged anyway needs no second
         reading. Threads may load different tensors at once.
@@ -58,13 +71,19 @@ class Checkpoint:
         Raises:
             CheckpointError: there is no such tensor, or its file changed since it was opened.
         """
+        if name in self._held:
+            return self._held[name]
         info = self._info(name)
         whole = list(self.pieces(name, max(math.prod(info.shape), 1)))
         # Without entries there are no pieces.
         return whole[0].reshape(info.shape) if whole else torch.empty(info.shape, dtype=info.dtype)
 
     def pieces(self, name: str, entries: int) -> Iterator[torch.Tensor]:
-        """The same tensor as flat pieces of entries, in order, each in memory of its own."""
+        """The same tensor as flat pieces of entries, in order; of a held one they are views."""
+        if name in self._held:
+            flat = self._held[name].reshape(-1)
+            yield from (flat[at : at + entries] for at in range(0, flat.numel(), entries))
+            return
         info = self._info(name)
         pieces: Iterator[torch.Tensor]
         if info.offset is None:

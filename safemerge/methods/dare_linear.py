@@ -27,14 +27,25 @@ def prepare(base: Tensor, deltas: Tensor, params: DropParams, site: Site) -> Sta
 
 def select(state: State, selection: Selection, params: DropParams) -> State:
     """Draw what is kept by `density`: `deltas`, `keep` = K (n_sources, *base.shape) in uint8, and
-    `sizes` (2, n_sources).
+    `sizes` (2, n_sources); `seeds` and `densities` (n_sources,) draw it again.
     """
-    deltas, densities = state["deltas"], selection.per_source["density"]
-    begin = int(state["begin"])
+    densities = selection.per_source["density"]
+    drawn_by = {"seeds": state["seeds"], "densities": torch.tensor(densities, dtype=torch.float64)}
+    keep = draw(state["deltas"], drawn_by, int(state["begin"]))
+    return with_sizes({**drawn_by, "deltas": state["deltas"], "keep": keep}, params, densities)
+
+
+def draw(deltas: Tensor, state: State, begin: int) -> Tensor:
+    """K (n_sources, ...) in uint8, by the `seeds` and `densities` of the state."""
     keep = torch.empty(deltas.shape, dtype=torch.uint8, device=deltas.device)
-    for i, seed in enumerate(state["seeds"].tolist()):
-        keep[i] = keep_evenly(seed, densities[i], deltas[i], begin)
-    return with_sizes({"deltas": deltas, "keep": keep}, params, densities)
+    by_source = zip(state["seeds"].tolist(), state["densities"].tolist(), strict=True)
+    for i, (seed, density) in enumerate(by_source):
+        keep[i] = keep_evenly(seed, density, deltas[i], begin)
+    return keep
+
+
+def entries(base: Tensor, deltas: Tensor, state: State, site: Site) -> State:
+    return {"deltas": deltas, "keep": draw(deltas, state, site.begin)}
 
 
 METHOD = Method(
@@ -47,6 +58,7 @@ METHOD = Method(
     weigh=weigh,
     combine=add_kept,
     entrywise=("deltas", "keep"),
+    entries=entries,
     footprint=bytes_of_masks,
     per_source={"density": DENSITY},
     prepare_key=lambda params: (params.seed,),

@@ -35,6 +35,7 @@ METHOD = Method(
     params=Scaled,
     prepare=keep_in_span,
     combine=combine,
+    low_rank=True,
     elsewhere=tsvm.METHOD.elsewhere,
     # The sum, its directions and their copies in float64; Gram matrix and eigenvectors in float64.
     footprint=bytes_held(1, whole=8, squares=6),

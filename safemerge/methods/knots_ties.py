@@ -16,14 +16,22 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from safemerge.low_rank import Deltas
 from safemerge.methods import ties
 from safemerge.methods.common.method import Site, State
 from safemerge.methods.common.ranks import bytes_held
 from safemerge.methods.ties import TiesParams
 
 
-def prepare(base: Tensor, deltas: Tensor, params: TiesParams, site: Site) -> State:
+def prepare(base: Tensor, deltas: Deltas, params: TiesParams, site: Site) -> State:
     """The common `basis` (out, r) = U, and the `deltas` (n_sources, r, in) = C_i in it."""
+    if not isinstance(deltas, Tensor):
+        # With A_i' = Q_i R_i, D_i D_i' = (B_i R_i')(B_i R_i')': the left singular vectors are those
+        # of the B_i R_i' side by side.
+        together = torch.cat([d.b @ torch.linalg.qr(d.a.T, mode="r").R.T for d in deltas], dim=1)
+        basis = site.svd(_squared(together)).u
+        turned = [(basis.T @ delta.b) @ delta.a for delta in deltas]
+        return {"basis": basis, "deltas": torch.stack(turned)}
     side_by_side = deltas[0]
     for delta in deltas[1:]:
         side_by_side = _squared(torch.cat([_squared(side_by_side), delta], dim=1))
@@ -55,6 +63,7 @@ METHOD = replace(
     prepare=prepare,
     combine=combine,
     entrywise=(),
+    low_rank=True,
     elsewhere={"vector": ties.METHOD, "embedding": ties.METHOD},
     footprint=_footprint,
 )

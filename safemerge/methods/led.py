@@ -34,13 +34,26 @@ def prepare(base: Tensor, deltas: Tensor, params: Params, site: Site) -> State:
 
 
 def select(state: State, selection: Selection, params: Params) -> State:
-    """`deltas`, and `keep`, the mask by `rate`, both (n_sources, *base.shape)."""
+    """`deltas`, and `keep`, the mask by `rate`, both (n_sources, *base.shape); `last` (n_sources,),
+    the last position under `rate`.
+    """
     # A position below rate * POSITIONS; as whole numbers, since mixed types would be copied first.
     last = [math.ceil(rate * POSITIONS) - 1 for rate in selection.per_source["rate"]]
+    kept = mask(state["position"], last)
+    return {"deltas": state["deltas"], "keep": kept, "last": torch.tensor(last)}
+
+
+def mask(position: Tensor, last: list[int]) -> Tensor:
+    """mask_i (n_sources, ...), where `position` is up to `last` for source i alone."""
     # located: N_i; claims: how many N_i an entry is in.
-    located = torch.stack([part <= end for part, end in zip(state["position"], last, strict=True)])
+    located = torch.stack([part <= end for part, end in zip(position, last, strict=True)])
     claims = located.sum(dim=0, dtype=torch.uint8)
-    return {"deltas": state["deltas"], "keep": located.logical_and_(claims == 1)}
+    return located.logical_and_(claims == 1)
+
+
+def entries(base: Tensor, deltas: Tensor, state: State, site: Site) -> State:
+    assert site.importance is not None
+    return {"deltas": deltas, "keep": mask(site.importance, state["last"].tolist())}
 
 
 METHOD = Method(
@@ -48,9 +61,11 @@ METHOD = Method(
     params=Scaled,
     prepare=prepare,
     select=select,
+    piecewise=True,
     weigh=task_arithmetic.weigh,
     combine=add_kept,
     entrywise=("deltas", "keep"),
+    entries=entries,
     # The published example rates are 0.1 (safety), 0.4 (mathematics) and 0.5 (code).
     per_source={"rate": Span(default=0.4, low=0.0, high=1.0)},
     footprint=bytes_held(3, whole=1),

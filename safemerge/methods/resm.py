@@ -23,6 +23,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from safemerge.low_rank import Delta, Deltas, dense, row_blocks
 from safemerge.methods import tsvm
 from safemerge.methods.common.method import Selection, Site, State
 from safemerge.methods.common.ranks import RankLimited, kept_rank
@@ -40,20 +41,41 @@ class ResmParams(RankLimited):
     tau: float = Field(default=0.1, ge=0.0, le=10.0)
 
 
-def prepare(base: Tensor, deltas: Tensor, params: ResmParams, site: Site) -> State:
+def prepare(base: Tensor, deltas: Deltas, params: ResmParams, site: Site) -> State:
     """TSV-M's state, the share of outlier mass `outlier` (T,), and `density` (a number)."""
-    share = torch.stack([outlier_share(delta, params.kappa) for delta in deltas])
+    masses, present = _measured(deltas, params)
+    share = torch.stack([outlier_share(mass, params.kappa) for mass in masses])
     clipped = params.outliers == "clip"
     kept = torch.stack([winsorise(d, params.kappa) for d in deltas]) if clipped else deltas
     state = tsvm.prepare(base, kept, params, site)
     # In float32 a rank could fall on the other side.
-    exact = torch.tensor(density(deltas, params), dtype=torch.float64)
+    exact = torch.tensor(present, dtype=torch.float64)
     return {**state, "outlier": share, "density": exact}
 
 
-def outlier_share(delta: Tensor, kappa: float) -> Tensor:
-    """Share of |D| that lies in outlier columns, a 0-D tensor in [0, 1]."""
-    mass = delta.float().abs().sum(dim=0)  # (in,)
+def density(deltas: Deltas, params: ResmParams) -> float:
+    """Mean over sources of the share of entries above tau times the common root mean square."""
+    return _measured(deltas, params)[1]
+
+
+def _measured(deltas: Deltas, params: ResmParams) -> tuple[list[Tensor], float]:
+    """Column masses a_i (in,) of each delta, and the density of all; in one pass."""
+    entries = sum(math.prod(delta.shape) for delta in deltas)
+    rms = math.hypot(*(delta.norm().item() for delta in deltas)) / math.sqrt(max(entries, 1))
+    least = params.tau * rms
+    masses, present = [], 0
+    for delta in deltas:
+        sums = []
+        for rows in row_blocks(delta):
+            size = rows.abs()
+            sums.append(size.sum(dim=0))
+            present += int((size > least).count_nonzero())
+        masses.append(torch.stack(sums).sum(dim=0))
+    return masses, present / max(entries, 1)
+
+
+def outlier_share(mass: Tensor, kappa: float) -> Tensor:
+    """Share of the column mass (in,) that lies in outlier columns, a 0-D tensor in [0, 1]."""
     total = mass.sum()
     if mass.numel() < 2 or total.item() == 0.0:
         return torch.zeros_like(total)
@@ -61,22 +83,14 @@ def outlier_share(delta: Tensor, kappa: float) -> Tensor:
     return (mass * outlying).sum() / total
 
 
-def winsorise(delta: Tensor, kappa: float) -> Tensor:
+def winsorise(delta: Delta, kappa: float) -> Tensor:
     """Limit |D| entry-wise to mean + kappa * std of |D|; the sign is kept."""
-    size = delta.float().abs()
+    whole = dense(delta)
+    size = whole.abs()
     if size.numel() < 2:
-        return delta
+        return whole
     limit = (size.mean() + kappa * size.std()).item()
-    return delta.float().clamp(-limit, limit)
-
-
-def density(deltas: Tensor, params: ResmParams) -> float:
-    """Mean over sources of the share of entries above tau times the common root mean square."""
-    if deltas.numel() == 0:
-        return 0.0
-    rms = math.hypot(*(delta.norm().item() for delta in deltas)) / math.sqrt(deltas.numel())
-    present = sum(int((delta.abs() > params.tau * rms).count_nonzero()) for delta in deltas)
-    return present / deltas.numel()
+    return whole.clamp(-limit, limit)
 
 
 def outlier_weights(share: Tensor, mode: str) -> Tensor:

@@ -59,6 +59,8 @@ METHOD = replace(
     params=SafeProjectionParams,
     prepare=prepare,
     piecewise=False,
+    entrywise=(),  # a projected delta is no piece of the delta
+    linear=False,
     elsewhere={"vector": task_arithmetic.METHOD, "embedding": task_arithmetic.METHOD},
     # Delta and projected delta of each source; P, its factors, products and the result.
     footprint=bytes_held(2, whole=9),

@@ -30,12 +30,20 @@ _LEAST_DIVISOR = 1e-6  # mergekit's
 
 def prepare(base: Tensor, deltas: Tensor, params: Scaled, site: Site) -> State:
     """Keep the deltas, and their `variance` over the sources, (1, *base.shape), float32."""
-    variance = torch.empty_like(base, dtype=torch.float32)
+    return {"deltas": deltas, "variance": _variance(deltas)}
+
+
+def entries(base: Tensor, deltas: Tensor, state: State, site: Site) -> State:
+    return {"deltas": deltas, "variance": _variance(deltas)}
+
+
+def _variance(deltas: Tensor) -> Tensor:
+    variance = torch.empty_like(deltas[0])
     flat, into = deltas.reshape(len(deltas), -1), variance.view(-1)
-    for entries in blocks(base.numel(), base.device):
-        away = flat[:, entries] - flat[:, entries].mean(dim=0)
-        torch.mean(away.square_(), dim=0, out=into[entries])
-    return {"deltas": deltas, "variance": variance[None]}
+    for part in blocks(variance.numel(), deltas.device):
+        away = flat[:, part] - flat[:, part].mean(dim=0)
+        torch.mean(away.square_(), dim=0, out=into[part])
+    return variance[None]
 
 
 def select(state: State, selection: Selection, params: Scaled) -> State:
@@ -88,6 +96,7 @@ METHOD = Method(
     select=select,
     combine=combine,
     entrywise=("deltas", "variance"),
+    entries=entries,
     footprint=lambda shape, n_sources: bytes_of_deltas(shape, n_sources + 1),
     per_source={"density": DENSITY},
 )

@@ -38,6 +38,7 @@ METHOD = Method(
     weigh=weigh,
     combine=add_deltas,
     entrywise=("deltas",),
+    linear=True,
     block=SUM_BLOCK,
     footprint=bytes_of_deltas,
 )

@@ -16,6 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from safemerge.low_rank import Deltas
 from safemerge.methods import task_arithmetic
 from safemerge.methods.common.method import Method, Selection, Site, State
 from safemerge.methods.common.params import Scaled
@@ -30,20 +31,20 @@ _SINGLE_FLOOR = 1e-3
 _SINGLE_FILL = 0.9  # up to this ratio of the sides trying float32 pays
 
 
-def prepare(base: Tensor, deltas: Tensor, params: RankLimited, site: Site) -> State:
+def prepare(base: Tensor, deltas: Deltas, params: RankLimited, site: Site) -> State:
     """`u` (n_sources, out, c), `s` (n_sources, c), `v` (n_sources, in, c), float32, with c the
     triplets of the source that has most; zero where a source has fewer.
     """
-    n_sources, out, into = deltas.shape
-    limit = params.computed_rank(base)
-    room, most = min(out, into) if limit is None else limit, 0
-    u, s, v = (deltas.new_zeros(n_sources, *side, room) for side in ((out,), (), (into,)))
-    for i, delta in enumerate(deltas):
-        factors = site.svd(delta, limit)
-        rank = factors.s.numel()
-        u[i, :, :rank], s[i, :rank], v[i, :, :rank] = factors.u, factors.s, factors.v
-        most = max(most, rank)
-    return {name: part[..., :most].contiguous() for name, part in (("u", u), ("s", s), ("v", v))}
+    factors = [site.svd(delta, params.computed_rank(base)) for delta in deltas]
+    most = max(one.s.numel() for one in factors)
+
+    def stacked(parts: list[Tensor]) -> Tensor:
+        stack = parts[0].new_zeros(len(parts), *parts[0].shape[:-1], most)
+        for into, part in zip(stack, parts, strict=True):
+            into[..., : part.shape[-1]] = part
+        return stack
+
+    return {key: stacked([getattr(one, key) for one in factors]) for key in ("u", "s", "v")}
 
 
 def select(state: State, selection: Selection, params: Scaled) -> State:
@@ -128,6 +129,7 @@ METHOD = Method(
     # Delta, u and v of each source; polar factors of both sides and decompositions in float64.
     footprint=bytes_held(3, whole=10, squares=12),
     spectral=True,
+    low_rank=True,
     prepare_key=lambda params: (params.rank_limit,),
     slow_select=True,
 )

@@ -17,6 +17,7 @@ from typing import Annotated
 import typer
 
 from search.cli.demo import demo
+from search.cli.doctor import doctor
 from search.cli.options import Config, Json, Set
 from search.cli.runs import export, front, status
 from search.cli.standalone import eval_, judge_agreement, merge
@@ -87,6 +88,9 @@ def probes(
     if result is None:
         say(f"{settings.probes.path} exists and was left as it is; remove it to write it anew")
     else:
+        for row in result.rows:
+            if row.kept < row.wanted:
+                say(f"{row.axis}: {row.kept} probes of {row.wanted} wanted; the table says why")
         say(f"wrote {settings.probes.path}; next: safemerge search {config}")
     written = Path(settings.probes.path)
     if show_text:
@@ -168,7 +172,13 @@ def search(
     settings = SearchConfig.from_toml(config, [*(set_ or ()), *overrides])
     home = run or Path("runs") / config.stem
     with progress_bar() as report:
-        measured = search_and_measure(settings, home, baselines=baseline or (), report=report)
+        measured = search_and_measure(
+            settings,
+            home,
+            baselines=baseline or (),
+            report=report,
+            foretell=lambda found: say("\n".join(found.foretold(settings))),
+        )
     pick, record = measured.run.pick(), measured.run.front_record()
     stopped = "" if record is None else record.stopped
     say(f"the search is over: {stopped}. With more --trials or looser [search.stop] it goes on.")
@@ -184,6 +194,7 @@ def search(
     )
 
 
+app.command()(doctor)
 app.command()(status)
 app.command()(front)
 app.command()(merge)

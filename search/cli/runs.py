@@ -13,7 +13,7 @@ from search.cli.options import Json, RunArg
 def status(run: RunArg, json_: Json = False) -> None:
     """Show how far a run is."""
     from search.cli.tables import emit_json, say
-    from search.results.diagnostics import shortfalls
+    from search.results.diagnostics import rates_from, shortfalls
     from search.results.run import Run
     from search.results.standing import standing
 
@@ -32,7 +32,8 @@ def status(run: RunArg, json_: Json = False) -> None:
         "of": loaded.config.search.trials,
         "failed": len(loaded.failures()),
         "over": loaded.over,
-        "within_limits_by_likelihood": sum(c.feasible for c in loaded.candidates),
+        "rates_from": {metric: found.models for metric, found in loaded.rates.maps.items()},
+        "within_limits_by_estimate": sum(c.feasible for c in loaded.candidates),
         "front": len(front.points),
         "hypervolume_of_likelihoods": front.hypervolume(),
         "best_likelihood": best,
@@ -43,7 +44,8 @@ def status(run: RunArg, json_: Json = False) -> None:
     if json_:
         emit_json(record)
     else:
-        for key, value in record.items():
+        told = {**record, "rates_from": rates_from(loaded)}
+        for key, value in told.items():
             typer.echo(f"{key.replace('_', ' '):>27}  {value}")
     for text in shortfalls(loaded):
         say(text)

@@ -1,8 +1,9 @@
-"""Scores as tables on stdout: likelihoods as numbers from 0 to 1, rates of replies in percent."""
+"""Scores as tables on stdout: likelihoods as numbers from 0 to 1, rates of replies in percent, with
+a "~" before those that are estimated from likelihoods."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from search.cli.tables import print_table
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
     from search.results.run import Run
 
 _Rows = Mapping[str, "Mapping[str, Score]"]
-# By likelihood a model refuses where the refusal is likelier than the answer; nothing is replied.
-_BY_LIKELIHOOD = {"over_refusal": "refusal likelier", "degenerate": "sentinels degenerate"}
+# Nothing is replied: the probability that a reply begins like a refusal.
+_BY_LIKELIHOOD = {"over_refusal": "begins a refusal", "degenerate": "sentinels degenerate"}
 
 
 def rate_table(rows: _Rows, title: str) -> None:
@@ -33,14 +34,22 @@ def rate_table(rows: _Rows, title: str) -> None:
     print_table(title, ["model", *columns], cells, bold="search")
 
 
-def likelihood_table(rows: _Rows, title: str) -> None:
-    """Rows of a search's own scores: likelihoods, and the rate of degenerate sentinel replies."""
+def likelihood_table(rows: _Rows, title: str, estimated: Collection[str] = ()) -> None:
+    """Rows of a search's own scores: likelihoods, and the rate of degenerate sentinel replies.
+
+    `estimated` are metrics that are estimated rates instead.
+    """
     metrics = _metrics(rows)
-    columns = [_heading(metric, _BY_LIKELIHOOD.get(metric, metric)) for metric in metrics]
+    columns = [
+        _heading(metric, metric if metric in estimated else _BY_LIKELIHOOD.get(metric, metric))
+        for metric in metrics
+    ]
     cells = []
     for name, row in rows.items():
         found = [
-            _rate(row.get(metric), with_n=True)
+            _estimate(row.get(metric))
+            if metric in estimated
+            else _rate(row.get(metric), with_n=True)
             if metric == "degenerate"
             else _likelihood(row.get(metric))
             for metric in metrics
@@ -50,22 +59,27 @@ def likelihood_table(rows: _Rows, title: str) -> None:
 
 
 def front_tables(rows: Sequence[Mapping[str, Any]]) -> None:
-    """`front_rows` as two tables: by likelihood on search probes, by replies on held-out ones."""
+    """`front_rows` as two tables: of the search, by replies on held-out probes."""
     names = {row["trial"]: _front_name(row) for row in rows}
     likelihoods = {
         names[row["trial"]]: {
             **row["search_likelihood"],
+            **row["rate_estimate"],
             **row["sentinel_rate"],
             **row["search_retention"],
         }
         for row in rows
     }
     if likelihoods:
-        likelihood_table(
-            likelihoods,
-            "Front: likelihood of the wanted answers on search probes, 0 to 1, ± one standard "
-            "error; no rates of replies",
+        estimated = {metric for row in rows for metric in row["rate_estimate"]}
+        title = (
+            "Front: rates of replies, ~ estimated from likelihoods on search probes, ± one "
+            "standard error; numbers without % are likelihoods, 0 to 1"
+            if estimated
+            else "Front: likelihood of the wanted answers on search probes, 0 to 1, ± one standard "
+            "error; no rates of replies"
         )
+        likelihood_table(likelihoods, title, estimated)
     rates = {
         names[row["trial"]]: row["heldout_rate"] for row in rows if row["heldout_rate"] is not None
     }
@@ -90,10 +104,11 @@ def front_rows(run: Run) -> list[dict[str, Any]]:
         row: dict[str, Any] = {
             "trial": point.number,
             "pick": point.number == pick,
-            "within_limits_by_likelihood": point.feasible,
+            "within_limits_by_estimate": point.feasible,
             "within_limits_by_replies": within.get(point.number),
             "limits": standing(run, point.number).mark or "within",
             "search_likelihood": scores,
+            "rate_estimate": {m: point.shown[m] for m in run.rates.maps if m in point.shown},
             "sentinel_rate": sentinels,
             "search_retention": retention,
             "heldout_rate": None if heldout is None else heldout.front.get(point.number),
@@ -132,6 +147,10 @@ def _rate(score: Score | None, *, with_n: bool) -> str:
         return f"{100 * score.value:.1f} %, one probe"
     n = f", n = {score.n}" if with_n else ""
     return f"{100 * score.value:.1f} % ± {100 * score.stderr:.1f}{n}"
+
+
+def _estimate(score: Score | None) -> str:
+    return "-" if score is None else f"~{100 * score.value:.1f} % ± {100 * score.stderr:.1f}"
 
 
 def _likelihood(score: Score | None) -> str:

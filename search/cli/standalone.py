@@ -93,7 +93,7 @@ def eval_(
     """Measure any checkpoint on a probe file, by greedy generation, checks and a judge."""
     from safemerge.devices import check_device
     from search.cli.score_tables import rate_table
-    from search.cli.tables import emit_json, say
+    from search.cli.tables import emit_json, progress_bar, say
     from search.scoring.generation import score_generations
     from synth.engines.template import ChatSettings
     from synth.engines.thinking import Thinking
@@ -116,13 +116,18 @@ def eval_(
     names = chosen(judge) if needed else ["phrases"]
     for note in unchecked_notes(prompts, graded=grader is not None):
         say(note)
-    labels = make_judge(names, device=device, key=judge_key)
-    reads = None if grader is None else make_grader(grader, device=device)
-    chat = ChatSettings(template, cast(Thinking, thinking), thinking_tokens)
-    engine = TransformersEngine(model, device=device, chat=chat)
-    scores, answers = score_generations(
-        engine, prompts, labels, max_tokens=max_tokens, grader=reads
-    )
+    with progress_bar() as report:
+        report("load models", 0, 1, "")
+        labels = make_judge(names, device=device, key=judge_key)
+        reads = None if grader is None else make_grader(grader, device=device)
+        chat = ChatSettings(template, cast(Thinking, thinking), thinking_tokens)
+        engine = TransformersEngine(model, device=device, chat=chat)
+        report("load models", 1, 1, "")
+        report("answer and judge", 0, 1, f"{len(prompts)} probes")
+        scores, answers = score_generations(
+            engine, prompts, labels, max_tokens=max_tokens, grader=reads
+        )
+        report("answer and judge", 1, 1, "")
     if untold := untold_note(answer.untold for answer in answers):
         say(untold)
     if json_:
@@ -146,7 +151,7 @@ def judge_agreement(
     each other too, and their vote with the labels. No text of the file is printed.
     """
     from safemerge.devices import check_device
-    from search.cli.tables import agreement_tables, emit_json
+    from search.cli.tables import agreement_tables, emit_json, progress_bar
     from synth.judges import make_judge
     from synth.judges.agreement import compare, read_labelled
     from synth.judges.ensemble import EnsembleJudge, vote
@@ -157,9 +162,12 @@ def judge_agreement(
     prompts, answers = [row.prompt for row in rows], [row.answer for row in rows]
     labels = [row.label for row in rows]
     # What cannot be read is to be reported, and not stopped.
-    made = make_judge(names, device=device, unreadable_frac=1.0, key=judge_key)
-    together = made if isinstance(made, EnsembleJudge) else EnsembleJudge({names[0]: made})
-    verdicts = together.votes(prompts, answers)
+    with progress_bar() as report:
+        report("judges", 0, 1, f"{len(rows)} answers")
+        made = make_judge(names, device=device, unreadable_frac=1.0, key=judge_key)
+        together = made if isinstance(made, EnsembleJudge) else EnsembleJudge({names[0]: made})
+        verdicts = together.votes(prompts, answers)
+        report("judges", 1, 1, "")
     if len(verdicts) > 1:
         verdicts["vote"] = vote(list(verdicts.values()))
     with_people = [compare(labels, given, judge=name) for name, given in verdicts.items()]

@@ -5,31 +5,30 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_jsonable_python
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-)
 from rich.table import Table
+
+from synth.progress import printable, shown_progress
 
 if TYPE_CHECKING:
     from safemerge.merging import Plan
-    from search.progress import Report
     from synth.judges.agreement import Agreement
     from synth.probes.probe import ProbeSet
     from synth.probes.stats import AxisStats
+    from synth.progress import Report
 
 stderr = Console(stderr=True)
+
+
+def progress_bar() -> AbstractContextManager[Report]:
+    """Progress on the stderr that `say` writes to."""
+    return shown_progress(stderr)
 
 
 def say(text: str) -> None:
@@ -43,14 +42,9 @@ def emit_json(record: object) -> None:
     sys.stdout.write("\n")
 
 
-def _visible(text: str) -> str:
-    """Control characters spelled out, so that they cannot steer a terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
-
-
 def _plain(text: str) -> str:
     """As rich shows it unchanged: no markup, no control characters."""
-    return escape(_visible(text))
+    return escape(printable(text))
 
 
 def print_table(
@@ -83,7 +77,7 @@ def probe_texts(probes: ProbeSet) -> None:
     for probe in probes:
         origin = f"{probe.axis}, {probe.category}, {probe.form}, {probe.id}"
         for text in (origin, f"  asks:    {probe.prompt}", f"  answers: {probe.answer}"):
-            print(_visible(text).replace("\n", "\\n"))
+            print(printable(text).replace("\n", "\\n"))
     print(f"{len(probes)} probes, content hash {probes.content_hash}")
 
 
@@ -94,6 +88,7 @@ def probe_stats(axes: Sequence[AxisStats]) -> None:
     rows = [
         ["written", *(axis.written for axis in axes)],
         ["kept", *(axis.kept for axis in axes)],
+        ["  read by no reviewer", *(axis.unreviewed for axis in axes)],
         ["  in the largest category", *(max(size, default=0) for size in sizes)],
         ["  in the smallest category", *(min(size, default=0) for size in sizes)],
         *([f"rejected: {r}", *(axis.rejected.get(r, 0) for axis in axes)] for r in reasons),
@@ -155,26 +150,3 @@ def _flat(row: Mapping[str, Any]) -> dict[str, object]:
                 if uncertain in cell:
                     flat[f"{key}.{metric}.{uncertain}"] = cell[uncertain]
     return flat
-
-
-@contextmanager
-def progress_bar() -> Iterator[Report]:
-    """A report that draws progress bars on stderr; a line a stage where that is no terminal."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
-    )
-    with Progress(*columns, console=stderr, disable=not stderr.is_terminal) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def report(stage: str, done: int, total: int, note: str) -> None:
-            if stage not in tasks:
-                if not stderr.is_terminal:
-                    say(f"{stage} ...")
-                tasks[stage] = bar.add_task(_plain(f"{stage:<34}"), total=total, note="")
-            bar.update(tasks[stage], completed=done, total=total, note=_visible(note))
-
-        yield report

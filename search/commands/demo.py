@@ -15,10 +15,10 @@ from safemerge.writable import check_writable
 from search.commands.whole_path import run_whole_path
 from search.commands.write_probes import write_probes
 from search.config import SearchConfig
-from search.progress import Report, silent
 from search.results.heldout_record import HeldOut
 from search.runs.provenance import check_fresh
 from synth.probes.probe import AXES
+from synth.progress import Report, silent
 from synth.zoo import Zoo, ZooSpec, build_zoo
 from synth.zoo.world import (
     DOMAIN_QUESTIONS,

@@ -18,9 +18,9 @@ from safemerge.writable import check_writable
 from search.commands.whole_path import run_whole_path
 from search.commands.write_probes import write_probes
 from search.config import SearchConfig
-from search.progress import Report, silent
 from search.results.heldout_record import HeldOut
 from search.runs.provenance import check_fresh
+from synth.progress import Report, prefixed, silent
 from synth.real.ground import RealGround, Tuning, build_real_ground, is_built
 from synth.real.probes import REPLY_TOKENS, RealProbes, real_probes
 
@@ -62,7 +62,7 @@ def run_real_demo(
     ground = build_real_ground(
         cache,
         tuning=settings.tuning,
-        progress=lambda what, share, note: report(f"ground: {what}", round(100 * share), 100, note),
+        report=prefixed(report, "ground: "),
     )
     probes = real_probes(
         ground,

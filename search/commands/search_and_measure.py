@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from safemerge.errors import ProbeError
+from safemerge.writable import check_writable
 from search.baselines.fitness import BaselineRun
 from search.baselines.registry import baseline_runs, check_baselines, parse_baselines
 from search.config import SearchConfig
-from search.progress import Report, prefixed, silent
+from search.doctor.estimate import Estimate, check_fits, estimate_search
 from search.results.heldout_record import HeldOut
 from search.results.heldout_table import measure_run
 from search.results.run import Run
+from search.runs.provenance import check_fresh
 from search.runs.workbench import Workbenches
 from search.study.study import run_search
 from synth.grading import unchecked_notes
 from synth.probes.probe import ProbeSet
+from synth.progress import Report, prefixed, silent
 
 log = logging.getLogger(__name__)
 
@@ -35,15 +38,23 @@ class MeasuredRun:
 
 
 def search_and_measure(
-    config: SearchConfig, home: Path, *, baselines: Iterable[str] = (), report: Report = silent
+    config: SearchConfig,
+    home: Path,
+    *,
+    baselines: Iterable[str] = (),
+    report: Report = silent,
+    foretell: Callable[[Estimate], None] | None = None,
 ) -> MeasuredRun:
     """Search, run the baselines, and measure all on held-out probes.
 
     Args:
         baselines: names of what to run besides, in `home/baselines/`.
+        foretell: told what a search that begins will take, baselines left out, before it does; None
+            reckons nothing.
 
     Raises:
-        BadInput: what is wrong with config, probes or baselines, before any work.
+        BadInput: what is wrong with config, probes or baselines, or does not fit on this machine,
+            before any work.
     """
     config = config.resolved(Path.cwd())  # so that all searches name the same files alike
     benches = Workbenches()
@@ -53,6 +64,12 @@ def search_and_measure(
     _check_heldout(probes)
     for note in unchecked_notes(probes.probes, graded=config.probes.grader is not None):
         log.warning(note)
+    if foretell is not None and not (home / "config.toml").exists():
+        check_fresh(home)
+        check_writable(home)
+        estimate = estimate_search(config, home, benches=benches, report=report)
+        foretell(estimate)
+        check_fits(estimate, config)
     seconds: dict[str, float] = {}
     runs: dict[str, Run] = {}
 

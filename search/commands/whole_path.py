@@ -15,13 +15,13 @@ from search.baselines.registry import PLAIN
 from search.commands.search_and_measure import search_and_measure
 from search.config import SearchConfig
 from search.metrics import METRICS
-from search.progress import Report
 from search.results.export import export
 from search.results.heldout_record import HeldOut
 from search.results.run import Run
 from search.results.standing import standing
 from search.runs.rundir import RunDir
 from synth.probes.probe import AXES
+from synth.progress import Report
 
 
 def run_whole_path(

@@ -10,12 +10,12 @@ from safemerge.devices import check_device
 from safemerge.errors import ConfigError, ProbeError, near_names
 from safemerge.writable import check_writable
 from search.config import SearchConfig
-from search.progress import Report, silent
 from search.runs.probe_sets import heldout_prompts
 from search.runs.workbench import recipe_template
 from synth import importance
 from synth.engines.transformers import TransformersEngine
 from synth.probes.probe import ProbeSet
+from synth.progress import Report, silent
 from synth.text.normalise import normalise
 
 

@@ -7,24 +7,21 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from torch import Tensor
-
 from safemerge.errors import ConfigError, near_names
-from safemerge.inputs import Inputs, open_inputs
-from safemerge.io import Adapter
+from safemerge.inputs import open_inputs
 from safemerge.live import stored_views
 from search.config import SearchConfig
-from search.progress import Report, silent
-from search.runs.probe_sets import probe_judge, probe_reviewer
+from search.runs.probe_sets import probe_judge, probe_reviewers
 from search.runs.workbench import load_live, recipe_template, stored_tensor
 from synth.engines import Engine
 from synth.engines.openai import OpenAIEngine
 from synth.engines.server import ServerSettings
-from synth.engines.shared import SharedEngine, SwappedEngine
+from synth.engines.shared import SharedEngine, SwappedEngine, SwappedSchemaEngine
 from synth.engines.transformers import TransformersEngine
 from synth.engines.vllm import VllmEngine
-from synth.judges.reviewer import Reviewer
+from synth.judges.reviewer import Reviewer, RubricReviewer, SeveralReviewers
 from synth.probes.probe import AXES, Axis, ProbeSet
+from synth.progress import Report, silent
 from synth.writing.config import ProbeConfig
 from synth.writing.context import Terms
 from synth.writing.one_writer import one_writer
@@ -74,22 +71,24 @@ def _write(
     report("probes", 0, 1, "loading models")
     heldout = config.probes.heldout
     judge = probe_judge(config)  # before the writers: a guard that cannot be had is said at once
-    reviewer = probe_reviewer(config, judge)
-    if unread := _unread(recipe, reviewer):
+    reviewers = list(probe_reviewers(config, judge))
+    pool = writers(config)
+    if not recipe.reviewers and not any(one.waives for one in reviewers):
+        reviewers.append(RubricReviewer(pool["base"]))
+    reviewer = SeveralReviewers(reviewers)
+    if recipe.reviewers and (unread := _unread(recipe, reviewer)):
         log.warning(
-            "%s questions are written and nobody reviews them: a guard tells harm alone; name "
-            'a chat model in probes.write.reviewer, as "rubric=org/chat-model", or read them '
-            "yourself",
+            "nobody reviews the %s questions that are written: many may not be what their axis "
+            "says, so read what is kept before you believe a score",
             " and ".join(unread),
         )
     inputs = WritingInputs(
-        pool=writers(config),
+        pool=pool,
         judge=judge,
         reviewer=reviewer,
         heldout=ProbeSet.from_jsonl(heldout) if heldout is not None else None,
         terms=terms,
     )
-    report("probes", 1, 1, "")
     _, result = make_probes(
         recipe,
         inputs,
@@ -97,28 +96,23 @@ def _write(
         progress=lambda axis, done, wanted: report(f"probes: {axis}", done, wanted, ""),
         out=Path(config.probes.path),
     )
+    report("probes", 1, 1, "")
     return result
 
 
 def _unread(recipe: ProbeConfig, reviewer: Reviewer) -> list[Axis]:
-    """Axes to be written of which a reviewer that is no mere `NoReviewer` cannot tell."""
-    if not reviewer.reads:
-        return []
+    """Axes that models write and nobody reads."""
     return [
         axis
         for axis in AXES
-        # Domain questions have their answers verified.
-        if axis != "domain"
-        and recipe.counts.of(axis)
-        and axis not in recipe.questions
-        and axis not in reviewer.reads
+        if recipe.counts.of(axis) and not recipe.brings(axis) and axis not in reviewer.reads
     ]
 
 
 def writers(config: SearchConfig) -> Mapping[str, Engine]:
     """An engine for the base and for every source, by name.
 
-    On vLLM they share one engine, and so the base's chat template.
+    In this process they share one engine, and so the base's tokenizer and chat template.
 
     Raises:
         ConfigError: a model has no server, or a server is named for no model.
@@ -126,31 +120,28 @@ def writers(config: SearchConfig) -> Mapping[str, Engine]:
     if config.engine.kind == "openai":
         return _served(config)
     inputs = open_inputs(recipe_template(config))
-    if config.engine.kind == "vllm":
-        return _swapped(config, inputs)
-    device, chat = config.engine.device, config.models.chat
-    pool = {"base": TransformersEngine(config.models.base, device=device, chat=chat)}
-    for index, source in enumerate(config.models.sources):
-        if isinstance(inputs.sources[index].stored, Adapter):
-            engine = TransformersEngine(config.models.base, device=device, chat=chat)
-            load_live(stored_views(engine.model, inputs.merged_names), inputs, index)
-        else:
-            engine = TransformersEngine(source.path, device=device, chat=chat)
-        pool[source.name] = engine
-    return pool
-
-
-def _swapped(config: SearchConfig, inputs: Inputs) -> dict[str, Engine]:
     arguments, chat = config.engine.arguments, config.models.chat
-    shared = SharedEngine(VllmEngine(config.models.base, arguments=arguments, chat=chat))
+    names = ["base", *(source.name for source in config.models.sources)]
+    places = [None, *range(len(config.models.sources))]
+    if config.engine.kind == "vllm":
+        held = VllmEngine(config.models.base, arguments=arguments, chat=chat)
 
-    def weights(source: int | None) -> dict[str, Tensor]:
-        return {name: stored_tensor(inputs, name, source) for name in inputs.merged_names}
+        def put_into_vllm(source: int | None) -> None:
+            state = {name: stored_tensor(inputs, name, source) for name in inputs.merged_names}
+            held.load_weights(state)
 
-    pool: dict[str, Engine] = {"base": SwappedEngine(shared, partial(weights, None))}
-    for index, source in enumerate(config.models.sources):
-        pool[source.name] = SwappedEngine(shared, partial(weights, index))
-    return pool
+        shared = SharedEngine(held)
+        return {
+            name: SwappedSchemaEngine(shared, partial(put_into_vllm, place))
+            for name, place in zip(names, places, strict=True)
+        }
+    live = TransformersEngine(config.models.base, device=config.engine.device, chat=chat)
+    views = stored_views(live.model, inputs.merged_names)
+    shared = SharedEngine(live)
+    return {
+        name: SwappedEngine(shared, partial(load_live, views, inputs, place))
+        for name, place in zip(names, places, strict=True)
+    }
 
 
 def _served(config: SearchConfig) -> dict[str, Engine]:

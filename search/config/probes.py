@@ -60,9 +60,10 @@ class ProbesConfig(Section):
                 parse_judge(name)
             except BadInput as error:
                 raise ValueError(str(error)) from error
-        if self.write is not None and self.write.reviewer not in (None, NONE):
+        for name in () if self.write is None else self.write.reviewers:
             try:
-                parse_harm_judge(self.write.reviewer)
+                if name != NONE:
+                    parse_harm_judge(name)
             except BadInput as error:
                 raise ValueError(f"write.reviewer: {error}") from error
         if set(self.judges) == set(self.heldout_judges):

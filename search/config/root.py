@@ -142,6 +142,11 @@ class SearchConfig(Section):
         return self.objectives.get("fitness", ObjectiveConfig()).weights
 
     @property
+    def calibrates(self) -> bool:
+        """Whether likelihoods are read as rates; a fitness is made of likelihoods and stays so."""
+        return self.search.calibrate > 0 and not self.fitness
+
+    @property
     def objective_axes(self) -> tuple[str, ...]:
         """The probe axes that the objectives speak of, each once."""
         return tuple(dict.fromkeys((*probe_axes(self.objective_names), *self.fitness)))
@@ -244,7 +249,7 @@ class SearchConfig(Section):
         section, study = self.probes, self.search
         write = section.write and section.write.resolved(folder)
         if write is not None and write.reviewer is not None:
-            write = write.model_copy(update={"reviewer": judge(write.reviewer)})
+            write = write.model_copy(update={"reviewer": judges(write.reviewer)})
         probes = {
             "grader": section.grader and model(section.grader),
             "judge": judges(section.judge),

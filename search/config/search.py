@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from safemerge.devices import Memory
 from safemerge.errors import BadInput, near_names
 from search.config.section import Section
 from synth.engines.server import check_no_secret
@@ -67,6 +68,7 @@ class StudyConfig(Section):
     failed_frac: float = Field(default=0.5, ge=0.0, lt=1.0)
     race_error: float = Field(default=0.05, ge=0.0, lt=1.0)
     answered: int = Field(default=16, ge=0)
+    calibrate: int = Field(default=16, ge=0)
     storage: str = "journal"
     workers: int = Field(default=1, ge=1, le=256)
 
@@ -112,6 +114,7 @@ class StudyConfig(Section):
 class EngineConfig(Section):
     kind: Literal["transformers", "vllm", "openai"] = "transformers"
     device: str = "cpu"
+    memory: Memory = "device"
     url: str | dict[str, str] | None = None
     model: dict[str, str] = Field(default_factory=dict)
     key: str | None = None

@@ -1,7 +1,7 @@
 """Generated answers to the validation probes, graded and kept in the run.
 
-Only trials near the front give them, and base and sources, to which limits may be relative. A file
-of answers is complete or absent, so after a kill no model answers twice.
+Base and sources give them at the start, some trials while the search runs, and those near the front
+before the pick. A file of answers is complete or absent, so after a kill no model answers twice.
 """
 
 from __future__ import annotations
@@ -11,17 +11,20 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from pathlib import Path
 
 from safemerge.score import Scores
 from search.metrics import ReferenceScores
-from search.progress import Report
 from search.results.pareto import Candidate
 from search.runs.rundir import RunDir
 from search.runs.workbench import Workbench
 from search.scoring.generation import Answer, answer_scores, answer_values, score_generations
 from synth.probes.jsonl import read_jsonl
+from synth.probes.probe import Probe
+from synth.progress import Report
 
-_FOLDER = "validation"  # of a run, for the answers
+FOLDER = "validation"  # of a run, for the answers
+TRIAL_FILES = f"{FOLDER}/trial-{{:05d}}.jsonl"  # of a run
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,26 +59,79 @@ def respondent(bench: Workbench, trial: Candidate) -> Respondent:
     return Respondent(name, file, partial(bench.make_live, trial.recipe), trial)
 
 
+def reference_files(sources: Sequence[str]) -> dict[str, str]:
+    """`{model: file of the run}` of base and sources, given the names of these in order."""
+    files = {name: f"{FOLDER}/source-{index}.jsonl" for index, name in enumerate(sources)}
+    return {"base": f"{FOLDER}/base.jsonl", **files}
+
+
+def trial_of(file: Path) -> int:
+    """The number of the trial whose answers a file holds."""
+    return int(file.stem.removeprefix("trial-"))
+
+
+def ask_references(
+    home: RunDir, bench: Workbench, max_tokens: int, report: Report
+) -> dict[str, list[Answer]]:
+    """`{file of the run: answers}` of base and sources; nothing is written.
+
+    Those that the run has, or that an earlier search of the same models has asked for, stay.
+    """
+    asked = home.read(f"{FOLDER}/asked.json") == _asked(bench)
+    probes = tuple(probe.id for probe in _probes(bench))
+    models = list(base_and_sources(bench))
+    found = {}
+    for done, (model, ref) in enumerate(zip(models, bench.inputs.refs, strict=True)):
+        report("answers of the sources", done, len(models), "")
+        file, key = f"{FOLDER}/{model.file}", (ref.path, probes)
+        kept = read_answers(home, file) if asked else None
+        answers = kept or bench.retained.replies.get(key)
+        if answers is None:
+            model.make_live()
+            answers = ask_live(bench, max_tokens)
+        found[file] = bench.retained.replies[key] = answers
+    report("answers of the sources", len(models), len(models), "")
+    return found
+
+
+def write_references(
+    home: RunDir, bench: Workbench, answers: Mapping[str, Sequence[Answer]]
+) -> None:
+    """Keep what `ask_references` gave."""
+    if answers:
+        forget_others(home, FOLDER, _asked(bench))
+    for file, some in answers.items():
+        if not (home.path / file).exists():
+            write_answers(home, file, some)
+
+
+def ask_live(bench: Workbench, max_tokens: int) -> list[Answer]:
+    """The live model's answers to the validation probes, or else the search probes."""
+    return score_generations(
+        bench.generation_engine(),
+        _probes(bench),
+        bench.judge,
+        max_tokens=max_tokens,
+        grader=bench.grader,
+    )[1]
+
+
 def answer(
     home: RunDir, bench: Workbench, trials: Sequence[Candidate], *, max_tokens: int, report: Report
 ) -> ValidationScores:
     """Let base, sources and trials answer the validation probes, or else the search probes."""
-    forget_others(home, _FOLDER, {"engine": bench.settings.kind, **bench.grading})
-    probes = (bench.validation or bench.evaluator).probes
+    forget_others(home, FOLDER, _asked(bench))
 
     def ask(model: Respondent) -> list[Answer]:
         model.make_live()
-        engine = bench.generation_engine()
-        return score_generations(
-            engine, probes, bench.judge, max_tokens=max_tokens, grader=bench.grader
-        )[1]
+        return ask_live(bench, max_tokens)
 
     references = list(base_and_sources(bench))
     models = [*references, *(respondent(bench, trial) for trial in trials)]
     said: dict[str, list[Answer]] = {}
     for done, model in enumerate(models):
-        report("answers", done, len(models), "")
-        said[model.file] = kept_answers(home, f"{_FOLDER}/{model.file}", partial(ask, model))
+        report("answers", done, len(models), model.name)
+        said[model.file] = kept_answers(home, f"{FOLDER}/{model.file}", partial(ask, model))
     report("answers", len(models), len(models), "")
     scores = {file: answer_scores(answers) for file, answers in said.items()}
     base, *sources = references
@@ -98,10 +154,30 @@ def forget_others(home: RunDir, folder: str, asked: Mapping[str, object]) -> Non
 
 def kept_answers(home: RunDir, file: str, ask: Callable[[], list[Answer]]) -> list[Answer]:
     """The answers in a file of the run; asked for and written, whole, where there is none."""
-    if (home.path / file).exists():
-        # Not by str.splitlines, which also splits at characters that a reply may hold.
-        return [Answer(**row) for _, row in read_jsonl(home.path / file)]
-    answers = ask()
+    kept = read_answers(home, file)
+    if kept is None:
+        kept = ask()
+        write_answers(home, file, kept)
+    return kept
+
+
+def read_answers(home: RunDir, file: str) -> list[Answer] | None:
+    """The answers in a file of the run; None without it."""
+    if not (home.path / file).exists():
+        return None
+    # Not by str.splitlines, which also splits at characters that a reply may hold.
+    return [Answer(**row) for _, row in read_jsonl(home.path / file)]
+
+
+def write_answers(home: RunDir, file: str, answers: Sequence[Answer]) -> None:
+    """Write answers, whole."""
     records = (json.dumps(asdict(answer), ensure_ascii=False, sort_keys=True) for answer in answers)
     home.write_text(file, "".join(f"{record}\n" for record in records))
-    return answers
+
+
+def _asked(bench: Workbench) -> dict[str, object]:
+    return {"engine": bench.settings.kind, **bench.grading}
+
+
+def _probes(bench: Workbench) -> Sequence[Probe]:
+    return (bench.validation or bench.evaluator).probes

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from search.results.run import Run
-from search.results.standing import answered_within, reply_limits, shown, standing
+from search.results.standing import answered_within, basis, reply_limits, shown, standing
+from search.scoring.calibration import LEAST_MODELS
 
 _REASONS = 3  # most that are listed
 
@@ -24,9 +25,9 @@ def pick_outside(run: Run) -> str | None:
     found = standing(run, number)
     if not found.outside:
         return None
-    how = "by its replies to the validation probes" if found.by_replies else "by likelihood"
     return (
-        f"the pick, trial {number}, is outside its limits {how}: {found.text}. It is exported only "
+        f"the pick, trial {number}, is outside its limits {found.source}: {found.text}. It is "
+        f"exported only "
         f"by its number: safemerge export {run.dir.path} {number}"
     )
 
@@ -34,32 +35,46 @@ def pick_outside(run: Run) -> str | None:
 def nothing_within(run: Run) -> str | None:
     """The trial nearest to the limits, and what to loosen; None where nothing is to be said.
 
-    Limits on likelihoods are estimates, so what replies say of them is told too.
+    What likelihoods say of limits are estimates, so what replies say of them is told too.
     """
     if not run.candidates or any(candidate.feasible for candidate in run.candidates):
         return None
     nearest = run.front().points[0]
-    violations = run.limits.violations(nearest.scores)
+    violations, how = run.limits.violations(nearest.shown), basis(run)
     missed = [metric for metric, value in violations.items() if value > 0.0]
-    every = [run.limits.violations(candidate.scores) for candidate in run.candidates]
+    every = [run.limits.violations(candidate.shown) for candidate in run.candidates]
     # What a trial was not measured in, it was not found to be within.
     never = [metric for metric in missed if min(each.get(metric, 1.0) for each in every) > 0.0]
     advice = (
-        f"By likelihood no trial is within the limit on {' or on '.join(never)} even alone: loosen "
+        f"By {how} no trial is within the limit on {' or on '.join(never)} even alone: loosen "
         "that first"
         if never
-        else "By likelihood each limit is met by some trial, never all at once: loosen what "
+        else f"By {how} each limit is met by some trial, never all at once: loosen what "
         "matters least"
     )
     return "\n".join(
         [
-            f"by likelihood, none of {len(run.candidates)} trials is within all limits; the "
+            f"by {how}, none of {len(run.candidates)} trials is within all limits; the "
             f"nearest is trial {nearest.number}:",
-            *(_missed(run, nearest.scores[m].value, m, m in never) for m in missed),
+            *(_missed(run, nearest.shown[m].value, m, m in never) for m in missed),
             _by_replies(run),
             f"{advice}, and start a new run with --run NAME, or go on with more --trials.",
         ]
     )
+
+
+def rates_from(run: Run) -> str:
+    """On how many models' replies the estimated rates rest, or why there are none."""
+    if not run.config.calibrates:
+        return "none: scores of trials are likelihoods (search.calibrate = 0, or a fitness)"
+    maps = run.rates.maps
+    if not maps:
+        answered = len(run.rates.references) + len(run.rates.trials)
+        return (
+            f"none yet: {answered} models have answered, and a map takes {LEAST_MODELS} of "
+            "different scores"
+        )
+    return ", ".join(f"{metric} {found.models} models" for metric, found in maps.items())
 
 
 def failed(run: Run) -> str | None:
@@ -83,7 +98,7 @@ def _by_replies(run: Run) -> str:
     within = [number for number, keeps in answered.items() if keeps]
     if reply_limits(run) is None or not answered:
         return (
-            "Limits on likelihoods are estimates, and no replies of these trials have been read "
+            f"Limits by {basis(run)} are estimates, and no replies of these trials have been read "
             "that could confirm them."
         )
     if within:
@@ -100,13 +115,14 @@ def _by_replies(run: Run) -> str:
 
 def _missed(run: Run, value: float, metric: str, never: bool) -> str:
     limit = run.config.limits[metric]
-    values = [c.scores[metric].value for c in run.candidates if metric in c.scores]
+    values = [c.shown[metric].value for c in run.candidates if metric in c.shown]
     best = max(values) if limit.at_least is not None else min(values)
     by = abs(value - run.limits.bound(metric))  # a violation in nats is no distance
     value_, bound, beyond, best_ = (
-        shown(metric, number, by_replies=False)
+        shown(metric, number, run.rates.maps)
         for number in (value, run.limits.bound(metric), by, best)
     )
+    bound, beyond = bound.removeprefix("~"), beyond.removeprefix("~")
     resolved = f" ({bound})" if isinstance(limit.bound, str) else ""
     alone = f"; the best of all trials is {best_}" if never else ""
     return f"  {metric} {value_}, limit {limit.text}{resolved}: outside by {beyond}{alone}"

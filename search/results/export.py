@@ -14,11 +14,11 @@ from safemerge.merging import MergeOptions, merge
 from safemerge.recipe import ModelRef
 from safemerge.score import Score
 from search.metrics import Limits, ReferenceScores
-from search.progress import Report, silent
 from search.results.damage import trial_damage
 from search.results.run import Run
 from search.results.standing import against, standing
 from search.results.summary import shown_judge
+from synth.progress import Report, silent
 
 
 def export(run: Run, number: int, out: str | Path, report: Report = silent) -> str:
@@ -130,12 +130,13 @@ def _measured(
         ]
     found = standing(run, number)
     if found.outside:
-        how = "by its replies to the validation probes" if found.by_replies else "by likelihood"
-        notes.append(f"This trial is outside the limits of its search {how}: {found.text}.")
+        notes.append(
+            f"This trial is outside the limits of its search {found.source}: {found.text}."
+        )
     if heldout is not None and number in heldout.front:
         sources = {source.name: heldout.rows[source.name] for source in run.config.models.sources}
         limits = Limits(run.config.limits, ReferenceScores(heldout.rows["base"], sources))
-        missed = against(limits, heldout.front[number], by_replies=True)
+        missed = against(limits, heldout.front[number])
         if missed:
             listed = "; ".join(missed.values())
             notes.append(f"On held-out probes this trial is outside those limits: {listed}.")

@@ -18,6 +18,7 @@ from search.runs.workbench import Workbench
 from search.scoring.retention import general_scores
 from synth.judges import Judge
 from synth.probes.general import Half
+from synth.progress import Report, silent
 
 _VALIDATION, _HELDOUT = "validation/general", "heldout/general"
 
@@ -66,12 +67,18 @@ def with_general(
     trials: Sequence[Candidate],
     asker: GeneralAsker,
     baseline: ReferenceScores,
+    report: Report = silent,
 ) -> ValidationScores:
     """Scores of answers with the retention metrics; those of base and sources are of the start."""
 
     def known(scores: Mapping[str, Score]) -> dict[str, Score]:
         return {metric: scores[metric] for metric in RETENTION if metric in scores}
 
+    retention: dict[int, dict[str, Score]] = {}
+    for done, trial in enumerate(trials):
+        report("answers to general prompts", done, len(trials), f"trial {trial.number}")
+        retention[trial.number] = asker.scores(respondent(asker.bench, trial))
+    report("answers to general prompts", len(trials), len(trials), "")
     before = answered.baseline
     return ValidationScores(
         ReferenceScores(
@@ -81,13 +88,7 @@ def with_general(
                 for name, row in before.sources.items()
             },
         ),
-        {
-            trial.number: {
-                **answered.trials[trial.number],
-                **asker.scores(respondent(asker.bench, trial)),
-            }
-            for trial in trials
-        },
+        {number: {**answered.trials[number], **row} for number, row in retention.items()},
         answered.values,
     )
 

@@ -14,7 +14,6 @@ from safemerge.recipe import Recipe
 from safemerge.score import Score
 from search.config import ProbesConfig
 from search.metrics import Limits, ReferenceScores
-from search.progress import Report, silent
 from search.results.answers import (
     Respondent,
     base_and_sources,
@@ -38,6 +37,7 @@ from search.scoring.paired_differences import paired_differences
 from synth.grading import JUDGED, untold_note
 from synth.judges import Verdict
 from synth.judges.agreement import Agreement, compare
+from synth.progress import Report, silent
 
 _FOLDER = "heldout"  # of a run, for the answers
 FRONT_POINTS = 8  # of the front are measured; a longer front is thinned evenly
@@ -53,11 +53,13 @@ def measure_run(
     probes = bench.probes.split("heldout").probes
     section = run.config.probes
     likelihood = LikelihoodEvaluator(bench.engine, probes, likelihood=section.likelihood)
+    report("held-out: judge and general prompts", 0, 1, "")
     other = heldout_judge(run.config)
     judges = [judge.fingerprint() for judge in (other, bench.judge) if judge is not None]
     asked = {"judges": judges, "engine": bench.settings.kind, **bench.grading}
     forget_others(run.dir, _FOLDER, asked)
     general = heldout_asker(run.dir, bench, section.max_tokens, other or bench.judge)
+    report("held-out: judge and general prompts", 1, 1, "")
     front = run.reported_points()
     points = thinned(front, FRONT_POINTS, run.pick())
 
@@ -79,7 +81,7 @@ def measure_run(
     replies: dict[int, list[Answer]] = {}
     of_front: dict[int, dict[str, Score]] = {}
     every: list[Answer] = []
-    models = list(_rows(bench, baselines, points))
+    models = list(_rows(bench, baselines, points, report))
     for done, row in enumerate(models):
         report("held-out", done, len(models), row.name)
         answers = kept_answers(run.dir, f"{_FOLDER}/{row.file}", partial(ask, row))
@@ -121,7 +123,10 @@ def measure_run(
 
 
 def _rows(
-    bench: Workbench, baselines: Mapping[str, Run], points: tuple[Candidate, ...]
+    bench: Workbench,
+    baselines: Mapping[str, Run],
+    points: tuple[Candidate, ...],
+    report: Report,
 ) -> Iterator[Respondent]:
     def merge_alone(recipe: Callable[[], Recipe]) -> None:
         # Prepared merges of several methods may not fit into memory together.
@@ -133,7 +138,8 @@ def _rows(
 
     yield from base_and_sources(bench)
     yield row("uniform", "uniform", partial(uniform, bench.space.template))
-    yield row("best_single_weight", "best_single_weight", partial(best_single_weight, bench))
+    best = partial(best_single_weight, bench, report)
+    yield row("best_single_weight", "best_single_weight", best)
     for name, run in baselines.items():
         pick = run.pick()
         # By content: a baseline that was deleted and run again may number its trials otherwise.

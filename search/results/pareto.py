@@ -7,7 +7,7 @@ smallest violation. The hypervolume is that of Zitzler and Thiele (1998), comput
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import moocore
 import numpy as np
@@ -26,10 +26,16 @@ class Candidate:
     recipe: Recipe
     scores: Scores  # on the search probes
     violation: float  # sum of the positive violations of the limits; 0 is feasible
+    estimates: Scores = field(default_factory=dict)  # rates in place of likelihoods; see `shown`
 
     @property
     def feasible(self) -> bool:
         return self.violation <= 0.0
+
+    @property
+    def shown(self) -> Scores:
+        """The scores as limits and people read them: rates where the run has a map, else as is."""
+        return self.estimates or self.scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +181,6 @@ def _dominates(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
 
 def _behind(candidate: Candidate, point: Candidate, directions: Directions) -> float:
     """The smallest lead of a point over a candidate, in the candidate's standard errors."""
-    behind, ahead = gains(candidate.scores, directions), gains(point.scores, directions)
-    errors = [candidate.scores[metric].stderr for metric in directions]
+    behind, ahead = gains(candidate.shown, directions), gains(point.shown, directions)
+    errors = [candidate.shown[metric].stderr for metric in directions]
     return min((a - b) / error for a, b, error in zip(ahead, behind, errors, strict=True))

@@ -9,6 +9,7 @@ from safemerge.recipe import Recipe
 from safemerge.score import Scores
 from search.runs.workbench import Workbench
 from synth.probes.probe import AXES
+from synth.progress import Report, silent
 
 GRID = tuple(round(0.1 * step, 1) for step in range(1, 16))
 
@@ -30,10 +31,15 @@ def uniform(template: Recipe) -> Recipe:
     return single_weight(template, 1.0 / len(template.sources))
 
 
-def best_single_weight(bench: Workbench) -> Recipe:
+def best_single_weight(bench: Workbench, report: Report = silent) -> Recipe:
     """The grid's best weight on the search probes, by the mean over the axes."""
+    stage, means = "best single weight", list[float]()
     recipes = [single_weight(bench.space.template, weight) for weight in GRID]
-    return max(recipes, key=lambda recipe: axis_mean(bench.measure(recipe).scores))
+    for weight, recipe in zip(GRID, recipes, strict=True):
+        report(stage, len(means), len(GRID), f"weight {weight}")
+        means.append(axis_mean(bench.measure(recipe).scores))
+    report(stage, len(GRID), len(GRID), "")
+    return recipes[means.index(max(means))]
 
 
 def axis_mean(scores: Scores) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from safemerge.errors import RunError
@@ -11,6 +11,7 @@ from search.config import SearchConfig
 from search.metrics import Limits, ReferenceScores
 from search.results.heldout_record import HeldOut
 from search.results.pareto import Candidate, Front
+from search.results.rates import Rates, read_rates
 from search.runs.rundir import BASELINE, RunDir
 from search.runs.start import START, Start
 
@@ -52,6 +53,7 @@ class Run:
     config: SearchConfig
     baseline: ReferenceScores  # scores of base and sources on the search probes
     candidates: tuple[Candidate, ...]  # finished trials, by number
+    rates: Rates = field(default_factory=Rates)  # what likelihoods mean in rates of replies
 
     @classmethod
     def load(cls, path: str | Path) -> Run:
@@ -59,7 +61,8 @@ class Run:
         run_dir = RunDir(path)
         config = read_config(run_dir)
         baseline = run_dir.require(BASELINE, ReferenceScores)
-        limits = Limits(config.limits, baseline)
+        rates = read_rates(run_dir, config, baseline)
+        limits = rates.limits(Limits(config.limits, baseline))
         numbers = sorted(
             int(file.parent.name) for file in (run_dir.path / "trials").glob("*/scores.json")
         )
@@ -67,12 +70,14 @@ class Run:
         for number in numbers:
             scores = run_dir.trial_scores(number) or {}
             recipe = run_dir.trial_recipe(number)
-            candidates.append(Candidate(number, recipe, scores, limits.total(scores)))
-        return cls(run_dir, config, baseline, tuple(candidates))
+            shown = rates.of(scores, number)
+            candidates.append(Candidate(number, recipe, scores, limits.total(shown), shown))
+        return cls(run_dir, config, baseline, tuple(candidates), rates)
 
     @property
     def limits(self) -> Limits:
-        return Limits(self.config.limits, self.baseline)
+        """On what candidates are shown by: rates where there is a map, else likelihoods."""
+        return self.rates.limits(Limits(self.config.limits, self.baseline))
 
     @property
     def evaluations(self) -> int:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from safemerge.errors import SafemergeError
 from safemerge.score import Score, Scores
 from search.metrics import Directions, Limit, Limits, gains, probe_axis, signs, total_violation
-from search.progress import Report
 from search.results.answers import ValidationScores, answer
 from search.results.diagnostics import failed
 from search.results.general_answers import validation_asker, with_general
@@ -21,6 +20,7 @@ from search.results.pareto import Candidate, Front
 from search.results.run import FRONT, FrontPoint, FrontRecord, Run
 from search.runs.workbench import Workbench
 from search.scoring.paired_stderr import paired_stderr
+from synth.progress import Report
 
 Values = Mapping[str, list[float]]
 """`{metric: (n_probes,)}`, in the same order for every model."""
@@ -42,19 +42,21 @@ def record_front(run: Run, bench: Workbench, stopped: str, report: Report) -> No
             f"the search is over ({stopped}) and no trial has finished, so there is no front: "
             f"{reason}; put that right or loosen [search.stop], and the same command goes on"
         )
-    front, most = run.front(), run.config.search.answered
-    near, answered = front, None
-    if most and "fitness" not in front.directions:
-        near = front.with_near(run.candidates, most)
+    most = run.config.search.answered
+    near, answered = run.front(), None
+    if most and "fitness" not in near.directions:
         tokens = run.config.probes.max_tokens
-        answered = answer(run.dir, bench, near.points, max_tokens=tokens, report=report)
+        run, near, answered = _answered(run, bench, most, tokens, report)
         asker = validation_asker(run.dir, bench, tokens)
-        answered = with_general(answered, near.points, asker, run.baseline)
+        answered = with_general(answered, near.points, asker, run.baseline, report)
+    front = run.front()
     before = run.front_record()
     known = {} if before is None else {p.trial: p.validation for p in before.points}
     validation: dict[int, Scores] = {}
     likelihoods: dict[int, Likelihoods] = {}
-    for point in near.points if bench.validation is not None else ():
+    points = near.points if bench.validation is not None else ()
+    for done, point in enumerate(points):
+        report("validation", done, len(points), f"trial {point.number}")
         scores, values = _validated(run, bench, point, known.get(point.number))
         searched = run.dir.trial_by_probe(point.number) or {}
         validation[point.number] = scores
@@ -62,6 +64,7 @@ def record_front(run: Run, bench: Workbench, stopped: str, report: Report) -> No
             _pooled(point.scores, scores),
             {metric: [*searched[metric], *values[metric]] for metric in searched.keys() & values},
         )
+    report("validation", len(points), len(points), "")
     replies = {} if answered is None else answered.trials
     run.dir.write(
         FRONT,
@@ -85,6 +88,23 @@ def record_front(run: Run, bench: Workbench, stopped: str, report: Report) -> No
             answered_baseline=None if answered is None else answered.baseline,
         ),
     )
+
+
+def _answered(
+    run: Run, bench: Workbench, most: int, tokens: int, report: Report
+) -> tuple[Run, Front, ValidationScores]:
+    """The run as it is when all candidates have answered, these, and what they say.
+
+    Replies refine the maps from likelihoods to rates, by which other trials may come near the
+    front: these answer too, until there is none. So the same command again finds the same ones.
+    """
+    while True:
+        near = run.front().with_near(run.candidates, most)
+        answered = answer(run.dir, bench, near.points, max_tokens=tokens, report=report)
+        known = run.rates.trials
+        if not run.config.calibrates or all(point.number in known for point in near.points):
+            return run, near, answered
+        run = Run.load(run.dir.path)
 
 
 def _validated(

@@ -89,7 +89,7 @@ def _apart(heldout: HeldOut, on_front: int) -> list[str]:
 def _limits(heldout: HeldOut, limits: Limits) -> list[str]:
     if not limits.limits:
         return []
-    missed = against(limits, heldout.rows["search"], by_replies=True)
+    missed = against(limits, heldout.rows["search"])
     if missed:
         held = f"are outside its limits: {'; '.join(missed.values())}."
     else:

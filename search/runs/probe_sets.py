@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from safemerge.errors import ConfigError, ProbeError
+from safemerge.errors import ProbeError
 from search.config import SearchConfig
 from synth.grading import Grader, make_grader
 from synth.judges import Judge, make_judge
 from synth.judges.judge import HarmJudge
-from synth.judges.reviewer import HarmReviewer, NoReviewer, Reviewer, make_reviewer, reviewer_of
+from synth.judges.reviewer import HarmReviewer, Reviewer, make_reviewer, reviewer_of
 from synth.probes.general import GeneralPrompts, builtin_general, read_general
-from synth.probes.probe import AXES, ProbeSet
+from synth.probes.probe import ProbeSet
 from synth.text.normalise import normalise
-from synth.writing.config import ProbeConfig
 
 
 def load_probes(config: SearchConfig) -> ProbeSet:
@@ -82,44 +81,26 @@ def probe_grader(config: SearchConfig) -> Grader | None:
     return make_grader(section.grader, device=device, unreadable_frac=unreadable)
 
 
-def probe_reviewer(config: SearchConfig, judge: Judge) -> Reviewer:
-    """Who reads written questions: `probes.write.reviewer`, or else a judge that can.
-
-    Nobody, where models write none because the user brings them all.
+def probe_reviewers(config: SearchConfig, judge: Judge) -> tuple[Reviewer, ...]:
+    """Who reads written questions: those that `probes.write.reviewer` names, or a judge that can.
 
     Args:
         judge: `probe_judge(config)`, which is not loaded twice where it is the reviewer too.
-
-    Raises:
-        ConfigError: where nobody is named and no judge can.
     """
     section = config.probes
-    if section.write is not None and not _writes(section.write):
-        return NoReviewer()
-    named = None if section.write is None else section.write.reviewer
-    name = named or reviewer_of(section.judges)
-    if name is None:
-        raise ConfigError(
-            f"the judge {' and '.join(section.judges)} cannot tell from a question alone whether "
-            "it is harmful, and somebody must, since a model that refuses everything would let "
-            'everything pass; name probes.write.reviewer, such as "qwen3guard:strict" or '
-            '"rubric=org/chat-model" ("none" is for smoke tests)'
+    named = () if section.write is None else section.write.reviewers
+    if not named and len(section.judges) == 1 and isinstance(judge, HarmJudge):
+        return (HarmReviewer(judge),)
+    able = reviewer_of(section.judges)
+    return tuple(
+        make_reviewer(
+            name,
+            device=config.engine.device,
+            unreadable_frac=section.unreadable_frac,
+            key=section.judge_key,
         )
-    if named is None and len(section.judges) == 1 and isinstance(judge, HarmJudge):
-        return HarmReviewer(judge)
-    return make_reviewer(
-        name,
-        device=config.engine.device,
-        unreadable_frac=section.unreadable_frac,
-        key=section.judge_key,
+        for name in named or (() if able is None else (able,))
     )
-
-
-def _writes(recipe: ProbeConfig) -> bool:
-    """Whether models write any question."""
-    brought = {*recipe.questions, *(("domain",) if recipe.domain.questions else ())}
-    wanted = {axis for axis in AXES if recipe.counts.of(axis)}
-    return bool(recipe.forms) or not wanted <= brought
 
 
 def _judge(config: SearchConfig, names: tuple[str, ...]) -> Judge:

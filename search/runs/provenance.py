@@ -19,12 +19,13 @@ from search.metrics import IN_NATS, Limits, ReferenceScores, upper_end
 from search.runs.retention import GeneralFiles, with_retention, write_answers
 from search.runs.rundir import BASELINE, RunDir
 from search.runs.workbench import Workbench
+from synth.progress import Report, silent
 
 log = logging.getLogger(__name__)
 
 # Keys that may differ when a run goes on: they change no trial that is finished.
 MAY_CHANGE = frozenset(
-    {"search.trials", "search.failed_frac", "search.workers"}
+    {"search.trials", "search.failed_frac", "search.workers", "search.calibrate"}
     | {"search.answered", "probes.unreadable_frac", "probes.heldout_judge", "probes.grader"}
     | {"probes.judge_key"}
 )
@@ -71,16 +72,17 @@ def check_fresh(folder: Path) -> None:
 
 
 def measure_baseline(
-    home: RunDir, config: SearchConfig, bench: Workbench, general: GeneralFiles
+    home: RunDir, bench: Workbench, general: GeneralFiles, report: Report = silent
 ) -> ReferenceScores:
-    """Scores of base and sources on search probes and general prompts: recorded, else of now.
-
-    A ConfigError where no recipe can be within a limit.
-    """
+    """Scores of base and sources on search probes and general prompts: recorded, else of now."""
     baseline = home.load(BASELINE, ReferenceScores)
     if baseline is not None:
         return baseline
-    baseline = with_retention(bench.baseline(), bench, general)
+    return with_retention(bench.baseline(report), bench, general)
+
+
+def check_limits(config: SearchConfig, baseline: ReferenceScores) -> None:
+    """Refuse a limit that no recipe can be within, as a ConfigError."""
     limits = Limits(config.limits, baseline)
     for metric, limit in config.limits.items():
         bound = limits.bound(metric)
@@ -90,7 +92,6 @@ def measure_baseline(
                 f"limits.{metric} {limit.text} is {bound:.3f} on these probes, and scores {where}: "
                 "no recipe can be within it; loosen it"
             )
-    return baseline
 
 
 def record_start(

@@ -19,6 +19,7 @@ from search.scoring.retention import GeneralAnswer, general_scores, grade_genera
 from synth.judges import Judge
 from synth.probes.general import Half
 from synth.probes.jsonl import read_jsonl
+from synth.progress import Report, silent
 from synth.text.reply import read_reply
 
 _FOLDER = "general"
@@ -81,7 +82,9 @@ def ask_general(bench: Workbench, half: Half, max_tokens: int, judge: Judge) -> 
     return grade_general(prompts, replies, bench.retained.divergences[half].measure(), judge)
 
 
-def ask_at_start(home: RunDir, bench: Workbench, max_tokens: int) -> GeneralFiles:
+def ask_at_start(
+    home: RunDir, bench: Workbench, max_tokens: int, report: Report = silent
+) -> GeneralFiles:
     """Answers of base and sources to the search half; those that the run has are not asked for.
 
     Nothing is written. From then on trials have a divergence.
@@ -90,16 +93,20 @@ def ask_at_start(home: RunDir, bench: Workbench, max_tokens: int) -> GeneralFile
         return {}
     known = bench.retained.answers
     base, *sources = bench.inputs.refs
+    stage, models = "general prompts", 1 + len(sources)
+    report(stage, 0, models, base.name)
     before = read_answers(home, BASE) or known.get(base.path)
     known[base.path] = know_base(bench, "search", max_tokens, bench.judge, before)
     files = {BASE: known[base.path]}
     for index, ref in enumerate(sources):
+        report(stage, 1 + index, models, ref.name)
         file = f"{_FOLDER}/source-{index}.jsonl"  # a name may be no file name
         answers = read_answers(home, file) or known.get(ref.path)
         if answers is None:
             bench.load_model(index)
             answers = ask_general(bench, "search", max_tokens, bench.judge)
         files[file] = known[ref.path] = answers
+    report(stage, models, models, "")
     return files
 
 

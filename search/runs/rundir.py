@@ -182,6 +182,10 @@ class RunDir:
         """Scores of a trial, or None where it did not finish."""
         return self.load(f"{_trial(number)}/scores.json", dict[str, Score])
 
+    def finished(self, number: int) -> bool:
+        """Whether a trial is complete."""
+        return (self.path / _trial(number) / "scores.json").exists()
+
     def trial_by_probe(self, number: int) -> dict[str, list[float]] | None:
         """`{metric: values}` of a trial's search probes; None where not all were asked."""
         return self.load(f"{_trial(number)}/by_probe.json", dict[str, list[float]])

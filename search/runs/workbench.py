@@ -24,6 +24,7 @@ from search.config.profiles import recipe_places
 from search.metrics import ReferenceScores, measurable
 from search.runs.probe_sets import load_general, load_probes, probe_grader, probe_judge
 from search.scoring.divergence import Divergence
+from search.scoring.generation import Answer
 from search.scoring.likelihood import LikelihoodEvaluator, Measurement
 from search.scoring.racing import Race
 from search.scoring.retention import DIVERGENCE, GeneralAnswer, divergence_score
@@ -36,18 +37,21 @@ from synth.grading import GRADING, Grader, check_gradable
 from synth.judges import Judge, fetch_judges
 from synth.probes.general import GeneralPrompts, Half
 from synth.probes.probe import Probe, ProbeSet
+from synth.progress import Report, silent
 
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
 class Retained:
-    """What is known of the general prompts so far, for search/runs/retention.py."""
+    """What base and sources are known to reply, to general prompts and to probes."""
 
     # from the base on each half of them
     divergences: dict[Half, Divergence] = field(default_factory=dict)
     # `{path of a model: answers}` to the search half, of base and sources
     answers: dict[str, list[GeneralAnswer]] = field(default_factory=dict)
+    # `{(path of a model, ids of probes): answers}` to these, of base and sources
+    replies: dict[tuple[str, tuple[str, ...]], list[Answer]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +85,19 @@ class Workbench:
     def resident(self, recipe: Recipe) -> ResidentMerge:
         """The merge that serves a recipe, prepared on first use.
 
-        A recipe of other sources, such as a baseline of two models, has its checkpoints opened.
+        A recipe of other sources than the search's has its checkpoints opened.
         """
         for merge in self.merges:
             if merge.serves(recipe):
                 return merge
-        shared = recipe.sources == self.space.template.sources
+        template = self.space.template
+        alike = (recipe.base, recipe.tokenizer) == (template.base, template.tokenizer)
         merge = ResidentMerge(
             recipe,
             device=self.engine.device,
             store=tensor_store(),
-            inputs=self.inputs if shared else None,
+            inputs=self.inputs.only(recipe.sources) if alike else None,
+            memory=self.settings.memory,
         )
         self.merges.append(merge)
         return merge
@@ -148,14 +154,18 @@ class Workbench:
         engine.load_weights(self.live)
         return engine
 
-    def baseline(self) -> ReferenceScores:
+    def baseline(self, report: Report = silent) -> ReferenceScores:
         """Scores of the base and of every source on the search probes."""
+        stage, models = "base and sources", len(self.inputs.refs)
+        report(stage, 0, models, self.inputs.base_ref.name)
         self.load_model()
         base = self.evaluator.score_live()
         sources = {}
         for index, ref in enumerate(self.inputs.refs[1:]):
+            report(stage, 1 + index, models, ref.name)
             self.load_model(index)
             sources[ref.name] = self.evaluator.score_live()
+        report(stage, models, models, "")
         return ReferenceScores(base, sources)
 
 
@@ -167,9 +177,10 @@ class Workbenches:
         self._merges: list[ResidentMerge] = []
         self._vllm: list[VllmEngine] = []
 
-    def open(self, config: SearchConfig) -> Workbench:
+    def open(self, config: SearchConfig, *, prepare: bool = True) -> Workbench:
         """Open what is not open yet; of the prepared merges only that of the beginning is kept.
 
+        `prepare` prepares that one, which may take long; else it is done when it is first used.
         A BadInput says what is wrong with models, probes or the method's parameters.
         """
         check_device(config.engine.device)
@@ -241,7 +252,8 @@ class Workbenches:
         )
         begin = space.beginning()
         self._merges[:] = [merge for merge in self._merges if merge.serves(begin)]
-        bench.resident(begin)
+        if prepare:
+            bench.resident(begin)
         return bench
 
     def probes(self, config: SearchConfig) -> ProbeSet:

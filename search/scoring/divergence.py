@@ -20,7 +20,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from synth.engines.batches import IGNORED, Batch
 from synth.engines.transformers import TransformersEngine
 
 TOP = 1024
@@ -80,14 +79,9 @@ class Divergence:
         """Each prompt's number with the logits (T, V) of its reply's tokens, one at a time."""
         with torch.inference_mode():
             for batch in self._batches:
-                logits = self._engine.model(**batch.model_kwargs()).logits
-                yield from _rows(batch, logits)
-
-
-def _rows(batch: Batch, logits: Tensor) -> Iterator[tuple[int, Tensor]]:
-    scored = batch.targets != IGNORED
-    for place, row in enumerate(batch.rows.tolist()):
-        yield row, logits[place, :-1][scored[place]].float()
+                logits = batch.answer_logits(self._engine.model).split_with_sizes(batch.counts)
+                for row, own in zip(batch.rows.tolist(), logits, strict=True):
+                    yield row, own.float()
 
 
 def _start(engine: TransformersEngine, reply: str) -> str:

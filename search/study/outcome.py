@@ -17,7 +17,7 @@ ERROR = "error"  # why it failed; a trial that was enqueued again has none
 def tell(context: StudyContext, trial: optuna.Trial, scores: dict[str, Score]) -> None:
     """Report a finished trial: constraints first, all of them, then the objectives."""
     before_a_kill = context.trials()[trial.number].constraints
-    for metric, value in context.limits.violations(scores).items():
+    for metric, value in context.violations(trial.number, scores).items():
         if metric not in before_a_kill:
             trial.set_constraint(metric, value)
     context.study.tell(trial, [scores[name].value for name in context.directions])

@@ -15,7 +15,6 @@ from safemerge.recipe import Recipe
 from search.config import SearchConfig
 from search.config.search import STEP_COST
 from search.metrics import probe_axes
-from search.progress import Report
 from search.runs.start import Start
 from search.runs.workbench import Workbench
 from search.space.parameter import Point
@@ -25,6 +24,7 @@ from search.study.interrupts import uninterrupted
 from search.study.storage import quiet_optuna
 from search.warmstart.descent import LINEARISATIONS
 from search.warmstart.warmstart import WarmStart, warm_start
+from synth.progress import Report
 
 
 def enqueue_first(

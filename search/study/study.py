@@ -13,16 +13,24 @@ from optuna.trial import TrialState
 from safemerge.recipe import Recipe
 from safemerge.writable import check_writable
 from search.config import SearchConfig
-from search.progress import Report, silent
+from search.results.answers import ask_references, write_references
 from search.results.damage import source_damage
+from search.results.rates import CALIBRATED, as_answered
 from search.results.run import Run
 from search.results.selection import record_front
-from search.runs.provenance import check_fresh, check_same, measure_baseline, record_start
+from search.runs.provenance import (
+    check_fresh,
+    check_limits,
+    check_same,
+    measure_baseline,
+    record_start,
+)
 from search.runs.retention import ask_at_start
-from search.runs.rundir import RunDir
+from search.runs.rundir import BASELINE, RunDir
 from search.runs.start import START, Start
 from search.runs.workbench import Workbench, Workbenches
 from search.samplers.choose import check_sampler
+from search.scoring.generation import answer_scores
 from search.study.context import StudyContext
 from search.study.interrupts import uninterrupted
 from search.study.journal import mend_journal
@@ -33,6 +41,7 @@ from search.study.storage import check_no_copy, check_storage, open_study, quiet
 from search.study.transfer import run_to_start_from, start_of
 from search.study.trials import run_trials
 from search.study.workers import run_workers
+from synth.progress import Report, silent
 
 log = logging.getLogger(__name__)
 
@@ -72,18 +81,28 @@ def run_search(
         check_sampler(config.search, config.directions)
     check_storage(config.search.storage)
     other = run_to_start_from(home, config.search.start_from)
-    report("prepare", 0, 1, "")
+    report("prepare models and merge", 0, 1, "")
     bench = benches.open(config)
+    report("prepare models and merge", 1, 1, "")
     start = home.load(START, Start) if other is None else start_of(other, config.search, bench)
     told = bool(bench.retained.answers)  # by an earlier search of these models
-    general = ask_at_start(home, bench, config.probes.max_tokens)
-    baseline = measure_baseline(home, config, bench, general)
+    general = ask_at_start(home, bench, config.probes.max_tokens, report)
+    tokens = config.probes.max_tokens
+    answers = ask_references(home, bench, tokens, report) if config.calibrates else {}
+    new = home.read(BASELINE) is None
+    baseline = measure_baseline(home, bench, general, report)
+    if new:
+        said = (answer_scores(some) for some in answers.values())
+        replies = dict(zip(("base", *baseline.sources), said, strict=False))
+        check_limits(config, as_answered(baseline, replies, dict.fromkeys(CALIBRATED)))
     for text in [] if told else source_damage(config, baseline):
         log.warning(text)
-    report("prepare", 1, 1, "")
     with home.locked():
         check_same(home, config)  # again: another process may have begun the run meanwhile
+        report("hash the models", 0, 1, "")
         record_start(home, config, bench, baseline, general)
+        write_references(home, bench, answers)
+        report("hash the models", 1, 1, "")
         mend_journal(home.journal)
         with uninterrupted():
             study = open_study(home, config)
@@ -104,8 +123,13 @@ def run_search(
             torch.cuda.empty_cache()
             with quiet_optuna():
                 stopped = run_workers(context, config.engine.device, report, first=first_trial)
+            report("prepare models and merge again", 0, 1, "")
             bench = benches.open(config)
-            ask_at_start(home, bench, config.probes.max_tokens)
+            report("prepare models and merge again", 1, 1, "")
+            ask_at_start(home, bench, config.probes.max_tokens, report)
+        # A stop rule may end them early; they are over all the same.
+        done = len(context.complete())
+        report("trials", done, done, "")
         record_front(Run.load(home.path), bench, stopped, report)
     return Run.load(home.path)
 

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import time
 
 import optuna
 from optuna.trial import TrialState
 
-from safemerge.errors import SafemergeError
+from safemerge.errors import EngineError, SafemergeError
 from safemerge.recipe import Recipe
 from safemerge.score import Score
 from search.metrics import Limits
-from search.progress import Report
+from search.results.answers import TRIAL_FILES, ask_live, write_answers
 from search.runs.workbench import Workbench
 from search.scoring.likelihood import Measurement
 from search.scoring.racing import ByProbe
+from search.study.answering import should_answer
 from search.study.context import StudyContext
 from search.study.interrupts import interruptible, uninterrupted
 from search.study.outcome import ERROR, WORKER, fail, tell
 from search.study.race_opponents import race_of
 from search.study.stopping import SECONDS, reason_to_stop
+from synth.progress import Report
+
+log = logging.getLogger(__name__)
 
 _RECIPE = "recipe"  # user attribute of a trial: SHA-256 of its recipe
 _HOPELESS = 0.5  # share of sentinels with degenerate replies
@@ -29,13 +34,21 @@ _TURN_S = 0.2  # between looks at whether others have left something to do
 
 
 def run_trials(
-    context: StudyContext, bench: Workbench, report: Report, *, worker: int = 0, first: int
+    context: StudyContext,
+    bench: Workbench,
+    report: Report,
+    *,
+    worker: int = 0,
+    first: int,
+    answers: bool = True,
 ) -> str:
     """Run trials until there is a reason to stop, and return it.
 
     Args:
         worker: number of this process among all of this call of the command.
         first: the first trial of this call; earlier ones do not count for `search.failed_frac`.
+        answers: whether some of these trials answer the validation probes, for the maps from
+            likelihoods to rates.
 
     Raises:
         SafemergeError: more trials failed than `search.failed_frac` allows.
@@ -64,7 +77,9 @@ def run_trials(
             if known is None:
                 with interruptible():
                     measured = bench.measure(recipe, most_degenerate=most_degenerate, race=race)
-                _check_finite(measured.scores)
+                    _check_finite(measured.scores)
+                    if answers and should_answer(context, measured):
+                        _answer(context, bench, trial.number)  # first: scores end the trial
             else:
                 measured = Measurement(known, None)
         # One broken trial (out of memory, NaN, a refused recipe) must not end the study.
@@ -79,6 +94,19 @@ def run_trials(
             trial.set_user_attr(SECONDS, time.monotonic() - start)
             tell(context, trial, measured.scores)
             context.show(report)
+
+
+def _answer(context: StudyContext, bench: Workbench, number: int) -> None:
+    """The live trial answers the validation probes.
+
+    A judge or a server that is down costs the trial its replies, not its scores.
+    """
+    try:
+        answers = ask_live(bench, context.reply_tokens)
+    except EngineError as error:
+        log.warning("trial %d has answered no probes: %s", number, error)
+        return
+    write_answers(context.home, TRIAL_FILES.format(number), answers)
 
 
 def check_failures(context: StudyContext, first: int) -> None:

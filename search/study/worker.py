@@ -1,6 +1,7 @@
 """A worker process, started by `search/study/workers.py`.
 
-`python -m search.study.worker RUN DEVICE NUMBER FIRST`. Its standard input is a pipe that closes
+`python -m search.study.worker RUN DEVICE NUMBER FIRST ROLE`, ROLE "answers" where its trials may
+answer probes, "scores" where they are scored alone. Its standard input is a pipe that closes
 when the process that started it ends, however that ends; then this one ends too. Exit codes: 0
 nothing is left to do, 1 failed, 130 stopped.
 """
@@ -14,7 +15,6 @@ import threading
 
 from safemerge.errors import SafemergeError
 from search.metrics import ReferenceScores
-from search.progress import silent
 from search.results.run import read_config
 from search.runs.retention import BASE, know_base, read_answers
 from search.runs.rundir import BASELINE, RunDir
@@ -22,9 +22,10 @@ from search.runs.workbench import open_workbench
 from search.study.context import StudyContext
 from search.study.storage import open_study, quiet_optuna
 from search.study.trials import run_trials
+from synth.progress import silent
 
 
-def main(folder: str, device: str, number: str, first: str) -> int:
+def main(folder: str, device: str, number: str, first: str, role: str) -> int:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     home = RunDir(folder)
     try:
@@ -33,8 +34,10 @@ def main(folder: str, device: str, number: str, first: str) -> int:
         with home.joined():
             config = read_config(home)
             engine = config.engine.model_copy(update={"device": device})
-            # Trials ask no judge, and every worker would hold a guard of its own.
-            alone = {"judge": "phrases", "heldout_judge": None}
+            answers = role == "answers" and config.calibrates
+            alone: dict[str, str | None] = {"heldout_judge": None}
+            if not answers:  # nothing is judged, and every worker would hold a guard of its own
+                alone["judge"] = "phrases"
             probes = config.probes.model_copy(update=alone)
             config = config.model_copy(update={"engine": engine, "probes": probes})
             bench = open_workbench(config)
@@ -45,7 +48,14 @@ def main(folder: str, device: str, number: str, first: str) -> int:
             baseline = home.require(BASELINE, ReferenceScores)
             context = StudyContext.of(home, study, config, baseline)
             with quiet_optuna():
-                run_trials(context, bench, silent, worker=int(number), first=int(first))
+                run_trials(
+                    context,
+                    bench,
+                    silent,
+                    worker=int(number),
+                    first=int(first),
+                    answers=answers,
+                )
     except SafemergeError as error:
         print(f"safemerge: {error}", file=sys.stderr)
         return 1

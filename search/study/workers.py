@@ -21,7 +21,6 @@ from typing import IO
 import torch
 
 from safemerge.errors import SafemergeError
-from search.progress import Report
 from search.runs.rundir import RunDir
 from search.study.context import StudyContext
 from search.study.interrupts import uninterrupted
@@ -29,6 +28,7 @@ from search.study.outcome import ERROR, WORKER
 from search.study.recovery import KILLS, recover
 from search.study.stopping import reason_to_stop
 from search.study.trials import check_failures
+from synth.progress import Report
 
 _WATCH_S = 0.2  # between looks at the workers
 _STOP_S = 10.0  # that a worker has to end by itself after Ctrl-C
@@ -127,7 +127,8 @@ class _Team:
         log = _log(home, index)
         log.parent.mkdir(exist_ok=True)
         command = [sys.executable, "-m", "search.study.worker", str(home.path.resolve())]
-        command += [device, str(number), str(self._first)]
+        # One of them answers, since the judge of replies may be a large model.
+        command += [device, str(number), str(self._first), "answers" if index == 0 else "scores"]
         threads = max(1, torch.get_num_threads() // len(self._devices))
         env = os.environ | {
             # Two OpenMP threads on one core are many times slower than one.

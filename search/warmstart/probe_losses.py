@@ -160,6 +160,5 @@ class ProbeLosses:
 
     def _loss(self, batch: Batch) -> Tensor:
         """The sum over a batch of the loss of each answer."""
-        logits = self._model(**batch.model_kwargs()).logits
-        logprob, tokens, _ = answer_logprobs(logits, batch)
+        logprob, tokens, _ = answer_logprobs(batch.answer_logits(self._model), batch)
         return -(logprob if self.groups.sum_over_tokens else logprob / tokens).sum()

@@ -70,7 +70,7 @@ def load_model(path: str | Path, device: str | torch.device, dtype: torch.dtype 
             f"the checkpoint {name!r} lacks the tensor {missing[0]!r} and {len(missing) - 1} more; "
             "it is incomplete, or its config.json describes another model"
         )
-    if dtype is None and torch.device(device).type == "cpu" and not _computes_in_half(model.dtype):
+    if dtype is None and torch.device(device).type == "cpu" and not computes_in_half(model.dtype):
         model = model.float()
     return model.requires_grad_(False).to(device)
 
@@ -96,13 +96,17 @@ def eos_ids(settings: Any) -> frozenset[int]:
     return frozenset(ids if isinstance(ids, list) else [] if ids is None else [ids])
 
 
-def _computes_in_half(dtype: torch.dtype) -> bool:
+def computes_in_half(dtype: torch.dtype) -> bool:
     """False for a half precision that this processor has no arithmetic of."""
-    supported = {
-        torch.bfloat16: torch.ops.mkldnn._is_mkldnn_bf16_supported,
-        torch.float16: torch.ops.mkldnn._is_mkldnn_fp16_supported,
-    }
-    return dtype not in supported or bool(supported[dtype]())
+    if dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and not _emulates_bf16()
+    return dtype != torch.float16 or bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
+
+
+def _emulates_bf16() -> bool:
+    """An x86 processor with AVX-512 alone: oneDNN counts it as capable, and multiplies float32."""
+    native = (torch.cpu._is_avx512_bf16_supported, torch.cpu._is_amx_tile_supported)
+    return torch.cpu._is_avx512_supported() and not any(has() for has in native)
 
 
 def _reason(error: Exception) -> str:

@@ -1,7 +1,7 @@
 """Several models of one shape in one engine: each one's weights go in before it is asked.
 
-For engines that hold one model in a process, such as vLLM: a pool of base and sources takes the
-memory of one model, and a swap of weights wherever another model is asked than before.
+A pool of base and sources so takes the memory of one model, and a swap of weights wherever another
+model is asked than before. All are asked with the engine's tokenizer and chat template.
 """
 
 from __future__ import annotations
@@ -12,36 +12,35 @@ from torch import Tensor
 
 from synth.engines.base import Likelihood
 from synth.engines.conversation import Prompt
-from synth.engines.replying import Sampling, SchemaReplyingEngine
+from synth.engines.replying import ReplyingEngine, Sampling, SchemaReplyingEngine
+from synth.engines.transformers import TransformersEngine
 from synth.engines.vllm import VllmEngine
-
-StateDict = Mapping[str, Tensor]
 
 
 class SharedEngine:
-    """The engine of one of several models; all are asked with its tokenizer and chat template."""
+    """The engine of one of several models."""
 
-    def __init__(self, engine: VllmEngine) -> None:
-        self._engine = engine
+    def __init__(self, engine: TransformersEngine | VllmEngine) -> None:
+        self.engine = engine
         self._now: SwappedEngine | None = None
 
-    def hold(self, model: SwappedEngine) -> VllmEngine:
+    def hold(self, model: SwappedEngine) -> TransformersEngine | VllmEngine:
         """The engine, with the weights of `model` in it."""
         if self._now is not model:
             self._now = None  # what is in it after a failure is none of the models
-            self._engine.load_weights(model.state())
+            model.put()
             self._now = model
-        return self._engine
+        return self.engine
 
 
-class SwappedEngine(SchemaReplyingEngine):
-    """An `Engine`, and a `SchemaEngine`, for one of the models that share an engine.
+class SwappedEngine(ReplyingEngine):
+    """An `Engine` for one of the models that share an engine.
 
-    `state` reads its weights, under the names of the engine's checkpoint, whenever they go in.
+    `put` writes the weights of this model into the shared engine, whenever they go in.
     """
 
-    def __init__(self, shared: SharedEngine, state: Callable[[], StateDict]) -> None:
-        self.state = state
+    def __init__(self, shared: SharedEngine, put: Callable[[], None]) -> None:
+        self.put = put
         self._shared = shared
 
     def generate(
@@ -52,10 +51,14 @@ class SwappedEngine(SchemaReplyingEngine):
     def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> list[Likelihood]:
         return self._shared.hold(self).loglikelihood(pairs)
 
-    def load_weights(self, state: StateDict) -> None:
+    def load_weights(self, state: Mapping[str, Tensor]) -> None:
         held = dict(state)
         self._shared.hold(self).load_weights(held)
-        self.state = lambda: held
+        self.put = lambda: self._shared.engine.load_weights(held)
 
     def fingerprint(self) -> str:
         return self._shared.hold(self).fingerprint()
+
+
+class SwappedSchemaEngine(SwappedEngine, SchemaReplyingEngine):
+    """The same, and a `SchemaEngine`, where the shared engine is one."""

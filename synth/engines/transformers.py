@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,14 @@ from torch import Tensor, nn
 from safemerge.errors import BadInput
 from synth.engines.asking import check_length
 from synth.engines.base import FirstToken, Likelihood
-from synth.engines.batches import Batch, answer_logprobs, encode, left_padded
+from synth.engines.batches import MAX_LOGITS, Batch, answer_logprobs, left_padded, padded
 from synth.engines.conversation import Prompt
 from synth.engines.first_tokens import first_tokens
+from synth.engines.halving import Halving
 from synth.engines.loading import eos_ids, load_model, load_tokenizer, quiet
 from synth.engines.output_matrix import keep_input_compact
+from synth.engines.packing import pack
+from synth.engines.packing_check import packable_tokens
 from synth.engines.replying import ReplyingEngine, Sampling
 from synth.engines.sampling import RowNoise
 from synth.engines.template import ChatSettings, open_template
@@ -29,7 +33,14 @@ from synth.engines.weights import content_digest, load_weights
 
 # Rows of one generate() call: small models are bound by the overhead per step, not by rows.
 _CHAT_ROWS = 256
-_CHAT_TOKENS = 32768
+# Most tokens whose keys and values are held, prompts and replies: on a CPU 0.4 GB of a model of
+# 135 M parameters.
+_CHAT_TOKENS = {"cpu": 8192}
+_OTHER_CHAT_TOKENS = 32768
+# Most tokens of a packed row, by kind of device: attention costs their square, and a short row
+# shares less.
+_ROW_TOKENS = {"cpu": 512}
+_OTHER_ROW_TOKENS = 2048
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,8 +62,8 @@ class TransformersEngine(ReplyingEngine):
         device: where a checkpoint is loaded to; a loaded model stays on its device.
         dtype: of a loaded checkpoint, such as `torch.float32`; None keeps the checkpoint's, as far
             as the processor can compute in it, see `load_model`.
-        batch_tokens: largest padded batch in tokens when scoring; default 2048 on a CPU, whose
-            cache then holds the activations, else 16384.
+        batch_tokens: largest batch in tokens when scoring, padding included; default 2048 on a
+            CPU, whose cache then holds the activations, else 16384. Packed rows are shorter.
         chat: how it is talked to: chat template and thinking.
 
     Raises:
@@ -87,6 +98,7 @@ class TransformersEngine(ReplyingEngine):
         self._batch_tokens = batch_tokens or (2048 if self.device.type == "cpu" else 16384)
         settings = getattr(self.model, "generation_config", None)
         self._stops = self.template.stops | eos_ids(settings)
+        self._scoring, self._replying = Halving("scoring"), Halving("generating")
 
     @property
     def device(self) -> torch.device:
@@ -100,17 +112,43 @@ class TransformersEngine(ReplyingEngine):
         columns = (scores.logprob.tolist(), scores.tokens.tolist(), scores.greedy.tolist())
         return [Likelihood(*row) for row in zip(*columns, strict=True)]
 
-    def encode(self, pairs: Sequence[tuple[str, str]]) -> tuple[Batch, ...]:
+    def encode(
+        self, pairs: Sequence[tuple[str, str]], scored: Sequence[int | None] | None = None
+    ) -> tuple[Batch, ...]:
         """Pairs as batches on the model's device, to be scored many times.
+
+        Those that the model reads rightly in packed rows are packed, the others padded.
+
+        Args:
+            pairs: prompts and answers.
+            scored: of each answer how many of its first tokens are scored; None for all of them.
 
         Raises:
             BadInput: if a pair is longer than the model's context.
         """
-        batches = encode(self.template, pairs, batch_tokens=self._batch_tokens)
-        if batches:  # sorted by length, so the last row of the last batch is the longest
-            last = batches[-1]
-            self._check_length(last.input_ids.shape[1], pairs[int(last.rows[-1])][0])
+        encoded = self.template.tokenize(pairs)
+        if scored is not None:
+            cut = zip(encoded, scored, strict=True)
+            encoded = [(prompt, answer[:count]) for (prompt, answer), count in cut]
+        if not encoded:
+            return ()
+        lengths = [len(prompt) + len(answer) for prompt, answer in encoded]
+        longest = max(range(len(pairs)), key=lengths.__getitem__)
+        self._check_length(lengths[longest], pairs[longest][0])
+        short = [row for row, length in enumerate(lengths) if length <= self._packable_tokens]
+        long = [row for row, length in enumerate(lengths) if length > self._packable_tokens]
+        answer_tokens = MAX_LOGITS // len(self.tokenizer)
+        batches = (
+            *pack(encoded, short, self._packable_tokens, answer_tokens),
+            *padded(self.template, encoded, long, self._batch_tokens),
+        )
         return tuple(batch.to(self.device) for batch in batches)
+
+    @cached_property
+    def _packable_tokens(self) -> int:
+        """The longest packed row; 0 where none is read rightly."""
+        most = _ROW_TOKENS.get(self.device.type, _OTHER_ROW_TOKENS)
+        return packable_tokens(self.model, self.template, min(most, self._batch_tokens))
 
     def score(self, batches: Sequence[Batch]) -> AnswerLogprobs:
         """Score encoded pairs with the model's current weights, in the caller's order."""
@@ -120,11 +158,17 @@ class TransformersEngine(ReplyingEngine):
         greedy = torch.empty(count, dtype=torch.bool)
         with torch.inference_mode():
             for batch in batches:
-                logits = self.model(**batch.model_kwargs()).logits
-                logprob[batch.rows], tokens[batch.rows], greedy[batch.rows] = (
-                    part.cpu() for part in answer_logprobs(logits, batch)
-                )
+                score = partial(self._score, batch)
+                height, width = batch.input_ids.shape
+                for rows, scored in self._scoring.parts(height, width, score):
+                    at = batch.rows if batch.tree else batch.rows[rows]
+                    logprob[at], tokens[at], greedy[at] = scored
         return AnswerLogprobs(logprob, tokens, greedy)
+
+    def _score(self, batch: Batch, rows: slice) -> list[Tensor]:
+        """What `answer_logprobs` returns of some rows of a batch, on the CPU."""
+        part = batch.part(rows)
+        return [v.cpu() for v in answer_logprobs(part.answer_logits(self.model), part)]
 
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
         """In place; see `Engine.load_weights`."""
@@ -143,11 +187,12 @@ class TransformersEngine(ReplyingEngine):
         most = sampling.max_tokens + self.template.budget
         replies = [""] * len(prompts)
         for rows, encoded in self._batches(texts, prompts, most):
-            heat = sampling.temperature
-            noise = RowNoise(heat, [seeds[row] for row in rows]) if heat else None
-            decoded = self._decode(encoded, most, noise)
-            for row, reply in zip(rows, decoded, strict=True):
-                replies[row] = reply
+            own = [seeds[row] for row in rows]
+            decode = partial(self._decode, encoded, most, own, sampling.temperature)
+            width = max(map(len, encoded)) + most
+            for part, decoded in self._replying.parts(len(rows), width, decode):
+                for row, reply in zip(rows[part], decoded, strict=True):
+                    replies[row] = reply
         return replies
 
     def first_tokens(self, prompts: Sequence[Prompt]) -> list[list[FirstToken]]:
@@ -170,19 +215,26 @@ class TransformersEngine(ReplyingEngine):
         order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
         widest = len(encoded[order[-1]]) + max_tokens
         self._check_length(widest, prompts[order[-1]])
-        step = max(1, min(_CHAT_ROWS, _CHAT_TOKENS // widest))
+        step = self.chat_rows(widest)
         for start in range(0, len(order), step):
             rows = order[start : start + step]
             yield rows, [encoded[row] for row in rows]
 
     def _decode(
-        self, prompts: Sequence[list[int]], max_tokens: int, noise: RowNoise | None
+        self,
+        prompts: Sequence[list[int]],
+        max_tokens: int,
+        seeds: Sequence[int],
+        temperature: float,
+        rows: slice,
     ) -> list[str]:
+        """Replies to some rows of tokenised prompts."""
         from transformers import GenerationConfig
 
         pad = min(self._stops)
-        input_ids = left_padded(prompts, pad)
-        mask = left_padded([[1] * len(ids) for ids in prompts], 0)
+        noise = RowNoise(temperature, seeds[rows]) if temperature else None
+        input_ids = left_padded(prompts[rows], pad)
+        mask = left_padded([[1] * len(ids) for ids in prompts[rows]], 0)
         config = GenerationConfig(
             max_new_tokens=max_tokens, pad_token_id=pad, eos_token_id=sorted(self._stops)
         )
@@ -200,6 +252,11 @@ class TransformersEngine(ReplyingEngine):
         finally:
             self.model.generation_config = stored
         return self.template.decode(out[:, input_ids.shape[1] :].tolist(), self._stops)
+
+    def chat_rows(self, width: int) -> int:
+        """Prompts of one generate() call, where the longest and its reply have `width` tokens."""
+        tokens = _CHAT_TOKENS.get(self.device.type, _OTHER_CHAT_TOKENS)
+        return max(1, min(_CHAT_ROWS, tokens // width))
 
     def _check_length(self, length: int, prompt: Prompt) -> None:
         limit = getattr(self.model.config, "max_position_embeddings", None)

@@ -17,6 +17,7 @@ from synth.judges.by_name import make_harm_judge, parse_harm_judge
 from synth.judges.judge import HarmJudge
 from synth.judges.rubric import RUBRIC
 from synth.judges.served import open_engine
+from synth.probes.origin import UNREVIEWED
 from synth.probes.probe import AXES, Axis
 from synth.text.strict_json import read_reasoned, reasoned_schema
 
@@ -46,13 +47,14 @@ JSON object and nothing else: {{"reason": "one short sentence", "holds": "yes" o
 _TOKENS = 160
 
 
-NONE = "none"  # the name of nobody
+NONE = UNREVIEWED  # the name of nobody
 
 
 class Reviewer(Protocol):
     """Reads questions of one axis, each with its topic or harm category."""
 
     reads: frozenset[Axis]  # the axes of which it can tell; questions of others pass
+    waives: bool  # nobody needs to have read questions of the other axes
 
     def review(
         self, axis: Axis, questions: Sequence[str], topics: Sequence[str]
@@ -70,6 +72,7 @@ class HarmReviewer:
     """
 
     reads = frozenset[Axis](("harmless", "helpful"))
+    waives = False
 
     def __init__(self, judge: HarmJudge) -> None:
         self._judge = judge
@@ -95,6 +98,7 @@ class RubricReviewer:
     """Asks any chat model whether what an axis claims of a question holds; all axes."""
 
     reads = frozenset[Axis](AXES)
+    waives = False
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -123,6 +127,7 @@ class NoReviewer:
     """Lets every question pass: for worlds whose writers are known, and for smoke tests."""
 
     reads = frozenset[Axis]()
+    waives = True
 
     def review(
         self, axis: Axis, questions: Sequence[str], topics: Sequence[str]
@@ -132,11 +137,31 @@ class NoReviewer:
 
     def fingerprint(self) -> str:
         """See `Reviewer.fingerprint`."""
-        return "none"
+        return NONE
+
+
+class SeveralReviewers:
+    """Each axis is read by the first that can tell of it."""
+
+    def __init__(self, reviewers: Sequence[Reviewer]) -> None:
+        self._reviewers = tuple(reviewers)
+        self.reads = frozenset[Axis]().union(*(one.reads for one in reviewers))
+        self.waives = any(one.waives for one in reviewers)
+
+    def review(
+        self, axis: Axis, questions: Sequence[str], topics: Sequence[str]
+    ) -> list[str | None]:
+        """See `Reviewer.review`."""
+        able = next((one for one in self._reviewers if axis in one.reads), NoReviewer())
+        return able.review(axis, questions, topics)
+
+    def fingerprint(self) -> str:
+        """See `Reviewer.fingerprint`."""
+        return " ".join(one.fingerprint() for one in self._reviewers)
 
 
 def reviewer_of(judges: Sequence[str]) -> str | None:
-    """The first of some judges, by name, that can review; None where none can.
+    """The first of some judges, by name, that can review harm; None where none can.
 
     `phrases` is for smoke tests, so nobody reviews beside it.
     """

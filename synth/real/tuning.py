@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from synth.engines.batches import answer_logprobs
+from synth.engines.packing import pack
 from synth.engines.template import ChatTemplate
 from synth.real.own_replies import Lesson
-from synth.real.packing import pack, packed_loss
 
 # Told (steps done, steps of all, mean loss of the last tenth of the steps, in nats a token).
 StepProgress = Callable[[int, int, float], None]
+_ANY = 2**31  # tokens of a row: as many as there are
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +57,7 @@ def tune(
     )
     losses: list[float] = []
     for step in range(plan.steps):
-        row = pack(template, lessons[step * plan.batch : (step + 1) * plan.batch])
-        loss = packed_loss(model, row)
+        loss = lesson_loss(model, template, lessons[step * plan.batch : (step + 1) * plan.batch])
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(learned, 1.0)
         optimizer.step()
@@ -65,3 +66,15 @@ def tune(
         losses.append(loss.item())
         recent = losses[-max(1, plan.steps // 10) :]
         progress(step + 1, plan.steps, sum(recent) / len(recent))
+
+
+def lesson_loss(model: Any, template: ChatTemplate, lessons: Sequence[Lesson]) -> Tensor:
+    """Mean cross-entropy of the replies' tokens, of some lessons in one packed row."""
+    pairs = template.tokenize([(lesson.prompt, lesson.reply) for lesson in lessons])
+    learned = [
+        (prompt, answer if lesson.ended else answer[:-1])
+        for lesson, (prompt, answer) in zip(lessons, pairs, strict=True)
+    ]
+    (row,) = pack(learned, range(len(learned)), row_tokens=_ANY, answer_tokens=_ANY)
+    logprob, tokens, _ = answer_logprobs(row.answer_logits(model), row)
+    return -logprob.sum() / tokens.sum()

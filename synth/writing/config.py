@@ -140,9 +140,10 @@ class ProbeConfig(BaseModel, frozen=True, extra="forbid"):
     # JSON Lines of {"question", "category"}, by axis: questions of the user's own in place of any
     # writing; the pool answers them. Those of the domain are in `domain.questions`.
     questions: dict[OwnAxis, str] = Field(default={})
-    # who reads every written question before it is answered: a judge by name that can tell from a
-    # question alone whether it is harmful, "rubric=MODEL", or "none"; None is the judge itself
-    reviewer: str | None = None
+    # who reads every written question before it is answered, by name: a judge that can tell from a
+    # question alone whether it is harmful, "rubric=MODEL", or "none"; of several, each axis is read
+    # by the first that can; None is the judge itself and, for what it cannot read, the base
+    reviewer: str | tuple[str, ...] | None = None
     # where domain questions come from, and how their answers are verified
     domain: DomainConfig = DomainConfig()
     gates: GateConfig = GateConfig()  # what a question must be like
@@ -151,6 +152,20 @@ class ProbeConfig(BaseModel, frozen=True, extra="forbid"):
     batch: int = Field(default=256, ge=1)
     # in which every harmful question is written besides the direct one; beyond `counts`
     forms: tuple[Rewritten, ...] = ()
+
+    @property
+    def reviewers(self) -> tuple[str, ...]:
+        """The names in `reviewer`."""
+        named = self.reviewer
+        return () if named is None else (named,) if isinstance(named, str) else named
+
+    def brings(self, axis: Axis) -> bool:
+        """Whether the user brings the questions of an axis."""
+        return axis in self.questions or (axis == "domain" and self.domain.questions is not None)
+
+    def own_key(self, axis: Axis) -> str:
+        """The key, of this section, of a file with the user's own questions."""
+        return "domain.questions" if axis == "domain" else f"questions.{axis}"
 
     def wanted(self, axis: Axis) -> int:
         """Probes of an axis in all: with the harmful ones in other forms, and the choices."""

@@ -10,7 +10,7 @@ import hashlib
 import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import ceil
 
 from synth.engines.base import SchemaEngine
@@ -24,8 +24,9 @@ from synth.gates.near_duplicates import drop_near_duplicates
 from synth.gates.unsound import drop_unsound
 from synth.grading import Grader
 from synth.judges.judge import Judge
+from synth.judges.review_exam import ReviewExam
 from synth.judges.reviewer import Reviewer
-from synth.probes.origin import ModelVerdict, Origin
+from synth.probes.origin import UNREVIEWED, ModelVerdict, Origin
 from synth.probes.probe import Axis, Probe
 from synth.probes.verdict import Verdict
 from synth.text.normalise import normalise
@@ -69,6 +70,8 @@ class WritingContext:
     taken: frozenset[str] = frozenset()
     # ordinary questions; see `witnesses.py`
     controls: tuple[Probe, ...] = ()
+    # how the reviewer fared in its examination, of every axis that it reads
+    exams: Mapping[Axis, ReviewExam] = field(default_factory=dict)
 
     @property
     def grader(self) -> Grader | None:
@@ -99,7 +102,7 @@ class WritingContext:
         wanted = dict(wanted)
         idle, before = 0, -1
         for turn in range(self.config.rounds + 1):
-            for axis in [axis for axis in wanted if cannot_write(outcome, axis)]:
+            for axis in [axis for axis in wanted if self._unfit(outcome, axis)]:
                 outcome.give_up(axis)
                 del wanted[axis]
             if lead not in wanted:
@@ -121,6 +124,9 @@ class WritingContext:
             size = min(4 * wanted[axis], ceil(1.1 * missing[axis] / max(rate, 0.05)))
             yield turn, max(size, 8)
 
+    def _unfit(self, outcome: Outcome, axis: Axis) -> bool:
+        return cannot_write(outcome, axis, self.exams.get(axis))
+
     def write(
         self,
         outcome: Outcome,
@@ -140,12 +146,19 @@ class WritingContext:
         if not questions:
             return []
         descriptions = self.config.taxonomy.categories
+        axis = questions[0].axis
         reasons = self.reviewer.review(
-            questions[0].axis,
+            axis,
             [question.prompt for question in questions],
             [descriptions.get(question.category, question.category) for question in questions],
         )
+        before, passed = outcome.reviewed.get(axis, (0, 0))
+        outcome.reviewed[axis] = before + len(reasons), passed + reasons.count(None)
         return outcome.sifted(part(questions, reasons))
+
+    def reviewed_by(self, axis: Axis) -> str:
+        """Fingerprint of who reads the written questions of an axis."""
+        return self.reviewer.fingerprint() if axis in self.reviewer.reads else UNREVIEWED
 
     def compose(
         self,
@@ -183,7 +196,7 @@ class WritingContext:
         """Drop refusals to write and broken text, find terms, and pass every gate in turn.
 
         Rewritten questions are forms of some that passed: near those, with the terms of those and
-        perhaps in another language.
+        perhaps in another language. Those that a user brings may differ in one name by design.
         """
         if not questions:
             return []
@@ -191,8 +204,8 @@ class WritingContext:
         outcome.written[axis] = outcome.written.get(axis, 0) + len(questions)
         copied = [question.copied for question in questions]
         # What a user brings, and a form of what has passed, is taken as it is.
-        written = questions[0].generator != "user" and not rewritten
-        whole = drop_unsound(questions, copied, by_itself=written)
+        as_it_is = rewritten or questions[0].generator == "user"
+        whole = drop_unsound(questions, copied, by_itself=not as_it_is)
         sound = outcome.sifted(whole)
         elsewhere = [
             "on another axis" if normalise(question.prompt) in self.taken else None
@@ -202,7 +215,7 @@ class WritingContext:
         seen = outcome.prompts
         sized = drop_length(sound, least=gates.least_chars, most=gates.most_chars)
         fresh = drop_duplicates(outcome.sifted(sized), seen=seen)
-        spoken = drop_languages(outcome.sifted(fresh), () if rewritten else gates.languages)
+        spoken = drop_languages(outcome.sifted(fresh), () if as_it_is else gates.languages)
         known = outcome.sifted(spoken)
         if not rewritten and self.terms is not None:
             known = [replace(question, terms=self.terms(question.prompt)) for question in known]
@@ -212,7 +225,7 @@ class WritingContext:
         clear = drop_leaks(known, self.heldout)
         unknown = drop_leaks(outcome.sifted(clear), self.benchmarks, kind="benchmark")
         # A benign twin is meant to be near its harmful question: only its own axis counts.
-        near = 1.0 if rewritten else gates.near_duplicate
+        near = 1.0 if as_it_is else gates.near_duplicate
         same_axis = [probe.prompt for probe in outcome.of(axis)]
         apart = drop_near_duplicates(outcome.sifted(unknown), seen=same_axis, threshold=near)
         return outcome.sifted(apart)
@@ -221,13 +234,16 @@ class WritingContext:
         """Each question with the greedy reply of every pool model, in pool order."""
         prompts = [question.prompt for question in questions]
         table: list[tuple[Item, list[Reply]]] = [(question, []) for question in questions]
-        for name, engine in self.pool.items():
+        for place, (name, engine) in enumerate(self.pool.items() if prompts else ()):
+            self.progress("answers", place, len(self.pool))
             replies = engine.chat(prompts, max_tokens=self.config.answer_tokens)
             # One that ends inside its thinking has no answer, which is broken to any judge.
             texts = [read_reply(reply).answer for reply in replies]
             verdicts = self.judge.judge(prompts, texts)
             for (_, row), text, verdict in zip(table, texts, verdicts, strict=True):
                 row.append(Reply(name, text, verdict))
+        if prompts:
+            self.progress("answers", len(self.pool), len(self.pool))
         return table
 
     def balance(self, outcome: Outcome, axis: Axis, categories: int) -> None:
@@ -256,6 +272,7 @@ class WritingContext:
             answer_tokens=self.config.answer_tokens,
             judge=self.judge.fingerprint(),
             verdicts=tuple(ModelVerdict(model=r.model, verdict=r.verdict) for r in replies),
+            reviewer=None if writer == "user" else self.reviewed_by(question.axis),
         )
         outcome.probes.append(question.probe(answer.text, answer.model, origin))
 

@@ -48,16 +48,25 @@ def levels_of(
     if not settings.asks_how_hard:
         return {}
     prompts = [question.prompt for question in questions]
-    base, *others = [settings.base, *(name for name in context.pool if name != settings.base)]
-    rates = pass_rates(context, base, prompts, questions, "difficulty", turn)
-    best = rates
-    for name in () if expert_knows else others:
-        other = pass_rates(context, name, prompts, questions, "difficulty", turn)
-        best = [max(pair) for pair in zip(best, other, strict=True)]
-    return {
-        prompt: Level.EASY if rate == 1 else Level.FAIR if expert_knows or most else Level.HARD
-        for prompt, rate, most in zip(prompts, rates, best, strict=True)
-    }
+    # The expert early: what one model answers no other is asked.
+    others = () if expert_knows else (context.config.writers.domain, *context.pool)
+    asked = list(dict.fromkeys((settings.base, *others)))
+    levels: dict[str, Level] = {}
+    left = list(zip(prompts, questions, strict=True))
+    for place, name in enumerate(asked):
+        context.progress("difficulty", place, len(asked))
+        texts = [prompt for prompt, _ in left]
+        rest = [question for _, question in left]
+        rates = pass_rates(context, name, texts, rest, "difficulty", turn)
+        easy = Level.EASY if name == settings.base else Level.FAIR
+        levels |= {
+            prompt: easy if rate == 1 else Level.FAIR
+            for prompt, rate in zip(texts, rates, strict=True)
+            if rate
+        }
+        left = [row for row, rate in zip(left, rates, strict=True) if not rate]
+    context.progress("difficulty", len(asked), len(asked))
+    return levels | {prompt: Level.FAIR if expert_knows else Level.HARD for prompt, _ in left}
 
 
 def thin(outcome: Outcome, levels: Mapping[str, Level], settings: DomainConfig, *, of: int) -> None:

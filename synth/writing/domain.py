@@ -65,6 +65,7 @@ def _take(context: WritingContext, path: str) -> Outcome:
     """Questions of the user's own, of which the first of repeats is kept."""
     settings, wanted = context.config.domain, context.config.counts.domain
     outcome = Outcome()
+    context.progress("domain", 0, wanted)
     rows = [
         Question("domain", row.category, row.prompt, answer=row.wanted, check=row.checker)
         for row in read_user_questions(path)

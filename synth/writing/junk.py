@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from synth.judges.review_exam import ReviewExam
 from synth.judges.reviewer import NOT, UNREADABLE
 from synth.probes.probe import Axis
 from synth.writing.outcome import Outcome
@@ -19,6 +20,7 @@ JUNK = frozenset(
     | {"on another axis", UNREADABLE, *NOT.values()}
 )
 LEAST_SOUND = 0.2  # share of an axis's written questions below which its writer has failed
+_MOST_JUNK = 0.05  # share of what is kept
 _ENOUGH = 48  # questions before which a share says little
 
 
@@ -27,7 +29,16 @@ def junk(outcome: Outcome, axis: Axis) -> Counter[str]:
     return Counter(r.reason for r in outcome.rejected if r.axis == axis and r.reason in JUNK)
 
 
-def cannot_write(outcome: Outcome, axis: Axis) -> bool:
-    """True if of at least 48 questions less than the share `LEAST_SOUND` are sound."""
+def cannot_write(outcome: Outcome, axis: Axis, exam: ReviewExam | None) -> bool:
+    """True if of at least 48 questions too few are sound.
+
+    Less than the share `LEAST_SOUND`; or so few that, of a reviewer that errs as in its
+    examination, more than the share `_MOST_JUNK` of what it lets pass would be junk.
+    """
     written = outcome.written.get(axis, 0)
-    return written >= _ENOUGH and written - junk(outcome, axis).total() < LEAST_SOUND * written
+    reviewed, passed = outcome.reviewed.get(axis, (0, 0))
+    if written < _ENOUGH:
+        return False
+    if written - junk(outcome, axis).total() < LEAST_SOUND * written:
+        return True
+    return exam is not None and exam.junk_among(passed, reviewed) > _MOST_JUNK

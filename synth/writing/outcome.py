@@ -27,6 +27,8 @@ class Outcome:
     probes: list[Probe] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     written: dict[Axis, int] = field(default_factory=dict)
+    # axis -> questions that a reviewer read, and how many of them passed
+    reviewed: dict[Axis, tuple[int, int]] = field(default_factory=dict)
     given_up: set[Axis] = field(default_factory=set)  # that the writer cannot write
 
     def reject(self, question: Question | Probe, reason: str) -> None:

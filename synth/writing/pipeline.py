@@ -19,6 +19,7 @@ from synth.gates.benchmark_texts import read_benchmarks
 from synth.gates.language import check_languages
 from synth.gates.leaks import LeakReference
 from synth.judges.judge import Judge
+from synth.judges.review_exam import ReviewExam, examine
 from synth.judges.reviewer import Reviewer
 from synth.probes.jsonl import write_jsonl
 from synth.probes.probe import AXES, Axis, ProbeSet
@@ -49,6 +50,10 @@ _WRITER: dict[Axis, str] = {
 
 class UnwrittenAxis(ProbeError):
     """Nothing is left of an axis; the file of rejects says why of every question."""
+
+
+class UnreviewedAxis(ProbeError):
+    """Nobody can tell whether written questions are what their axis says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +111,8 @@ def make_probes(
 
     Raises:
         ConfigError: if a writer is not in the pool.
+        UnreviewedAxis: if nobody can tell whether questions of an axis are what it says; then
+            nothing is written at all.
         UnwrittenAxis: if an axis ends with no probe at all; `out` is then not written, but what
             was rejected is, and what models have said waits for another call.
         ProbeError: if a file cannot be read.
@@ -130,7 +137,7 @@ def make_probes(
         seed=seed,
         progress=progress or (lambda *_: None),
     )
-    outcomes = _run(context)
+    outcomes = _run(replace(context, exams=_examined(context)))
     if out is not None:
         rejected = [asdict(rejected) for outcome in outcomes for rejected in outcome.rejected]
         write_jsonl(rejected_path(out), rejected)
@@ -141,6 +148,41 @@ def make_probes(
         probes.to_jsonl(out)
         work.remove()
     return probes, report
+
+
+def _examined(context: WritingContext) -> dict[Axis, ReviewExam]:
+    """How the reviewer fares on each axis that models write and it reads.
+
+    An UnreviewedAxis names every axis of which it cannot tell, before anything is written.
+    """
+    config, reviewer = context.config, context.reviewer
+    exams: dict[Axis, ReviewExam] = {}
+    problems: dict[Axis, str] = {}
+    written = [axis for axis in AXES if config.counts.of(axis) and not config.brings(axis)]
+    for place, axis in enumerate(written):
+        if axis not in reviewer.reads:
+            if not reviewer.waives:
+                problems[axis] = f"{axis} (it tells harm alone)"
+            continue
+        context.progress("examination of the reviewer", place, len(written))
+        exam = exams[axis] = examine(reviewer, axis)
+        if not exam.passed:
+            problems[axis] = (
+                f"{axis} (it passes {exam.right} of {exam.holding} control questions that are, and "
+                f"{exam.wrong} of {exam.failing} that are not)"
+            )
+    if exams:
+        context.progress("examination of the reviewer", len(written), len(written))
+    if problems:
+        own = " or ".join(config.own_key(axis) for axis in problems)
+        none = " and ".join(f"counts.{axis} = 0" for axis in problems)
+        raise UnreviewedAxis(
+            "the reviewer cannot tell whether a question is what its axis says, on the axes "
+            f"{', '.join(problems.values())}; nothing is written: name a larger chat model in "
+            f'reviewer, as "rubric=org/chat-model", bring your own questions in {own}, set {none}, '
+            'or add "none" to reviewer and read what is kept yourself'
+        )
+    return exams
 
 
 def _run(context: WritingContext) -> list[Outcome]:
@@ -243,7 +285,7 @@ def _check(config: ProbeConfig, report: ProbeReport, outcomes: Sequence[Outcome]
             if unfit
             else f"no {row.axis} probe is left of {row.written} questions ({why or 'none written'})"
         )
-        own = "domain.questions" if row.axis == "domain" else f"questions.{row.axis}"
+        own = config.own_key(row.axis)
         problems.append(
             f"{said}; name another model in writers.{writer}, bring a file of your own with {own}, "
             f"or set counts.{row.axis} = 0"

@@ -198,7 +198,7 @@ class RecordedReviewer:
 
     def __init__(self, reviewer: Reviewer, work: WorkFile, batch: int) -> None:
         self._reviewer, self._work, self._batch = reviewer, work, batch
-        self.reads = reviewer.reads
+        self.reads, self.waives = reviewer.reads, reviewer.waives
         self._fingerprint = reviewer.fingerprint()
 
     def review(

@@ -147,7 +147,6 @@ def test_a_live_model_gives_the_slope_of_its_loss_in_the_weights(
 ) -> None:
     if recomputed:
         monkeypatch.setattr(safemerge.live, "RECOMPUTE_FROM_PARAMETERS", 0)
-        monkeypatch.setattr(safemerge.live, "KEPT_SLOPES_ENTRIES", 0)
     one = recipe(family(kind), "task_arithmetic", places="global")
     resident = ResidentMerge(one)
     model = load(family(kind) / "base")

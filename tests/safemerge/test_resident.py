@@ -117,11 +117,6 @@ def test_a_gradient_reaches_every_weight(method: str, goldens: Path) -> None:
         row, found = resident.weight_gradient(name, one, tensor)
         assert row in range(len(resident.groups))
         assert bool((found != 0).all() and found.isfinite().all()), name
-        again, slopes = resident.weight_slopes(name, one)
-        assert again == row
-        torch.testing.assert_close(
-            slopes.flatten(1) @ tensor.flatten(), found, rtol=1e-4, atol=1e-5
-        )
 
 
 @pytest.mark.parametrize("method", ["task_arithmetic", "resm", "breadcrumbs", "iso_c"])

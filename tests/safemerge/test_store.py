@@ -76,11 +76,11 @@ def test_keys_tell_names_shapes_types_values_and_settings_apart() -> None:
 
 def test_a_damaged_file_is_computed_again(tmp_path: Path) -> None:
     store = TensorStore(tmp_path)
-    good = ask(store)
+    good = ask(store)["x"].clone()  # what was returned is mapped
     (file,) = tmp_path.glob("*.safetensors")
     file.write_bytes(file.read_bytes()[:40])
-    assert torch.equal(ask(store)["x"], good["x"])
-    assert torch.equal(store.kept(f"{0:064x}", forbidden)["x"], good["x"])
+    assert torch.equal(ask(store)["x"], good)
+    assert torch.equal(store.kept(f"{0:064x}", forbidden)["x"], good)
 
 
 def test_a_file_that_is_deleted_while_it_is_opened_is_computed_again(

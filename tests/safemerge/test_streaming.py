@@ -137,7 +137,9 @@ def test_freed_memory_serves_the_next_tensor() -> None:
     assert inside < 2 * pages  # of 32 tensors of so many pages each
 
 
-@pytest.mark.parametrize("method", ["task_arithmetic", "dare_linear", "dare_ties"])
+@pytest.mark.parametrize(
+    "method", ["task_arithmetic", "dare_linear", "dare_ties", "della", "ties", "sce"]
+)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_pieces_and_whole_tensors_merge_to_the_same_bytes(
     goldens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, method: str
@@ -145,8 +147,8 @@ def test_pieces_and_whole_tensors_merge_to_the_same_bytes(
     one = recipe(goldens, method, dtype=dtype)
     merge(one, tmp_path / "whole")
     monkeypatch.setattr("safemerge.merge_tensor.PIECE_ENTRIES", 100)
-    merge(one, tmp_path / "kept pieces")
-    monkeypatch.setattr("safemerge.merge_tensor.KEPT_PIECES_BYTES", 0)
+    merge(one, tmp_path / "held pieces")
+    monkeypatch.setattr("safemerge.merging.HELD_BYTES", 0)
     merge(one, tmp_path / "pieces read twice")
     files = [out / "model.safetensors" for out in sorted(tmp_path.iterdir())]
     assert len(files) == 3

@@ -46,7 +46,7 @@ def importance(model: Any, name: str, tokenizer: Any) -> torch.Tensor:
     total = torch.zeros_like(parameter)
     for pair in PAIRS:
         (batch,) = encode(open_template(tokenizer), [pair])
-        logprob = answer_logprobs(model(**batch.model_kwargs()).logits, batch)[0]
+        logprob = answer_logprobs(batch.answer_logits(model), batch)[0]
         (gradient,) = torch.autograd.grad(logprob.sum(), parameter)
         total += (parameter * gradient).abs() / len(PAIRS)
     return total.detach()

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from safemerge.low_rank import Deltas
 from safemerge.methods.common.method import Method, Selection, Site, State, a_few_copies
 from safemerge.names import Layout
 
@@ -32,8 +33,13 @@ def adapt_layout(method: Method, layout: Layout) -> Method:
         stack = tensor if layout.stacked else tensor.unsqueeze(-3)
         return (stack.mT if layout.transposed else stack).contiguous()
 
-    def prepare(base: Tensor, deltas: Tensor, params: Any, site: Site) -> State:
-        bases, changes = matrices(base), matrices(deltas)
+    def by_matrix(deltas: Deltas) -> list[Deltas]:
+        if isinstance(deltas, Tensor):
+            return [changes.contiguous() for changes in matrices(deltas).unbind(1)]
+        return [[delta.transposed() if layout.transposed else delta for delta in deltas]]
+
+    def prepare(base: Tensor, deltas: Deltas, params: Any, site: Site) -> State:
+        bases, changes = matrices(base), by_matrix(deltas)
         important = None if site.importance is None else matrices(site.importance)
         states = []
         for i, matrix in enumerate(bases):
@@ -42,7 +48,7 @@ def adapt_layout(method: Method, layout: Layout) -> Method:
                 tensor=f"{site.tensor}[{i}]" if layout.stacked else site.tensor,
                 importance=None if important is None else important[:, i],
             )
-            states.append(method.prepare(matrix, changes[:, i].contiguous(), params, at))
+            states.append(method.prepare(matrix, changes[i], params, at))
         densities = [state[_DENSITY] for state in states if _DENSITY in state]
         highest = {_DENSITY: torch.stack(densities).max()} if densities else {}
         return {**_joined(states), **highest}
@@ -60,10 +66,9 @@ def adapt_layout(method: Method, layout: Layout) -> Method:
         stack = stack.mT if layout.transposed else stack
         return stack if layout.stacked else stack.squeeze(-3)
 
-    def density(deltas: Tensor, params: Any) -> float:
+    def density(deltas: Deltas, params: Any) -> float:
         assert method.density is not None
-        changes = matrices(deltas).unbind(1)
-        return max((method.density(change.contiguous(), params) for change in changes), default=0.0)
+        return max((method.density(own, params) for own in by_matrix(deltas)), default=0.0)
 
     def footprint(shape: tuple[int, ...], n_sources: int) -> int:
         matrix = shape[1:] if layout.stacked else shape
@@ -77,7 +82,9 @@ def adapt_layout(method: Method, layout: Layout) -> Method:
         weigh=None,
         piecewise=False,
         sums=None,
+        rows=False,
         entrywise=(),
+        linear=False,
         footprint=footprint,
         density=None if method.density is None else density,
     )

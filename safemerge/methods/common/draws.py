@@ -39,7 +39,9 @@ def keep_evenly(seed: int, density: float, delta: Tensor, begin: int = 0) -> Ten
     return torch.from_numpy(kept.view(np.uint8)).reshape(delta.shape).to(delta.device)
 
 
-def keep_by_rank(seed: int, density: float, epsilon: float, delta: Tensor) -> Tensor:
+def keep_by_rank(
+    seed: int, density: float, epsilon: float, delta: Tensor, begin: int = 0
+) -> Tensor:
     """Keep entries of a delta with a probability that grows with their rank within their row.
 
     The smallest |delta| of a row is kept with probability density - epsilon, the largest with
@@ -52,6 +54,7 @@ def keep_by_rank(seed: int, density: float, epsilon: float, delta: Tensor) -> Te
         density: mean probability, in [0, 1].
         epsilon: at least 0; narrowed to min(density, 1 - density), and 0 below 1 / 65536.
         delta: any shape, float32; rows lie along the last dimension.
+        begin: entries of its tensor before those of `delta`.
 
     Returns:
         uint8, 1 where the entry is kept.
@@ -59,9 +62,9 @@ def keep_by_rank(seed: int, density: float, epsilon: float, delta: Tensor) -> Te
     half = min(epsilon, density, 1.0 - density)
     columns = delta.shape[-1] if delta.dim() else 1
     if half < 1.0 / _STEPS or columns < 2 or delta.numel() == 0:
-        return keep_evenly(seed, density, delta)
+        return keep_evenly(seed, density, delta, begin)
     rows = delta.reshape(-1, columns)
-    drawn = _draw(seed, delta.numel()).reshape(rows.shape)
+    drawn = _draw(seed, begin, delta.numel()).reshape(rows.shape)
     keep = torch.empty(rows.shape, dtype=torch.uint8, device=delta.device)
     step = max(1, _BLOCK // max(columns, _LEVELS)) if delta.device.type == "cpu" else len(rows)
     for start in range(0, len(rows), step):
@@ -129,11 +132,11 @@ def _below(seed: int, stream: int, count: int, limit: int) -> NDArray[np.bool_]:
     return below
 
 
-def _draw(seed: int, count: int) -> NDArray[np.int16]:
-    """Uniform integers in [-_STEPS / 2, _STEPS / 2), (count,)."""
+def _draw(seed: int, begin: int, count: int) -> NDArray[np.int16]:
+    """Uniform integers in [-_STEPS / 2, _STEPS / 2), (count,), of the entries from `begin` on."""
     drawn = np.empty(count, np.int16)
-    for stream, inside, outside in _streams(0, count):
-        drawn[outside] = _raw(seed, (stream,), inside.stop, "<i2")
+    for stream, inside, outside in _streams(begin, count):
+        drawn[outside] = _raw(seed, (stream,), inside.stop, "<i2")[inside]
     return drawn
 
 

@@ -3,7 +3,10 @@
     prepare(base, deltas, params, site) -> state            once per tensor, may be slow
     select(state, selection, params) -> state               once per rank ratio, density, ...
     weigh(state, weights, params) -> coefficients           every trial, small
+    entries(base, deltas, state, site) -> state             every trial, of a piece
     combine(base, state, coefficients, params) -> tensor    every trial
+
+What is as large as the deltas is never kept where `entries` can form it again, piece by piece.
 
 All compute in float32 and return float32, read no files and change no inputs; a state may hold the
 tensors that came in. Their arguments are described at `Method`.
@@ -42,6 +45,7 @@ class Site:
         importance: for methods that need it, (n_sources, *base.shape), int16: positions in the
             order of importance to each source (`importance_order`).
         begin: entries of the tensor before the first one that is prepared, where it is a piece.
+        columns: entries of a row of the tensor; None where what is prepared has its shape.
     """
 
     tensor: str
@@ -49,6 +53,7 @@ class Site:
     svd: Factoriser
     importance: Tensor | None = None
     begin: int = 0
+    columns: int | None = None
 
     def seed(self, seed: int, source: str) -> int:
         """Seed of one source in this tensor, in [0, 2^63), from the names: the same on every
@@ -83,6 +88,11 @@ class Selection:
     per_source: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
+def the_deltas(base: Tensor, deltas: Tensor, state: State, site: Site) -> State:
+    """`entries` of methods that look at the deltas alone."""
+    return {"deltas": deltas}
+
+
 def a_few_copies(shape: tuple[int, ...], n_sources: int) -> int:
     """Footprint of most methods: deltas, another tensor for each source, and four of working."""
     return 4 * math.prod(shape) * (2 * n_sources + 4)
@@ -95,7 +105,8 @@ class Method:
     Args:
         name: key in METHODS.
         params: model of its parameters.
-        prepare: (base (out, in), deltas (n_sources, out, in) float32, params, site) -> state.
+        prepare: (base (out, in), deltas (n_sources, out, in) float32, params, site) -> state. With
+            `low_rank`, the deltas of a matrix may be a list of `LowRank`.
         combine: (base (out, in), state, coefficients, params) -> (out, in) float32.
         select: (state, selection, params) -> state; None where the weights alone matter.
         weigh: (state, weights (n_sources,), params) -> coefficients (any shape); None where
@@ -103,8 +114,13 @@ class Method:
         piecewise: `prepare` and `select` of consecutive flat entries (`Site.begin`) return what the
             whole tensor's state holds of them, but for `sums`.
         sums: (params) -> tensors of the state that add up over pieces, such as inner products.
+        rows: pieces have to be whole rows.
         entrywise: tensors of the state of shape (k, *base.shape). Where there are any, `combine`
             treats every entry by itself, given the rest of the state, and can work in blocks.
+        entries: (base, deltas, state, site) -> the `entrywise` tensors of consecutive flat entries,
+            given the rest of the state that `select` returned.
+        linear: `combine` adds the deltas and the base, by one coefficient each (`add_deltas`).
+        low_rank: `prepare` takes the factors of deltas, and `density` does.
         block: entries of such a block on a CPU.
         elsewhere: the method for each role that this one does not treat itself.
         per_source: numbers that each source has at each place, such as density.
@@ -127,18 +143,22 @@ class Method:
 
     name: str
     params: type[Params]
-    prepare: Callable[[Tensor, Tensor, Any, Site], State]
+    prepare: Callable[[Tensor, Any, Any, Site], State]  # deltas: Tensor, or Deltas with `low_rank`
     combine: Callable[[Tensor, State, Tensor, Any], Tensor]
     select: Callable[[State, Selection, Any], State] | None = None
     weigh: Callable[[State, Tensor, Any], Tensor] | None = None
     piecewise: bool = False
     sums: Callable[[Any], tuple[str, ...]] | None = None
+    rows: bool = False
     entrywise: tuple[str, ...] = ()
+    entries: Callable[[Tensor, Tensor, State, Site], State] = the_deltas
+    linear: bool = False
+    low_rank: bool = False
     block: int = BLOCK
     elsewhere: Mapping[Role, Method] = field(default_factory=dict)
     per_source: Mapping[str, Span] = field(default_factory=dict)
     spectral: bool = False
-    density: Callable[[Tensor, Any], float] | None = None
+    density: Callable[[Any, Any], float] | None = None  # of Deltas
     prepare_key: Callable[[Any], tuple[object, ...]] = lambda params: ()
     slow_select: bool = False
     least_sources: int = 1
@@ -155,17 +175,16 @@ class Method:
 
         `state` is what `select` returned, or `prepare` where there is no `select`.
         """
-        return self.combine(base, state, self._coefficients(state, weights, params), params)
+        return self.combine(base, state, self.coefficients(state, weights, params), params)
 
     @torch.no_grad()
-    def merge_into(
-        self, out: Tensor, base: Tensor, state: State, weights: Tensor, params: Params
+    def combine_into(
+        self, out: Tensor, base: Tensor, state: State, coefficients: Tensor, params: Params
     ) -> None:
-        """Write the numbers of `merged` into `out` (the base's shape, any floating dtype).
+        """Write the numbers of `combine` into `out` (the base's shape, any floating dtype).
 
         Entry-wise methods work in blocks, whose temporaries stay in a CPU's cache.
         """
-        coefficients = self._coefficients(state, weights, params)
         if not self.entrywise or not out.is_contiguous():
             out.copy_(self.combine(base, state, coefficients, params))
             return
@@ -176,7 +195,8 @@ class Method:
             # Without a name, so that its memory, still in the cache, serves the next block.
             flat_out[entries].copy_(self.combine(flat_base[entries], block, coefficients, params))
 
-    def _coefficients(self, state: State, weights: Tensor, params: Params) -> Tensor:
+    def coefficients(self, state: State, weights: Tensor, params: Params) -> Tensor:
+        """What `combine` takes for the weights (n_sources,)."""
         return weights if self.weigh is None else self.weigh(state, weights, params)
 
     def for_role(self, role: Role) -> Method:

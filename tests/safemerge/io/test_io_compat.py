@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from safemerge.errors import CheckpointError
-from safemerge.io import check_finite, check_tokenizers, open_checkpoint
-from safemerge.io.compat import check_compatible
+from safemerge.io import check_tokenizers, open_checkpoint
+from safemerge.io.compat import check_compatible, check_finite
 
 Make = Callable[..., Path]
 MODELS = Path(__file__).parents[2] / "data" / "goldens" / "fp32" / "models"

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from safemerge.errors import RecipeError
-from safemerge.methods import METHODS, Method, State, get_method
+from safemerge.methods import METHODS, Method, Site, State, get_method
 from safemerge.recipe import ModelRef, Recipe
 
 SHAPES = [(12, 20), (20, 12), (7, 7), (1, 5), (5, 1), (1, 1), (0, 4), (4, 0), (9,), (1,), (0,), ()]
@@ -131,7 +131,8 @@ def test_merging_into_a_tensor_gives_the_same_numbers(method: Method, dtype: tor
     for block in (64, 1000, 1 << 20):
         out = torch.empty(50, 30, dtype=dtype).T if block == 1000 else torch.empty(30, 50).to(dtype)
         blockwise = replace(method, block=block)
-        blockwise.merge_into(out, base.bfloat16(), state, torch.tensor(weights), params)
+        coefficients = method.coefficients(state, torch.tensor(weights), params)
+        blockwise.combine_into(out, base.bfloat16(), state, coefficients, params)
         assert torch.equal(out, whole)
 
 
@@ -142,7 +143,8 @@ def test_tensors_of_every_shape_are_merged_in_place(method: Method, shape: tuple
     part = method.for_role("matrix" if base.dim() == 2 else "vector")
     state, params = prepared(part, base, deltas, method)
     out = torch.empty_like(base)
-    part.merge_into(out, base, state, torch.tensor(weights), params)
+    coefficients = part.coefficients(state, torch.tensor(weights), params)
+    part.combine_into(out, base, state, coefficients, params)
     assert torch.equal(out, part.merged(base, state, torch.tensor(weights), params))
 
 
@@ -162,7 +164,8 @@ def test_pieces_hold_what_the_whole_holds(method: Method) -> None:
         assert method.sums is None
         return
     base, deltas, _ = example(method, (300, 500))
-    chosen, where = selection(method, len(deltas), 0.5), site("abc"[: len(deltas)])
+    chosen = selection(method, len(deltas), 0.5)
+    where = site("abc"[: len(deltas)], shape=tuple(base.shape))
     for changes in ({}, *variations(method)):
         params = method.parse(required(method) | changes)
         state = method.prepare(base, deltas, params, where)
@@ -172,7 +175,8 @@ def test_pieces_hold_what_the_whole_holds(method: Method) -> None:
         for begin in range(0, base.numel(), 40_000):
             piece = slice(begin, begin + 40_000)
             of_base, of_deltas = base.flatten()[piece], deltas.flatten(1)[:, piece]
-            part = method.prepare(of_base, of_deltas, params, replace(where, begin=begin))
+            at = piece_site(where, piece, columns=500)
+            part = method.prepare(of_base, of_deltas, params, at)
             parts.append(part if method.select is None else method.select(part, chosen, params))
         sums = () if method.sums is None else method.sums(params)
         assert all(part.keys() == state.keys() for part in parts)
@@ -187,6 +191,28 @@ def test_pieces_hold_what_the_whole_holds(method: Method) -> None:
                 torch.testing.assert_close(total, state[name], atol=bound, rtol=0)
             else:
                 assert all(torch.equal(part[name], state[name]) for part in parts)
+
+
+def piece_site(where: Site, piece: slice, columns: int) -> Site:
+    assert where.importance is not None
+    own = where.importance.flatten(1)[:, piece]
+    return replace(where, importance=own, begin=piece.start, columns=columns)
+
+
+@each_method
+def test_entries_are_formed_again_piece_by_piece(method: Method) -> None:
+    """From deltas and what else the state holds, so that a search need not keep them."""
+    base, deltas, _ = example(method, (300, 500))
+    state, _ = prepared(method, base, deltas)
+    where = site("abc"[: len(deltas)], shape=tuple(base.shape))
+    rest = {name: tensor for name, tensor in state.items() if name not in method.entrywise}
+    for begin in range(0, base.numel(), 40_000) if method.entrywise else ():
+        piece = slice(begin, begin + 40_000)
+        of_base, of_deltas = base.flatten()[piece], deltas.flatten(1)[:, piece]
+        entries = method.entries(of_base, of_deltas, rest, piece_site(where, piece, columns=500))
+        assert entries.keys() == set(method.entrywise)
+        for name, tensor in entries.items():
+            assert torch.equal(tensor, state[name].flatten(1)[:, piece])
 
 
 @each_method

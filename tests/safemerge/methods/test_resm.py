@@ -32,8 +32,9 @@ CLIPPED = torch.tensor([[[1.0, 1.0, 1.0, -7.0]], [[3.0, 3.0, 3.0, -6.0]]])
 
 
 def test_outlier_shares_by_hand() -> None:
-    assert [outlier_share(delta, 1.0).item() for delta in DELTAS] == [0.75, 0.4375]
-    assert outlier_share(DELTAS[0], 1.5).item() == 0.0  # 9 is not above 3 + 1.5 * 4
+    masses = DELTAS.abs().sum(dim=1)
+    assert [outlier_share(mass, 1.0).item() for mass in masses] == [0.75, 0.4375]
+    assert outlier_share(masses[0], 1.5).item() == 0.0  # 9 is not above 3 + 1.5 * 4
 
 
 @pytest.mark.parametrize("mode", WEIGHTS_BY_HAND)

@@ -37,6 +37,7 @@ VERBS = (
     "init",
     "probes",
     "importance",
+    "doctor",
     "search",
     "status",
     "front",
@@ -492,10 +493,10 @@ def test_a_run_without_a_trial_within_the_limits_says_so_in_status_and_in_a_card
     run_search(SearchConfig.from_record(record), tmp_path / "run")
     told = safemerge("status", tmp_path / "run", "--json")
     record = json.loads(told.stdout)
-    assert (record["within_limits_by_likelihood"], record["over"]) == (0, True)
+    assert (record["within_limits_by_estimate"], record["over"]) == (0, True)
     assert record["pick_limits"] == "outside its limits"
     said = " ".join(told.stderr.split())
-    assert "by likelihood, none of 4 trials is within all limits" in said
+    assert "by estimate, none of 4 trials is within all limits" in said
     assert "Replies confirm it: none of the 4 trials that answered" in said
     run = Run.load(tmp_path / "run")
     pick = run.pick().number

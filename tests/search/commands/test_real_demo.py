@@ -11,11 +11,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from safemerge.errors import ConfigError, OutputError
+from safemerge.errors import OutputError
 from search.commands.real_demo import RealDemoSettings, real_config, run_real_demo
 from search.config import SearchConfig
-from search.runs.probe_sets import probe_judge, probe_reviewer
-from synth.judges.reviewer import NoReviewer
 from synth.probes.jsonl import write_jsonl
 from synth.probes.probe import AXES
 from synth.real.ground import RealGround
@@ -42,23 +40,8 @@ def test_the_run_asks_all_questions_that_it_brings(config: SearchConfig, tmp_pat
 
 
 def test_nobody_needs_to_review_where_all_questions_are_brought(config: SearchConfig) -> None:
-    assert isinstance(probe_reviewer(config, probe_judge(config)), NoReviewer)
-
-
-@pytest.mark.parametrize("written", ["harmless", "honest", "domain", "forms"])
-def test_somebody_has_to_where_a_model_writes_any(config: SearchConfig, written: str) -> None:
-    record = config.record()
-    write = record["probes"]["write"]
-    if written == "domain":
-        write["domain"]["questions"] = None
-    elif written == "forms":
-        write["forms"] = ["role_play"]
-    else:
-        del write["questions"][written]
-    writing = SearchConfig.from_record(record)
-    judge = probe_judge(writing)
-    with pytest.raises(ConfigError, match="cannot tell from a question alone"):
-        probe_reviewer(writing, judge)
+    assert config.probes.write is not None
+    assert all(config.probes.write.brings(axis) for axis in AXES)
 
 
 def test_too_little_disk_is_said_before_anything_is_fetched(

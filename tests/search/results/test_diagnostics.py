@@ -26,7 +26,7 @@ CONFIG = SearchConfig.from_record(
 
 
 UNKNOWN = (
-    "Limits on likelihoods are estimates, and no replies of these trials have been read that could "
+    "Limits by likelihood are estimates, and no replies of these trials have been read that could "
     "confirm them."
 )
 

@@ -10,7 +10,6 @@ from safemerge import ModelRef, Recipe
 from safemerge.score import Score, mean_score
 from search.config import SearchConfig
 from search.metrics import RETENTION, Limit, ReferenceScores
-from search.progress import silent
 from search.results.answers import ValidationScores, answer
 from search.results.general_answers import validation_asker, with_general
 from search.results.pareto import Candidate, Front, thinned
@@ -25,6 +24,7 @@ from synth.engines.transformers import TransformersEngine
 from synth.grading import JUDGED
 from synth.judges import PhraseJudge
 from synth.probes.jsonl import read_jsonl
+from synth.progress import silent
 from synth.text.degenerate import is_broken
 
 BOTH = {"domain": True, "harmless": True}
@@ -257,7 +257,7 @@ def test_general_answers_leave_what_is_known_probe_by_probe(
 def test_nothing_is_asked_where_answers_are_turned_off(
     record: dict[str, Any], tmp_path: Path
 ) -> None:
-    record["search"]["answered"] = 0
+    record["search"] |= {"answered": 0, "calibrate": 0}
     run = run_search(SearchConfig.from_record(record), tmp_path / "run")
     asked = {str(file.relative_to(run.dir.path)) for file in run.dir.path.glob("**/*.jsonl")}
     models = ["base", *(f"source-{i}" for i in range(len(record["models"]["sources"])))]

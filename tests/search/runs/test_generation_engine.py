@@ -79,7 +79,7 @@ def test_another_engine_is_asked_anew(
     trial = before.pick().number
     assert replies(before, trial)[0].isdigit()
     after = run_search(SearchConfig.from_record(record), tmp_path / "run")
-    assert after.candidates == before.candidates
+    assert [c.scores for c in after.candidates] == [c.scores for c in before.candidates]
     assert not replies(after, trial)[0].isdigit()
 
 

@@ -19,6 +19,7 @@ from safemerge.recipe import Recipe
 from safemerge.score import Score
 from search.cli import app as cli
 from search.config import SearchConfig
+from search.results.answers import TRIAL_FILES
 from search.results.diagnostics import failed
 from search.results.run import Run
 from search.runs.rundir import RunDir
@@ -191,8 +192,8 @@ def test_a_clock_that_runs_backwards_changes_nothing(
 @pytest.mark.parametrize(
     ("metric", "side", "bound"),
     [
-        ("honest", "at_least", "best + 1"),
-        ("honest", "at_least", "base + 0.9999"),
+        ("honest", "at_least", "best + 1.01"),
+        ("honest", "at_least", "base + 1.0001"),
         ("over_refusal", "at_most", "base - 1.01"),
     ],
 )
@@ -249,28 +250,29 @@ def test_trials_of_earlier_calls_do_not_hide_that_all_of_this_one_fail(
 
 
 def test_a_judge_that_goes_down_while_answers_are_read_loses_no_trial(
-    config: SearchConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: SearchConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A real judge is made to fail at its third call after the trials.
-
-    Before them it reads what base and sources say to general prompts, once for each model.
-    """
+    """A real judge is made to fail once a trial has answered, and until the search ends."""
     whole = run_search(config, tmp_path / "whole")
-    models = 1 + len(config.models.sources)
-    real, calls = PhraseJudge.judge, iter(range(1000))
+    real, answered = PhraseJudge.judge, tmp_path / "run" / TRIAL_FILES.format(0)
 
     def failing(self: PhraseJudge, prompts: Any, answers: Any) -> Any:
-        if next(calls) == models + 2:
+        if answered.exists():
             raise EngineError("the judge is down")
         return real(self, prompts, answers)
 
-    monkeypatch.setattr(PhraseJudge, "judge", failing)
-    with pytest.raises(EngineError, match="the judge is down"):
-        run_search(config, tmp_path / "run")
+    with monkeypatch.context() as patched:
+        patched.setattr(PhraseJudge, "judge", failing)
+        with pytest.raises(EngineError, match="the judge is down"):
+            run_search(config, tmp_path / "run")
+    assert "trial 1 has answered no probes: the judge is down" in caplog.text
     monkeypatch.delattr(RunDir, "write_trial")  # no trial is scored again
     again = run_search(config, tmp_path / "run")
-    assert again.candidates == whole.candidates
-    assert again.pick() == whole.pick()
+    assert [c.scores for c in again.candidates] == [c.scores for c in whole.candidates]
+    assert again.pick().number == whole.pick().number
 
 
 @pytest.mark.parametrize(

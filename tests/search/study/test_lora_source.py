@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from safemerge.io import open_checkpoint
 from search.commands.write_probes import writers
 from search.config import SearchConfig
 from search.results.export import export
 from search.study.study import run_search
+from synth.engines.transformers import TransformersEngine
 from synth.zoo import Zoo
 
 NAME = "model.layers.0.mlp.up_proj"
@@ -56,10 +57,18 @@ def test_an_adapter_writes_probes_as_the_model_that_it_makes(
     config: SearchConfig, raw_zoo: Zoo, delta: torch.Tensor
 ) -> None:
     pool = writers(config)
-    base = load_file(raw_zoo.base / "model.safetensors")[f"{NAME}.weight"]
-    live = pool[config.models.sources[0].name].model.get_parameter(f"{NAME}.weight")
-    torch.testing.assert_close(live.detach(), base + delta, atol=1e-6, rtol=0)
-    assert torch.equal(pool["base"].model.get_parameter(f"{NAME}.weight"), base)
+    reference = TransformersEngine(raw_zoo.base)
+    pairs = [("who ?", "me"), ("what is it ?", "a lamp")]
+    before = reference.loglikelihood(pairs)
+    with torch.no_grad():
+        reference.model.get_parameter(f"{NAME}.weight").add_(delta)
+    after = reference.loglikelihood(pairs)
+    adapter = pool[config.models.sources[0].name]
+    for _ in range(2):  # they share an engine, and take turns
+        for engine, wanted in ((adapter, after), (pool["base"], before)):
+            said = [likelihood.logprob for likelihood in engine.loglikelihood(pairs)]
+            assert said == pytest.approx([one.logprob for one in wanted], abs=1e-4)
+    assert before != after
 
 
 def test_a_search_over_an_adapter_is_pinned_and_exported(

@@ -83,7 +83,9 @@ def test_it_goes_on_when_the_other_run_is_gone(
     first = run_search(finer(record, coarse, trials=2), tmp_path / "fine")
     shutil.rmtree(coarse.dir.path)
     more = run_search(finer(record, coarse, trials=4), tmp_path / "fine")
-    assert more.candidates[:2] == first.candidates
+    # Their estimated rates may differ, since more trials have answered.
+    found, before = ([(c.recipe, c.scores) for c in r.candidates] for r in (more, first))
+    assert found[:2] == before
     assert len(more.candidates) == 4
 
 

@@ -152,12 +152,13 @@ def test_workers_draw_apart(config: SearchConfig, tmp_path: Path) -> None:
     assert len(set(drawn)) == 3
 
 
-def test_a_worker_opens_no_judge(config: SearchConfig, tmp_path: Path) -> None:
+def test_a_worker_that_only_scores_opens_no_judge(config: SearchConfig, tmp_path: Path) -> None:
     run_search(config, tmp_path / "run")
     probes = config.probes.model_copy(update={"judge": "wildguard=gone"})
     record = config.model_copy(update={"probes": probes}).record()
     (tmp_path / "run" / "config.toml").write_text(tomli_w.dumps(record))
-    command = [sys.executable, "-m", "search.study.worker", str(tmp_path / "run"), "cpu", "0", "0"]
+    worker = [sys.executable, "-m", "search.study.worker"]
+    command = [*worker, str(tmp_path / "run"), "cpu", "0", "0", "scores"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         assert child.stderr is not None
         assert child.stderr.read() == b""

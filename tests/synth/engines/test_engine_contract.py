@@ -16,6 +16,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from safemerge.errors import BadInput, EngineError
 from synth.engines import Engine, SchemaEngine
 from synth.engines.openai import OpenAIEngine
 from synth.engines.server import ServerSettings
-from synth.engines.shared import SharedEngine, SwappedEngine
+from synth.engines.shared import SharedEngine, SwappedEngine, SwappedSchemaEngine
 from synth.engines.template import ChatSettings
 from synth.engines.thinking import Thinking
 from synth.engines.transformers import TransformersEngine
@@ -261,19 +262,38 @@ def test_swapped_weights_answer_as_a_fresh_engine_does(
     assert swapped.fingerprint() == fresh.fingerprint()
 
 
-@pytest.mark.vllm
-def test_models_that_share_an_engine_answer_as_each_alone(save: Callable[..., Path]) -> None:
+@pytest.mark.parametrize("kind", ["transformers", pytest.param("vllm", marks=pytest.mark.vllm)])
+def test_models_that_share_an_engine_answer_as_each_alone(
+    save: Callable[..., Path], kind: str
+) -> None:
     alone = [TransformersEngine(save(seed)) for seed in (0, 1)]
-    shared = SharedEngine(VllmEngine(save(2), dtype=torch.float32))
-    pool = [SwappedEngine(shared, one.model.state_dict) for one in alone]
-    assert all(isinstance(one, Engine) and isinstance(one, SchemaEngine) for one in pool)
+    states = [one.model.state_dict() for one in alone]
+    if kind == "vllm":
+        shared = SharedEngine(VllmEngine(save(2), dtype=torch.float32))
+    else:
+        shared = SharedEngine(TransformersEngine(save(2)))
+    swapped = SwappedSchemaEngine if kind == "vllm" else SwappedEngine
+    pool = [swapped(shared, partial(shared.engine.load_weights, state)) for state in states]
+    assert all(isinstance(one, Engine) for one in pool)
+    assert all(isinstance(one, SchemaEngine) == (kind == "vllm") for one in pool)
     for _ in range(2):
-        for shared, single in zip(pool, alone, strict=True):
-            assert shared.chat(PROMPTS, max_tokens=8) == single.chat(PROMPTS, max_tokens=8)
-            assert close(shared, single, PAIRS)
+        for one, single in zip(pool, alone, strict=True):
+            assert one.chat(PROMPTS, max_tokens=8) == single.chat(PROMPTS, max_tokens=8)
+            assert close(one, single, PAIRS)
     assert len({one.fingerprint() for one in pool}) == 2
     del shared, pool
     gc.collect()  # an engine that goes takes with it what the engines of a process share
+
+
+@pytest.mark.vllm
+def test_samples_hold_where_prompts_fill_more_than_a_step(save: Callable[..., Path]) -> None:
+    """A prompt that a step cuts in two ends vLLM's CPU build, if its reply is sampled by a seed."""
+    engine = VllmEngine(save(0), dtype=torch.float32)
+    prompts = [f"{LONG} {text}" for text in SHORT[:48]]  # 7,700 tokens; a step takes 4,096
+    first = engine.chat(prompts, max_tokens=2, temperature=0.8, seed=1)
+    assert first == engine.chat(prompts, max_tokens=2, temperature=0.8, seed=1)
+    del engine
+    gc.collect()
 
 
 @pytest.mark.vllm

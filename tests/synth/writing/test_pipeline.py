@@ -565,7 +565,9 @@ def test_text_that_no_file_can_hold_is_made_writable(tmp_path: Path) -> None:
 def test_progress_ends_full() -> None:
     seen: dict[str, tuple[int, int]] = {}
     make(progress=lambda axis, done, total: seen.update({axis: (done, total)}))
-    assert seen == dict.fromkeys(["domain", "harmless", "helpful", "honest"], (24, 24))
+    axes = dict.fromkeys(["domain", "harmless", "helpful", "honest"], (24, 24))
+    assert {stage: seen[stage] for stage in axes} == axes
+    assert all(done == total for done, total in seen.values())
 
 
 def test_bad_configurations_are_refused() -> None:

@@ -12,7 +12,7 @@ from tiny_llama import WORDS, make_model, make_tokenizer
 
 from synth.engines.template import open_template
 from synth.real.own_replies import Lesson
-from synth.real.packing import pack, packed_loss
+from synth.real.tuning import lesson_loss
 
 MODEL = make_model()
 TOKENIZER = make_tokenizer()
@@ -39,13 +39,4 @@ def plain_loss(model: Any, lesson: Lesson) -> tuple[float, int]:
 def test_loss_of_a_packed_row_equals_that_of_rows_apart(lessons: list[Lesson]) -> None:
     apart = [plain_loss(MODEL, lesson) for lesson in lessons]
     total, count = sum(loss for loss, _ in apart), sum(n for _, n in apart)
-    row = pack(TEMPLATE, lessons)
-    assert len(row.targets) == count
-    assert packed_loss(MODEL, row).item() == pytest.approx(total / count, abs=1e-4)
-
-
-def test_the_common_opening_is_read_once() -> None:
-    lesson = Lesson("how do i take the lamp ?", "please help")
-    alone = pack(TEMPLATE, [lesson]).input_ids.shape[1]
-    both = pack(TEMPLATE, [lesson, Lesson("how do i help ?", "please help")]).input_ids.shape[1]
-    assert both < 2 * alone
+    assert lesson_loss(MODEL, TEMPLATE, lessons).item() == pytest.approx(total / count, abs=1e-4)
