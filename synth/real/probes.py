@@ -122,5 +122,6 @@ def _replies(
             progress(start / len(texts))
             for lesson in own_replies(engine, texts[start : start + _TOGETHER], REPLY_TOKENS):
                 yield lesson.prompt, lesson.reply
+        progress(1.0)
 
     return dict(answered())

@@ -28,6 +28,7 @@ def test_rate_and_remaining_time_are_of_the_steps_made_since_the_stage_began() -
     stages.report("trials", 30, 60, "")
     assert stage.pace(clock.now) == "3.0 s each, about 90 s left"
     assert stage.pace(clock.now + 60.0) == "3.0 s each, about 30 s left"
+    assert stage.pace(clock.now + 90.0) == "3.0 s each, later than expected"
     clock.now = 120.0
     stages.report("trials", 60, 60, "")
     assert stage.pace(clock.now) == "in 2.0 min"

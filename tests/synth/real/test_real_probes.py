@@ -42,7 +42,9 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> RealGround:
 def test_the_search_asks_its_own_split_and_the_held_out_probes_theirs(
     ground: RealGround, tmp_path: Path
 ) -> None:
-    made = real_probes(ground, tmp_path, most=4)
+    told: list[float] = []
+    made = real_probes(ground, tmp_path, most=4, progress=told.append)
+    assert told == [0.0, 1.0]
     asked = {axis: own_questions(made.questions[axis], axis) for axis in AXES if axis != "domain"}
     drugs = read_user_questions(made.questions["domain"])
     heldout = ProbeSet.from_jsonl(made.heldout)
