@@ -98,7 +98,9 @@ class Stage:
         each = self.took_s / steps
         left = each * (self.total - self.done) - (now_s - self.last_s)
         rate = f"{duration(each)} each" if each >= 1.0 else f"{1.0 / max(each, 1e-9):.0f} a second"
-        return f"{rate}, " + (f"about {duration(left)} left" if left > 0.0 else "later than expected")
+        return f"{rate}, " + (
+            f"about {duration(left)} left" if left > 0.0 else "later than expected"
+        )
 
 
 @dataclass(slots=True)

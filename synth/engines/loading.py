@@ -12,6 +12,7 @@ import torch
 
 from safemerge.errors import CheckpointError
 from safemerge.io import wrapped_names
+from synth.engines.half_precision import half_pays
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
@@ -36,8 +37,7 @@ def load_model(path: str | Path, device: str | torch.device, dtype: torch.dtype 
     """Model of a folder or hub id, as org/name or org/name@revision.
 
     A dtype that is given is taken instead of the checkpoint's own. Without one, weights in half
-    precision become float32, the same numbers, on a processor that cannot compute in half
-    precision: it would emulate it, many times slower.
+    precision become float32, the same numbers, on a processor that is slower in half precision.
 
     Raises:
         CheckpointError: if the folder is missing, damaged, lacks tensors or has no safetensors.
@@ -70,7 +70,7 @@ def load_model(path: str | Path, device: str | torch.device, dtype: torch.dtype 
             f"the checkpoint {name!r} lacks the tensor {missing[0]!r} and {len(missing) - 1} more; "
             "it is incomplete, or its config.json describes another model"
         )
-    if dtype is None and torch.device(device).type == "cpu" and not computes_in_half(model.dtype):
+    if dtype is None and torch.device(device).type == "cpu" and not half_pays(model.dtype):
         model = model.float()
     return model.requires_grad_(False).to(device)
 
@@ -94,19 +94,6 @@ def eos_ids(settings: Any) -> frozenset[int]:
     """Ends of turn that a configuration or generation settings name; none where they name none."""
     ids = getattr(settings, "eos_token_id", None)
     return frozenset(ids if isinstance(ids, list) else [] if ids is None else [ids])
-
-
-def computes_in_half(dtype: torch.dtype) -> bool:
-    """False for a half precision that this processor has no arithmetic of."""
-    if dtype == torch.bfloat16:
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and not _emulates_bf16()
-    return dtype != torch.float16 or bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
-
-
-def _emulates_bf16() -> bool:
-    """An x86 processor with AVX-512 alone: oneDNN counts it as capable, and multiplies float32."""
-    native = (torch.cpu._is_avx512_bf16_supported, torch.cpu._is_amx_tile_supported)
-    return torch.cpu._is_avx512_supported() and not any(has() for has in native)
 
 
 def _reason(error: Exception) -> str:

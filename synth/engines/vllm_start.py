@@ -11,7 +11,7 @@ import torch
 from safemerge.errors import BadInput, MissingDependency, require
 from safemerge.io import Checkpoint
 from synth.engines.asking import first_line
-from synth.engines.loading import computes_in_half
+from synth.engines.half_precision import half_pays
 
 # Set where the user has not: the engine in this process, which a swap of weights needs; no talk on
 # stdout, which is for data; no report to vLLM's makers.
@@ -61,7 +61,7 @@ def start(
     # Compiled graphs pay on a GPU; on a CPU they take a minute before the first token. Where a step
     # cuts a prompt in two, vLLM winds the generator of a seeded sample back, which a CPU's cannot.
     cpu = current_platform.is_cpu()
-    if cpu and dtype is None and not all(map(computes_in_half, _dtypes(checkpoint))):
+    if cpu and dtype is None and not all(map(half_pays, _dtypes(checkpoint))):
         dtype = torch.float32  # as `load_model` does
     own = {
         "enforce_eager": True,
