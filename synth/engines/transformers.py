@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from safemerge.errors import BadInput
 from synth.engines.asking import check_length
 from synth.engines.base import FirstToken, Likelihood
-from synth.engines.batches import MAX_LOGITS, Batch, answer_logprobs, left_padded, padded
+from synth.engines.batches import MAX_LOGITS, Batch, answer_logprobs, padded
 from synth.engines.conversation import Prompt
 from synth.engines.first_tokens import first_tokens
 from synth.engines.halving import Halving
@@ -28,6 +28,7 @@ from synth.engines.packing import pack
 from synth.engines.packing_check import packable_tokens
 from synth.engines.replying import ReplyingEngine, Sampling
 from synth.engines.sampling import RowNoise
+from synth.engines.shared_beginning import begin
 from synth.engines.template import ChatSettings, open_template
 from synth.engines.weights import content_digest, load_weights
 
@@ -233,8 +234,9 @@ class TransformersEngine(ReplyingEngine):
 
         pad = min(self._stops)
         noise = RowNoise(temperature, seeds[rows]) if temperature else None
-        input_ids = left_padded(prompts[rows], pad)
-        mask = left_padded([[1] * len(ids) for ids in prompts[rows]], 0)
+        longest = max(map(len, prompts[rows])) + max_tokens
+        shares = longest <= self._packable_tokens
+        begun = begin(self.model, prompts[rows], pad, shares=shares)
         config = GenerationConfig(
             max_new_tokens=max_tokens, pad_token_id=pad, eos_token_id=sorted(self._stops)
         )
@@ -245,13 +247,14 @@ class TransformersEngine(ReplyingEngine):
         try:
             with torch.inference_mode(), quiet():
                 out = self.model.generate(
-                    input_ids=input_ids.to(self.device),
-                    attention_mask=mask.to(self.device),
+                    input_ids=begun.input_ids,
+                    attention_mask=begun.attention_mask,
                     logits_processor=[] if noise is None else [noise],
+                    past_key_values=begun.cache,
                 )
         finally:
             self.model.generation_config = stored
-        return self.template.decode(out[:, input_ids.shape[1] :].tolist(), self._stops)
+        return self.template.decode(out[:, begun.input_ids.shape[1] :].tolist(), self._stops)
 
     def chat_rows(self, width: int) -> int:
         """Prompts of one generate() call, where the longest and its reply have `width` tokens."""
