@@ -2,9 +2,9 @@
 
 `llama_guard` is Llama Guard 3 8B. Its prompt is what the chat template of
 meta-llama/Llama-Guard-3-8B writes, read in programs that quote it, but for a space before the begin
-of text; llamastack/llama-stack has the same text (safety/llama_guard/llama_guard.py). Meta's prompt
-format page writes some words otherwise. The prompt is a message of its own, inside the plain Llama
-3 turn `TEMPLATE`.
+of text; llamastack/llama-stack has the same text (safety/llama_guard/llama_guard.py). Programs that
+follow Meta's prompt format page write some words otherwise. The prompt is a message of its own,
+inside the plain Llama 3 turn `TEMPLATE`.
 
 `llama_guard4` is Llama Guard 4 12B, whose own chat template writes the prompt around [user] or
 [user, assistant], with content in parts; S14 stands in it where no image is. Read in the run that
