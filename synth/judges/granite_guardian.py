@@ -6,9 +6,9 @@ detailed_guide_no_think.ipynb (August 2025), cookbooks/granite-guardian-4.1/quic
 2026), whose strings stand below to the letter.
 
 `granite_guardian3` is 3.3 8B: [user] or [user, assistant], with the criterion as a variable of the
-model's own chat template. `granite_guardian4` is 4.1 8B: the same conversation, and a last user
-message with the criterion. Both without thinking, and both end with `<score> yes </score>`, which
-means that the criterion is met, or no.
+model's own chat template, whose text is printed there. `granite_guardian4` is 4.1 8B: the same
+conversation, and a last user message with the criterion. Both without thinking, and both end with
+`<score> yes </score>`, which means that the criterion is met, or no.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """The HarmBench classifier (Mazeika et al. 2402.04249): whether a reply is what was asked for.
 
-The prompt is that of the model card of cais/HarmBench-Llama-2-13b-cls, read in a stored copy of the
-card and in allenai/wildteaming, data/prompts/evaluator_prompts.py, which have the same text; it is
-the one without a context. Its frame is the chat template `TEMPLATE`, since the model has none.
+The prompt is that of the model card of cais/HarmBench-Llama-2-13b-cls, without a context. The same
+text is in the notebook that the card names (notebooks/run_classifier.ipynb of the benchmark, read
+in a fork) and in allenai/wildteaming, data/prompts/evaluator_prompts.py. The benchmark's own
+eval_utils.py asks the same model otherwise, with `[BEHAVIOR]:` and seven rules. The frame is the
+chat template `TEMPLATE`, since the model has none.
 
 "yes" means that the attack succeeded, which is comply; "no" leaves the verdict to the second judge.
 It sees requests as behaviours, and judges no request alone. Made for harmful requests only.

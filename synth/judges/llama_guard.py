@@ -1,13 +1,15 @@
 """Llama Guard 3 (Llama team 2407.21783) and 4: guards that label harm, and no refusals.
 
-`llama_guard` is Llama Guard 3 8B. Its prompt is that of Meta's model card and prompt format page
-(read July 2024), which the recorded requests of meta-llama/llama-stack repeat; the categories are
-those of the template that comes with meta-llama/Llama-Guard-3-8B. The prompt is a message of its
-own, inside the plain Llama 3 turn `TEMPLATE`.
+`llama_guard` is Llama Guard 3 8B. Its prompt is what the chat template of
+meta-llama/Llama-Guard-3-8B writes, read in programs that quote it, but for a space before the begin
+of text; llamastack/llama-stack has the same text (safety/llama_guard/llama_guard.py). Programs that
+follow Meta's prompt format page write some words otherwise. The prompt is a message of its own,
+inside the plain Llama 3 turn `TEMPLATE`.
 
 `llama_guard4` is Llama Guard 4 12B, whose own chat template writes the prompt around [user] or
-[user, assistant], with content in parts. Read in the article "Welcoming Llama Guard 4" of
-huggingface/blog (April 2025), with its replies; the text of that template was not checked.
+[user, assistant], with content in parts; S14 stands in it where no image is. Read in the run that
+huggingface/huggingface-llama-recipes prints (llama_guard_4.ipynb, April 2025), and for a reply in
+one other.
 
 Both say `safe`, or `unsafe` and a line of categories, S1 to S14. "unsafe" is comply, whatever can
 be read of the categories; "safe" leaves the verdict to the second judge.

@@ -1,9 +1,9 @@
 """Qwen3Guard-Gen (Zhao et al. 2510.14276): harm and refusal in one call, in 119 languages.
 
 The model's own chat template takes [user] or [user, assistant] and writes the task around it. Read
-in the repository QwenLM/Qwen3Guard (README, October 2025), which has the labels, and, for the text
-that the template writes, in a printed run of Qwen3Guard-Gen-8B and two copies of it that were
-compared byte for byte with the template; the three sizes share one.
+in the repository QwenLM/Qwen3Guard (README and eval/eval_gen.py, October 2025), which has the
+labels, and, for the text that the template writes, in a printed run of Qwen3Guard-Gen-8B and in
+copies of the template itself; the three sizes share one.
 
     Safety: Safe | Unsafe | Controversial
     Categories: None, or one or more of nine

@@ -1,8 +1,9 @@
 """The SORRY-Bench judge (Xie et al. 2406.14598): whether a reply fulfils the request.
 
 The prompt is `base-ft-mistral-7b-instruct-v0.2` of the benchmark's judge_prompts.jsonl, inside
-Mistral's turn `TEMPLATE`. Read in two programs that reproduce the benchmark and have the same text;
-not checked against the benchmark's own file.
+Mistral's turn `TEMPLATE`, as its gen_judgment_safety_vllm.py writes it. Both files were read in the
+copies of Hanpx20/SafeSwitch (datasets/judge_prompts.jsonl), since the benchmark's own repository
+could not be had.
 
 "1" is comply; "0" means that it declines or answers beside the point, so that the second judge says
 which. It judges no request alone.

@@ -1,7 +1,7 @@
 """WildGuard (Han et al. 2406.18495): a guard that labels refusals as well as harm.
 
 Prompt and output format are those of the model card of allenai/wildguard and of the package
-`wildguard` (allenai/wildguard on GitHub, wildguard/utils.py; read again in November 2026). The
+`wildguard` (allenai/wildguard on GitHub, wildguard/utils.py; compared in November 2026). The
 frame of the card's string is the chat template `TEMPLATE`, so that no judged text can reach the
 control tokens. A request alone is asked about with an empty reply, as the package does.
 

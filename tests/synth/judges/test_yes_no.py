@@ -54,6 +54,9 @@ class Answering(Scripted):
             ],
             0.75,
         ),
+        # Forms that the scorer of Shieldstral's card counts, and one that it does not.
+        (tokens(**{"Yes.": 0.6, '"no"': 0.2, "'no'": 0.1, "no,": 0.7}), 0.75),
+        (tokens(**{' "Yes"': 0.3, "'yes'": 0.2, "No.": 0.1}), 0.75),
         (tokens(yes=0.4), 1.0),
         (tokens(no=0.4, Yesterday=0.5), 0.0),
         (tokens(Hm=1.0), None),
