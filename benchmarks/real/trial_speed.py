@@ -32,7 +32,7 @@ from safemerge import ModelRef, Recipe, ResidentMerge
 from safemerge.cache import cache_folder
 from safemerge.live import stored_views
 from search.scoring.divergence import Divergence
-from search.scoring.likelihood import LikelihoodEvaluator
+from search.scoring.likelihood import LikelihoodEvaluator, staged
 from synth.engines.batches import Batch, encode
 from synth.engines.transformers import TransformersEngine
 from synth.probes.general import builtin_general
@@ -93,14 +93,14 @@ def main() -> None:
     asked = [probe.prompt for probe in probes[:: max(1, len(probes) // SENTINELS)][:SENTINELS]]
     said = engine.chat(asked, max_tokens=SENTINEL_TOKENS)
     sentinels = encode(engine.template, list(zip(asked, said, strict=True)), batch_tokens=2048)
-    pairs = [(probe.prompt, probe.answer) for probe in probes]
     refusal = next((p.answer for p in probes if p.axis == "harmless"), None)
-    if refusal is not None:
-        pairs += [(probe.prompt, refusal) for probe in probes if probe.axis == "helpful"]
-    general_pairs = list(zip(general, replies, strict=True))
-    both = (pairs, general_pairs)
-    apart = [b for some in both for b in encode(engine.template, some, batch_tokens=2048)]
-    rows = [b for some in both for b in engine.encode(some)]
+    texts = [list(zip(general, replies, strict=True))]
+    for part in staged(probes):
+        texts.append([(probe.prompt, probe.answer) for probe in part])
+        if refusal is not None:
+            texts[-1] += [(probe.prompt, refusal) for probe in part if probe.axis == "helpful"]
+    apart = [b for some in texts for b in encode(engine.template, some, batch_tokens=2048)]
+    rows = [b for some in texts for b in engine.encode(some)]
 
     def apply() -> None:
         weights = {g: {n: draw.uniform(0, 0.6) for n in ground.experts} for g in resident.groups}
@@ -125,7 +125,7 @@ def main() -> None:
         "machine": machine(),
         "dtype": str(engine.model.dtype),
         "method": args.method,
-        "pairs": len(pairs) + len(general_pairs),
+        "pairs": sum(map(len, texts)),
         "tokens": {
             "apart, padded": sum(batch.input_ids.numel() for batch in apart),
             "as read": sum(batch.input_ids.numel() for batch in rows),

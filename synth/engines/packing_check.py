@@ -28,16 +28,21 @@ _KNOWN = (
 )
 # sliding_window, attention_window_size, attention_chunk_size, ...; not max_window_layers
 _WINDOW = re.compile(r".*(window|window_size|chunk_size)$")
+# Shorter rows share too little, and models of so short a context are bound by forward passes.
+_WORTH = 256
 # Most that log-likelihoods may differ by, in nats a token on average: what rounding does.
-_ROUNDING = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+_ROUNDING = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 6e-2}
 
 
 def packable_tokens(model: Any, template: ChatTemplate, most: int) -> int:
     """The longest packed row, at most `most` tokens, that a causal model reads as separate rows.
 
-    0 where there is none. The model's weights are used as they are, in its dtype.
+    0 where there is none, or none worth having. The model's weights are used as they are, in its
+    dtype.
     """
-    limits = [most, *_windows(model.config)]
+    longest = min(most, *_limits(model.config))
+    if longest < _WORTH:
+        return 0
     encoded = template.tokenize(_KNOWN)
     device = next(model.parameters()).device
     rows = range(len(encoded))
@@ -53,7 +58,7 @@ def packable_tokens(model: Any, template: ChatTemplate, most: int) -> int:
     tokens = torch.tensor([len(encoded[row][1]) for row in packed.rows.tolist()])
     apart = ((found - wanted[order][packed.rows]).abs() / tokens).mean().item()
     # Not finite, it is no sign of anything; rows apart are always right.
-    return min(limits) if apart <= _ROUNDING.get(model.dtype, 0.0) else 0
+    return longest if apart <= _ROUNDING.get(model.dtype, 0.0) else 0
 
 
 def _logprobs(model: Any, batch: Batch) -> Tensor:
@@ -62,10 +67,11 @@ def _logprobs(model: Any, batch: Batch) -> Tensor:
         return answer_logprobs(batch.answer_logits(model), batch)[0].cpu()
 
 
-def _windows(config: Any) -> list[int]:
-    """Lengths beyond which some layer may not see, and of the context."""
+def _limits(config: Any) -> list[int]:
+    """Lengths beyond which some layer may not see, and of the context, and no limit at all."""
     settings = config.get_text_config()
     # By its common name, which some families hold under another.
     context = getattr(settings, "max_position_embeddings", None)
     named = [value for key, value in settings.to_dict().items() if _WINDOW.match(key)]
-    return [value for value in (context, *named) if type(value) is int and value > 0]
+    found = [value for value in (context, *named) if type(value) is int and value > 0]
+    return [*found, MAX_LOGITS]
