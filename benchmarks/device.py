@@ -159,7 +159,8 @@ def prepared_apply(
     def apply() -> None:
         for base, out, state in held:
             chosen = state if method.select is None else method.select(state, selection, params)
-            method.merge_into(out, base, chosen, weights, params)
+            coefficients = method.coefficients(chosen, weights, params)
+            method.combine_into(out, base, chosen, coefficients, params)
 
     return apply
 

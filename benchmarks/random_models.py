@@ -43,6 +43,8 @@ class Size:
 SIZES = {
     "tiny": Size(layers=2, width=64, inner=160, vocabulary=512),
     "350m": Size(layers=24, width=1024, inner=2816, vocabulary=32000),
+    "1.1b": Size(layers=22, width=2048, inner=5632, vocabulary=32000, key_value=256),
+    "8b": Size(layers=32, width=4096, inner=14336, vocabulary=128256, key_value=1024),
 }
 
 

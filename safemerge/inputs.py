@@ -110,6 +110,17 @@ class Inputs:
         """False for a tensor that certainly no source changes."""
         return any(source.changes(name) for source in self.sources)
 
+    def all_held_as_base(self, name: str) -> bool:
+        """Whether `hold` found that the tensors of all sources are the base's."""
+        if not self.base.holds(name):
+            return False
+        base = self.base.load(name)
+        others = [source.stored for source in self.sources if not source.is_base]
+        return all(
+            isinstance(other, Checkpoint) and other.holds(name) and other.load(name) is base
+            for other in others
+        )
+
     def hold(
         self,
         name: str,

@@ -98,7 +98,11 @@ class ResidentMerge:
                 for name, group in inputs.groups(recipe.places).items()
             }
         self.names = tuple(self._tensors)
-        self.changed = tuple(name for name, tensor in self._tensors.items() if tensor.changes)
+        self.changed = tuple(
+            name
+            for name, tensor in self._tensors.items()
+            if tensor.changes and not (self.method.zero_is_base and inputs.all_held_as_base(name))
+        )
         placed = {tensor.group for tensor in self._tensors.values()}
         self.groups = tuple(sorted(placed, key=depth_order))
         self._rows = {group: row for row, group in enumerate(self.groups)}

@@ -53,6 +53,15 @@ def test_merges_are_measured_as_whole_processes_and_leave_only_the_models(
     assert folders == {"base", "a", "b", "c"}
 
 
+def test_phases_of_a_search_are_measured_wherever_its_inputs_are_held(tmp_path: Path) -> None:
+    arguments = ("--size", "tiny", "--models", str(tmp_path), "--memory", "disk")
+    record = run("fit.py", tmp_path / "out.json", *arguments, "--methods", "resm")
+    assert record["cases"].keys() == {"full resm disk", "lora resm disk"}
+    for case in record["cases"].values():
+        assert {"prepare", "apply", "trial", "warm-start step"} <= case.keys()
+        assert all(phase["peak_mib"] > 50 for phase in case.values())
+
+
 def test_every_piece_of_machinery_is_taken_away_and_compared(models: Path, tmp_path: Path) -> None:
     record = run("machinery.py", tmp_path / "out.json", "--size", "tiny", "--models", str(models))
     for found in record["methods"].values():

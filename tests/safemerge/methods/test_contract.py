@@ -131,7 +131,8 @@ def test_merging_into_a_tensor_gives_the_same_numbers(method: Method, dtype: tor
     for block in (64, 1000, 1 << 20):
         out = torch.empty(50, 30, dtype=dtype).T if block == 1000 else torch.empty(30, 50).to(dtype)
         blockwise = replace(method, block=block)
-        blockwise.merge_into(out, base.bfloat16(), state, torch.tensor(weights), params)
+        coefficients = method.coefficients(state, torch.tensor(weights), params)
+        blockwise.combine_into(out, base.bfloat16(), state, coefficients, params)
         assert torch.equal(out, whole)
 
 
@@ -142,7 +143,8 @@ def test_tensors_of_every_shape_are_merged_in_place(method: Method, shape: tuple
     part = method.for_role("matrix" if base.dim() == 2 else "vector")
     state, params = prepared(part, base, deltas, method)
     out = torch.empty_like(base)
-    part.merge_into(out, base, state, torch.tensor(weights), params)
+    coefficients = part.coefficients(state, torch.tensor(weights), params)
+    part.combine_into(out, base, state, coefficients, params)
     assert torch.equal(out, part.merged(base, state, torch.tensor(weights), params))
 
 
