@@ -10,7 +10,7 @@ from search.metrics import probe_axes
 from search.results.heldout_table import FRONT_POINTS
 from search.results.plain_merges import GRID
 from synth.engines.batches import Batch
-from synth.engines.transformers import TransformersEngine, chat_rows
+from synth.engines.transformers import TransformersEngine
 from synth.probes.general import GeneralPrompts
 from synth.probes.probe import Probe, ProbeSet
 
@@ -163,7 +163,7 @@ def _prompts(engine: TransformersEngine, prompts: Sequence[str], most: int) -> A
     lengths = prompt_lengths(engine, list(dict.fromkeys(prompts)))
     if not lengths:
         return Asked()
-    rows = chat_rows(lengths[-1] + most, engine.device)
+    rows = engine.chat_rows(lengths[-1] + most)
     batches = [lengths[start : start + rows] for start in range(0, len(lengths), rows)]
     padded = [len(batch) * batch[-1] for batch in batches]
     whole = max(len(batch) * (batch[-1] + most) for batch in batches)

@@ -43,12 +43,6 @@ _ROW_TOKENS = {"cpu": 512}
 _OTHER_ROW_TOKENS = 2048
 
 
-def chat_rows(width: int, device: torch.device) -> int:
-    """Prompts of one generate() call, where the longest and its reply have `width` tokens."""
-    tokens = _CHAT_TOKENS.get(device.type, _OTHER_CHAT_TOKENS)
-    return max(1, min(_CHAT_ROWS, tokens // width))
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class AnswerLogprobs:
     """Likelihoods of N pairs in the caller's order, on the CPU."""
@@ -221,7 +215,7 @@ class TransformersEngine(ReplyingEngine):
         order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
         widest = len(encoded[order[-1]]) + max_tokens
         self._check_length(widest, prompts[order[-1]])
-        step = chat_rows(widest, self.device)
+        step = self.chat_rows(widest)
         for start in range(0, len(order), step):
             rows = order[start : start + step]
             yield rows, [encoded[row] for row in rows]
@@ -258,6 +252,11 @@ class TransformersEngine(ReplyingEngine):
         finally:
             self.model.generation_config = stored
         return self.template.decode(out[:, input_ids.shape[1] :].tolist(), self._stops)
+
+    def chat_rows(self, width: int) -> int:
+        """Prompts of one generate() call, where the longest and its reply have `width` tokens."""
+        tokens = _CHAT_TOKENS.get(self.device.type, _OTHER_CHAT_TOKENS)
+        return max(1, min(_CHAT_ROWS, tokens // width))
 
     def _check_length(self, length: int, prompt: Prompt) -> None:
         limit = getattr(self.model.config, "max_position_embeddings", None)
