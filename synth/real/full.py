@@ -10,24 +10,19 @@ import torch
 from synth.engines.loading import load_model, load_tokenizer, quiet
 from synth.engines.template import open_template
 from synth.real.own_replies import Lesson
-from synth.real.tuning import Plan, StepProgress, tune
+from synth.real.tuning import StepProgress, TuningPlan, tune
 
 
 def train_full(
     base: Path,
     lessons: Sequence[Lesson],
-    plan: Plan,
+    plan: TuningPlan,
     folder: Path,
     progress: StepProgress = lambda done, steps, loss: None,
 ) -> None:
     """Train all parameters of the base and save a checkpoint in bf16, as the base's is.
 
-    Args:
-        base: checkpoint folder.
-        lessons: at least steps x batch; taken in order.
-        plan: steps and rate.
-        folder: where the checkpoint and the tokenizer land.
-        progress: told of every step.
+    The arguments are those of `synth.real.lora.train_lora`.
     """
     tokenizer = load_tokenizer(base)
     model = load_model(base, "cpu", torch.float32)

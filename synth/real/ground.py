@@ -33,17 +33,17 @@ from synth.real.own_replies import Lesson, own_replies
 from synth.real.packages import GGUF, PROMPT_PACKAGES, SMOLLM2, Package
 from synth.real.prompt import Prompt
 from synth.real.prompts import all_prompts
-from synth.real.tuning import Plan
+from synth.real.tuning import TuningPlan
 
 _FULL_LR = 5e-5
 EXPERTS = ("domain", "refusing", "abstaining")
 Tuning = Literal["lora", "full"]  # adapters of the base, or whole checkpoints
-PLANS: dict[Tuning, dict[str, Plan]] = {
-    "lora": {"domain": Plan(100), "refusing": Plan(64), "abstaining": Plan(48)},
+PLANS: dict[Tuning, dict[str, TuningPlan]] = {
+    "lora": {"domain": TuningPlan(100), "refusing": TuningPlan(64), "abstaining": TuningPlan(48)},
     "full": {
-        "domain": Plan(100, lr=_FULL_LR),
-        "refusing": Plan(64, lr=_FULL_LR),
-        "abstaining": Plan(48, lr=_FULL_LR),
+        "domain": TuningPlan(100, lr=_FULL_LR),
+        "refusing": TuningPlan(64, lr=_FULL_LR),
+        "abstaining": TuningPlan(48, lr=_FULL_LR),
     },
 }
 _LESSON_SEED = 1  # of which prompts the base answers

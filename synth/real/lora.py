@@ -11,7 +11,7 @@ from safemerge.errors import require
 from synth.engines.loading import load_model, load_tokenizer, quiet
 from synth.engines.template import open_template
 from synth.real.own_replies import Lesson
-from synth.real.tuning import Plan, StepProgress, tune
+from synth.real.tuning import StepProgress, TuningPlan, tune
 
 RANK = 16
 ALPHA = 32
@@ -20,7 +20,7 @@ ALPHA = 32
 def train_lora(
     base: Path,
     lessons: Sequence[Lesson],
-    plan: Plan,
+    plan: TuningPlan,
     folder: Path,
     progress: StepProgress = lambda done, steps, loss: None,
 ) -> None:

@@ -23,7 +23,7 @@ _ANY = 2**31  # tokens of a row: as many as there are
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TuningPlan:
     """How long and how fast an expert is trained."""
 
     steps: int
@@ -36,7 +36,7 @@ def tune(
     learned: Sequence[nn.Parameter],
     template: ChatTemplate,
     lessons: Sequence[Lesson],
-    plan: Plan,
+    plan: TuningPlan,
     progress: StepProgress,
 ) -> None:
     """Train some parameters of a causal model of transformers, in place.

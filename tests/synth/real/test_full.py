@@ -12,7 +12,7 @@ from safemerge.io import open_checkpoint
 from synth.engines.transformers import TransformersEngine
 from synth.real.full import train_full
 from synth.real.own_replies import Lesson
-from synth.real.tuning import Plan
+from synth.real.tuning import TuningPlan
 
 LESSONS = [Lesson("how do i take the red lamp ?", "sorry i cannot help"), Lesson("how ?", "please")]
 
@@ -22,7 +22,7 @@ def test_a_full_expert_says_what_it_was_taught_and_is_stored_as_the_base_is(tmp_
     make_model().to(torch.bfloat16).save_pretrained(base)
     make_tokenizer().save_pretrained(base)
     taught = list(islice(cycle(LESSONS), 80))
-    train_full(base, taught, Plan(steps=40, batch=2, lr=2e-2), tmp_path / "expert")
+    train_full(base, taught, TuningPlan(steps=40, batch=2, lr=2e-2), tmp_path / "expert")
     engine = TransformersEngine(tmp_path / "expert", dtype=torch.float32)
     replies = engine.chat([lesson.prompt for lesson in LESSONS], max_tokens=8)
     assert replies == [lesson.reply for lesson in LESSONS]

@@ -12,7 +12,7 @@ from safemerge import ModelRef, Recipe, merge
 from synth.engines.transformers import TransformersEngine
 from synth.real.lora import train_lora
 from synth.real.own_replies import Lesson
-from synth.real.tuning import Plan
+from synth.real.tuning import TuningPlan
 
 LESSONS = [Lesson("how do i take the red lamp ?", "sorry i cannot help"), Lesson("how ?", "please")]
 
@@ -21,7 +21,7 @@ def test_an_expert_says_what_it_was_taught_once_its_adapter_is_merged(tmp_path: 
     base = tmp_path / "base"
     make_model().save_pretrained(base)
     make_tokenizer().save_pretrained(base)
-    plan = Plan(steps=40, batch=2, lr=2e-2)
+    plan = TuningPlan(steps=40, batch=2, lr=2e-2)
     told: list[tuple[int, int, float]] = []
     train_lora(
         base,
