@@ -251,8 +251,9 @@ def peak_of_merge(folder: Path, tensors: int, method: str) -> tuple[int, int]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_does_not_grow_with_the_model_and_is_what_the_plan_says(tmp_path: Path) -> None:
-    few, planned = peak_of_merge(tmp_path / "few", 4, "task_arithmetic")
+    # Enough tensors that as many as ever are in progress at once, also on a busy machine.
+    few, planned = peak_of_merge(tmp_path / "few", 10, "task_arithmetic")
     many, planned_for_many = peak_of_merge(tmp_path / "many", 24, "task_arithmetic")
-    assert many - few < 28 * 2**20  # the larger model has 320 MiB more
+    assert many - few < 28 * 2**20  # the larger models have 224 MiB more
     assert many <= planned_for_many
     assert abs(planned_for_many - planned) < 8 * 2**20
