@@ -1,4 +1,4 @@
-"""Write a mixture as an ordinary checkpoint, with all that makes it a usable model."""
+"""Write a mixture, or one expert, as an ordinary checkpoint with all that a model needs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from safemerge.io import CardRecord, Checkpoint, check_output, copy_sidecars, wr
 from safemerge.io.partial import Partial, full_disk, is_full
 
 
-def export_mixture(model: Any, base: Checkpoint, out: Path, card: CardRecord) -> None:
-    """Write a mixture; its folder appears whole or not at all.
+def export_model(model: Any, base: Checkpoint, out: Path, card: CardRecord) -> None:
+    """Write a model; its folder appears whole or not at all.
 
     Args:
-        model: of `build_mixture`, trained or not, in the dtype that is written.
+        model: of transformers, in the dtype that is written.
         base: whose tokenizer, chat template and generation settings come along.
         out: folder to create; an empty one may exist.
         card: for its README.md.

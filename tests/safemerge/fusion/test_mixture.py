@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from safemerge.errors import CheckpointError, OutputError, RecipeError
-from safemerge.fusion.export import export_mixture
+from safemerge.fusion.export import export_model
 from safemerge.fusion.mixture import MixturePlan, build_mixture, experts_of, mixture_layers
 from safemerge.inputs import Inputs, open_inputs
 from safemerge.io import CardRecord
@@ -171,12 +171,12 @@ def test_an_export_is_the_mixture(family: Family, kind: str, tmp_path: Path) -> 
     inputs = opened(folders, "a", "b", "c")
     mixture = build_mixture(inputs, plan())
     out = tmp_path / "out"
-    export_mixture(mixture, inputs.base, out, card())
+    export_model(mixture, inputs.base, out, card())
     torch.testing.assert_close(logits(dense(out)), logits(mixture), atol=1e-5, rtol=0)
     for name in ("generation_config.json", "chat_template.jinja"):
         assert (out / name).read_text() == (folders["base"] / name).read_text()
     with pytest.raises(OutputError, match="is not empty"):
-        export_mixture(mixture, inputs.base, out, card())
+        export_model(mixture, inputs.base, out, card())
 
 
 def card() -> CardRecord:
