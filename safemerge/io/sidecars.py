@@ -36,13 +36,17 @@ _CODE_KEYS = frozenset({"auto_map", "custom_pipelines"})
 
 
 def copy_sidecars(
-    checkpoint: Checkpoint, out_folder: Path, *, dtype: str | None = None
+    checkpoint: Checkpoint,
+    out_folder: Path,
+    *,
+    dtype: str | None = None,
+    but: frozenset[str] = frozenset(),
 ) -> list[str]:
     """Copy config, generation settings, tokenizer and chat templates, with `dtype` in config.json.
 
-    Returns names of the files written, sorted.
+    Files in `but` are left out. Returns names of the files written, sorted.
     """
-    names = list(_FILES)
+    names = [name for name in _FILES if name not in but]
     templates = checkpoint.folder / _TEMPLATES
     if templates.is_dir():
         names += [f"{_TEMPLATES}/{path.name}" for path in templates.glob("*.jinja")]

@@ -17,7 +17,8 @@ from synth.probes.probe import ProbeSet
 
 PLAIN = ("random", "without_safety")
 OVER_METHODS = ("evomm", "grid")
-BASELINES = (*OVER_METHODS, "lm_cocktail", *PLAIN)
+MIXTURE = ("h3fusion", "")  # as `parse_baselines` gives it; no search, and no merge
+BASELINES = (*OVER_METHODS, "lm_cocktail", MIXTURE[0], *PLAIN)
 METHODS = ("ties", "dare_ties", "slerp")
 
 
@@ -53,7 +54,7 @@ def check_baselines(
                 f"--baseline without_safety: without {SAFETY} this search would have no other "
                 "objective, or be the same; leave it out"
             )
-        for axis in (SAFETY, EXPERT) if name not in PLAIN else ():
+        for axis in () if name in (*PLAIN, MIXTURE[0]) else (SAFETY, EXPERT):
             if axis not in axes:
                 raise ConfigError(
                     f"--baseline {name}: {config.probes.path} has no search probes of {axis}, "
@@ -66,7 +67,7 @@ def check_baselines(
 def baseline_runs(
     requested: Sequence[tuple[str, str]], config: SearchConfig, run: Run
 ) -> Iterator[tuple[str, BaselineRun]]:
-    """(row of the held-out table, run) of every baseline."""
+    """(row of the held-out table, run) of every baseline that is a search."""
     for name, method in requested:
         if name == "random":
             yield "random_search", BaselineRun(random_search(config, run.evaluations))
@@ -74,7 +75,7 @@ def baseline_runs(
             unsafe = without_safety(config)
             assert unsafe is not None  # check_baselines saw to it
             yield "search_without_safety", BaselineRun(unsafe)
-        else:
+        elif (name, method) != MIXTURE:
             plan = two_models(config, run) if method == "slerp" else config
             for safety in (True, False):
                 weights = fitness_weights(safety)

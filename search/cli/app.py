@@ -18,6 +18,7 @@ import typer
 
 from search.cli.demo import demo
 from search.cli.doctor import doctor
+from search.cli.fuse import fuse
 from search.cli.options import Config, Json, Set
 from search.cli.runs import export, front, status
 from search.cli.standalone import eval_, judge_agreement, merge
@@ -152,9 +153,9 @@ def search(
         list[str] | None,
         typer.Option(
             help="Also run this in RUN/baselines and measure it: evomm, grid or lm_cocktail "
-            "(Hammoud et al. 2024, each with and without the safety term), random, or "
-            "without_safety (the search itself). evomm and grid run over ties, dare_ties and "
-            "slerp; evomm:ties runs over one. Repeatable.",
+            "(Hammoud et al. 2024, each with and without the safety term), h3fusion (a mixture, by "
+            "[fusion]), random, or without_safety (the search itself). evomm and grid run over "
+            "ties, dare_ties and slerp; evomm:ties runs over one. Repeatable.",
         ),
     ] = None,
 ) -> None:
@@ -194,6 +195,7 @@ def search(
     )
 
 
+app.command()(fuse)
 app.command()(doctor)
 app.command()(status)
 app.command()(front)

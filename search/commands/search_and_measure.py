@@ -8,20 +8,23 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from safemerge.errors import ProbeError
 from safemerge.writable import check_writable
 from search.baselines.fitness import BaselineRun
-from search.baselines.registry import baseline_runs, check_baselines, parse_baselines
+from search.baselines.registry import MIXTURE, baseline_runs, check_baselines, parse_baselines
 from search.config import SearchConfig
 from search.doctor.estimate import Estimate, check_fits, estimate_search
+from search.fusion.checks import check_fusion
+from search.fusion.measured import ROW, mixture_row
+from search.fusion.tuned import tuned_mixture
+from search.results.answers import Respondent
 from search.results.heldout_record import HeldOut
-from search.results.heldout_table import measure_run
+from search.results.heldout_table import check_heldout, measure_run
 from search.results.run import Run
 from search.runs.provenance import check_fresh
+from search.runs.rundir import RunDir
 from search.runs.workbench import Workbenches
 from search.study.study import run_search
 from synth.grading import unchecked_notes
-from synth.probes.probe import ProbeSet
 from synth.progress import Report, prefixed, silent
 
 log = logging.getLogger(__name__)
@@ -61,7 +64,9 @@ def search_and_measure(
     requested = parse_baselines(baselines)
     probes = benches.probes(config)
     check_baselines(requested, config, probes)
-    _check_heldout(probes)
+    if MIXTURE in requested:
+        check_fusion(config, probes)
+    check_heldout(probes)
     for note in unchecked_notes(probes.probes, graded=config.probes.grader is not None):
         log.warning(note)
     if foretell is not None and not (home / "config.toml").exists():
@@ -85,25 +90,21 @@ def search_and_measure(
     search("search", BaselineRun(config))
     for row, plan in baseline_runs(requested, config, runs["search"]):
         search(row, plan)
+    run, mixtures = runs.pop("search"), list[Respondent]()
+    if MIXTURE in requested:
+        start = time.monotonic()
+        folder = RunDir(home / "baselines" / ROW)
+        with folder.locked():
+            tuned = tuned_mixture(
+                *(config, folder, probes, folder.path / "export"),
+                pick=run.pick().recipe,
+                report=prefixed(report, f"{ROW}: "),
+            )
+        mixtures.append(mixture_row(config, tuned))
+        seconds[ROW] = time.monotonic() - start
     start = time.monotonic()
-    run = runs.pop("search")
     bench = benches.open(config)
     with run.dir.locked():
-        heldout = measure_run(run, bench, runs, report=report)
+        heldout = measure_run(run, bench, runs, mixtures, report=report)
     seconds["held-out"] = time.monotonic() - start
     return MeasuredRun(run, heldout, seconds)
-
-
-def _check_heldout(probes: ProbeSet) -> None:
-    """Refuse held-out probes that nothing could be measured on, before the search."""
-    axes, heldout = ({p.axis for p in probes.split(split)} for split in ("search", "heldout"))
-    if not heldout:
-        raise ProbeError(
-            "there are no held-out probes: set probes.heldout to a file, or probes.heldout_frac "
-            "above 0"
-        )
-    if not axes & heldout:
-        raise ProbeError(
-            f"the held-out probes are of {', '.join(sorted(heldout))} and the search probes of "
-            f"{', '.join(sorted(axes))}: they have no axis in common, so nothing could be compared"
-        )

@@ -14,7 +14,7 @@ from synth.engines.thinking import Thinking
 # Rows of the held-out table and coordinates of the space that a source's name would hide.
 RESERVED = frozenset(
     {"base", "uniform", "best_single_weight", "random_search", "search_without_safety", "search"}
-    | {"rank"}
+    | {"rank", "h3fusion"}
 )
 _BASELINES = ("evomm_", "grid_", "lm_cocktail")  # beginnings of rows
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from safemerge.errors import ConfigError, near_names
+from search.config.fusion import SEARCHED, FusionConfig
 from search.config.model_path import model_path
 from search.config.models import MergeConfig, ModelsConfig
 from search.config.probes import ProbesConfig
@@ -51,6 +52,7 @@ class SearchConfig(Section):
     limits: dict[str, Limit] = Field(default={})
     search: StudyConfig = StudyConfig()
     engine: EngineConfig = EngineConfig()
+    fusion: FusionConfig | None = None
 
     @model_validator(mode="after")
     def _metrics_known(self) -> SearchConfig:
@@ -107,6 +109,8 @@ class SearchConfig(Section):
         for source in self.space.prior:
             if source not in names:
                 raise ValueError(f"space.prior names {source!r}; {near_names(source, names)}")
+        if self.fusion is not None:
+            self.fusion.check_names(names)
         both = self.objectives.keys() & self.limits.keys()
         if both:
             raise ValueError(f"{sorted(both)[0]!r} is an objective and a limit; choose one")
@@ -268,6 +272,12 @@ class SearchConfig(Section):
         kind, slashes, database = study.storage.partition(":///")
         storage = f"{kind}{slashes}{folder / database}" if kind == "sqlite" else study.storage
         search = {"storage": storage, "start_from": file(study.start_from)}
+        fusion = self.fusion
+        if fusion is not None:
+            models = {"base", SEARCHED, *(source.name for source in self.models.sources)}
+            anchor = fusion.anchor if fusion.anchor in models else file(fusion.anchor)
+            data = {source: file(path) for source, path in fusion.alignment.items()}
+            fusion = fusion.model_copy(update={"anchor": anchor, "alignment": data})
         return self.model_copy(
             update={
                 "probes": section.model_copy(update=probes),
@@ -275,6 +285,7 @@ class SearchConfig(Section):
                     update={"base": model(self.models.base), "sources": sources}
                 ),
                 "search": study.model_copy(update=search),
+                "fusion": fusion,
             }
         )
 

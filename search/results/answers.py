@@ -19,6 +19,7 @@ from search.results.pareto import Candidate
 from search.runs.rundir import RunDir
 from search.runs.workbench import Workbench
 from search.scoring.generation import Answer, answer_scores, answer_values, score_generations
+from synth.engines.transformers import TransformersEngine
 from synth.probes.jsonl import read_jsonl
 from synth.probes.probe import Probe
 from synth.progress import Report
@@ -45,6 +46,12 @@ class Respondent:
     file: str  # of its answers, in their folder of the run
     make_live: Callable[[], None]  # writes its weights into the live model
     point: Candidate | None = None  # the trial; None is another model
+    # of a model that is no merge of the base's architecture; it replies in the live model's place
+    engine: Callable[[], TransformersEngine] | None = None
+
+    def bench(self, bench: Workbench) -> Workbench:
+        """The workbench that replies for this model."""
+        return bench if self.engine is None else bench.serving(self.engine())
 
 
 def base_and_sources(bench: Workbench) -> Iterator[Respondent]:

@@ -46,7 +46,8 @@ class GeneralAsker:
         if answers is None:
             if not live:
                 model.make_live()
-            answers = ask_general(self.bench, self.half, self.max_tokens, self.judge)
+            bench = model.bench(self.bench)
+            answers = ask_general(bench, self.half, self.max_tokens, self.judge)
             write_answers(self.home, file, answers)
         return general_scores(answers)
 

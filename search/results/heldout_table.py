@@ -7,86 +7,64 @@ scored by likelihood, for the gap between search and held-out. Nothing is chosen
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
+from safemerge.errors import ProbeError
 from safemerge.recipe import Recipe
 from safemerge.score import Score
 from search.config import ProbesConfig
 from search.metrics import Limits, ReferenceScores
-from search.results.answers import (
-    Respondent,
-    base_and_sources,
-    forget_others,
-    kept_answers,
-    respondent,
-)
-from search.results.general_answers import heldout_asker
+from search.results.answers import Respondent, base_and_sources, respondent
+from search.results.heldout_asker import HeldOutAsker
 from search.results.heldout_record import HeldOut
-from search.results.pareto import Candidate, thinned
+from search.results.pareto import thinned
 from search.results.plain_merges import best_single_weight, uniform
 from search.results.run import Run
 from search.results.standing import standing
 from search.results.summary import statements
-from search.runs.probe_sets import heldout_judge
 from search.runs.workbench import Workbench
 from search.scoring.generalization_gap import Gap, gaps
-from search.scoring.generation import Answer, answer_scores, score_generations
+from search.scoring.generation import Answer
 from search.scoring.likelihood import LikelihoodEvaluator
 from search.scoring.paired_differences import paired_differences
 from synth.grading import JUDGED, untold_note
 from synth.judges import Verdict
 from synth.judges.agreement import Agreement, compare
+from synth.probes.probe import ProbeSet
 from synth.progress import Report, silent
 
-_FOLDER = "heldout"  # of a run, for the answers
 FRONT_POINTS = 8  # of the front are measured; a longer front is thinned evenly
 
 
 def measure_run(
-    run: Run, bench: Workbench, baselines: Mapping[str, Run], *, report: Report = silent
+    run: Run,
+    bench: Workbench,
+    baselines: Mapping[str, Run],
+    others: Sequence[Respondent] = (),
+    *,
+    report: Report = silent,
 ) -> HeldOut:
-    """Measure a finished run, and the picks of baselines, and write front/heldout.json.
+    """Measure a finished run, the picks of baselines, and others; write front/heldout.json.
 
     Answers are kept, so that no model answers twice, unless by another judge or engine.
     """
-    probes = bench.probes.split("heldout").probes
     section = run.config.probes
-    likelihood = LikelihoodEvaluator(bench.engine, probes, likelihood=section.likelihood)
-    report("held-out: judge and general prompts", 0, 1, "")
-    other = heldout_judge(run.config)
-    judges = [judge.fingerprint() for judge in (other, bench.judge) if judge is not None]
-    asked = {"judges": judges, "engine": bench.settings.kind, **bench.grading}
-    forget_others(run.dir, _FOLDER, asked)
-    general = heldout_asker(run.dir, bench, section.max_tokens, other or bench.judge)
-    report("held-out: judge and general prompts", 1, 1, "")
+    asker = HeldOutAsker(run.dir, bench, run.config, report)
+    likelihood = LikelihoodEvaluator(bench.engine, asker.probes, likelihood=section.likelihood)
     front = run.reported_points()
     points = thinned(front, FRONT_POINTS, run.pick())
-
-    def ask(row: Respondent) -> list[Answer]:
-        row.make_live()
-        _, answers = score_generations(
-            bench.generation_engine(),
-            probes,
-            other or bench.judge,
-            max_tokens=section.max_tokens,
-            second=bench.judge if other else None,
-            grader=bench.grader,
-        )
-        general.scores(row, live=True)
-        return answers
-
     rows: dict[str, dict[str, Score]] = {}
     gap: dict[int, dict[str, Gap]] = {}
     replies: dict[int, list[Answer]] = {}
     of_front: dict[int, dict[str, Score]] = {}
     every: list[Answer] = []
-    models = list(_rows(bench, baselines, points, report))
+    models = [*_rows(bench, baselines, report), *others]
+    models += [respondent(bench, point) for point in points]
     for done, row in enumerate(models):
         report("held-out", done, len(models), row.name)
-        answers = kept_answers(run.dir, f"{_FOLDER}/{row.file}", partial(ask, row))
+        answers, scores = asker.ask(row)
         every.extend(answers)
-        scores = {**answer_scores(answers), **general.scores(row)}
         if row.point is None:
             rows[row.name] = scores
         else:
@@ -122,31 +100,27 @@ def measure_run(
     return heldout
 
 
-def _rows(
-    bench: Workbench,
-    baselines: Mapping[str, Run],
-    points: tuple[Candidate, ...],
-    report: Report,
-) -> Iterator[Respondent]:
-    def merge_alone(recipe: Callable[[], Recipe]) -> None:
-        # Prepared merges of several methods may not fit into memory together.
-        with bench.temporary_merges():
-            bench.make_live(recipe())
-
-    def row(name: str, file: str, recipe: Callable[[], Recipe]) -> Respondent:
-        return Respondent(name, f"{file}.jsonl", partial(merge_alone, recipe))
-
+def _rows(bench: Workbench, baselines: Mapping[str, Run], report: Report) -> Iterator[Respondent]:
     yield from base_and_sources(bench)
-    yield row("uniform", "uniform", partial(uniform, bench.space.template))
+    yield merged_row(bench, "uniform", "uniform", partial(uniform, bench.space.template))
     best = partial(best_single_weight, bench, report)
-    yield row("best_single_weight", "best_single_weight", best)
+    yield merged_row(bench, "best_single_weight", "best_single_weight", best)
     for name, run in baselines.items():
         pick = run.pick()
         # By content: a baseline that was deleted and run again may number its trials otherwise.
         digest = hashlib.sha256(pick.recipe.canonical_json().encode()).hexdigest()[:12]
-        yield row(name, f"{name}-{digest}", partial(run.dir.trial_recipe, pick.number))
-    for point in points:
-        yield respondent(bench, point)
+        recipe = partial(run.dir.trial_recipe, pick.number)
+        yield merged_row(bench, name, f"{name}-{digest}", recipe)
+
+
+def merged_row(bench: Workbench, name: str, file: str, recipe: Callable[[], Recipe]) -> Respondent:
+    """A merge that is prepared when it is asked, and released: several may not fit into memory."""
+
+    def make_live() -> None:
+        with bench.temporary_merges():
+            bench.make_live(recipe())
+
+    return Respondent(name, f"{file}.jsonl", make_live)
 
 
 def _agreement(answers: Iterable[Answer], section: ProbesConfig) -> Agreement | None:
@@ -161,3 +135,18 @@ def _agreement(answers: Iterable[Answer], section: ProbesConfig) -> Agreement | 
     rater, judge = zip(*verdicts.values(), strict=True)
     names = (" and ".join(section.judges), " and ".join(section.heldout_judges))
     return compare(rater, judge, rater=names[0], judge=names[1])
+
+
+def check_heldout(probes: ProbeSet) -> None:
+    """Refuse held-out probes that nothing could be measured on, before the search."""
+    axes, heldout = ({p.axis for p in probes.split(split)} for split in ("search", "heldout"))
+    if not heldout:
+        raise ProbeError(
+            "there are no held-out probes: set probes.heldout to a file, or probes.heldout_frac "
+            "above 0"
+        )
+    if not axes & heldout:
+        raise ProbeError(
+            f"the held-out probes are of {', '.join(sorted(heldout))} and the search probes of "
+            f"{', '.join(sorted(axes))}: they have no axis in common, so nothing could be compared"
+        )

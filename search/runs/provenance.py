@@ -29,7 +29,7 @@ MAY_CHANGE = frozenset(
     | {"search.answered", "probes.unreadable_frac", "probes.heldout_judge", "probes.grader"}
     | {"probes.judge_key"}
 )
-MAY_CHANGE_IN = ("search.stop.", "engine.")
+MAY_CHANGE_IN = ("search.stop.", "engine.", "fusion.")
 
 
 def check_same(home: RunDir, config: SearchConfig) -> None:

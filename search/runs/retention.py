@@ -79,7 +79,8 @@ def ask_general(bench: Workbench, half: Half, max_tokens: int, judge: Judge) -> 
     """The live model's answers to one half, once the base is known on it."""
     prompts = _prompts(bench, half)
     replies = bench.generation_engine().chat(prompts, max_tokens=max_tokens)
-    return grade_general(prompts, replies, bench.retained.divergences[half].measure(), judge)
+    divergences = bench.retained.divergences[half].measure(bench.engine)
+    return grade_general(prompts, replies, divergences, judge)
 
 
 def ask_at_start(

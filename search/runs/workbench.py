@@ -154,6 +154,14 @@ class Workbench:
         engine.load_weights(self.live)
         return engine
 
+    def serving(self, engine: TransformersEngine) -> Workbench:
+        """The same with the engine of a model that is no merge, such as a mixture, which replies.
+
+        It is asked in this process, whatever engine the merges have.
+        """
+        settings = self.settings.model_copy(update={"kind": "transformers", "arguments": {}})
+        return replace(self, engine=engine, settings=settings)
+
     def baseline(self, report: Report = silent) -> ReferenceScores:
         """Scores of the base and of every source on the search probes."""
         stage, models = "base and sources", len(self.inputs.refs)

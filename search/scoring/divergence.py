@@ -66,20 +66,23 @@ class Divergence:
         self._engine = engine
         starts = [_start(engine, reply) for reply in replies]
         self._batches = engine.encode(list(zip(prompts, starts, strict=True)))
-        self._base = {row: NextTokens.of(logits) for row, logits in self._next_tokens()}
+        self._base = {row: NextTokens.of(logits) for row, logits in self._next_tokens(engine)}
 
-    def measure(self) -> list[float]:
-        """D of each prompt, in their order; exactly 0 for the base."""
+    def measure(self, engine: TransformersEngine | None = None) -> list[float]:
+        """D of each prompt, in their order; exactly 0 for the base.
+
+        `engine` is another one of the same tokens, whose divergence is measured instead.
+        """
         values = {}
-        for row, logits in self._next_tokens():
+        for row, logits in self._next_tokens(engine or self._engine):
             values[row] = self._base[row].divergence(logits).mean().item()
         return [values[row] for row in range(len(values))]
 
-    def _next_tokens(self) -> Iterator[tuple[int, Tensor]]:
+    def _next_tokens(self, engine: TransformersEngine) -> Iterator[tuple[int, Tensor]]:
         """Each prompt's number with the logits (T, V) of its reply's tokens, one at a time."""
         with torch.inference_mode():
             for batch in self._batches:
-                logits = batch.answer_logits(self._engine.model).split_with_sizes(batch.counts)
+                logits = batch.answer_logits(engine.model).split_with_sizes(batch.counts)
                 for row, own in zip(batch.rows.tolist(), logits, strict=True):
                     yield row, own.float()
 
