@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from safemerge.errors import CheckpointError, RecipeError, near_names
 from safemerge.io import (
     Adapter,
     Checkpoint,
+    check_compatible,
     check_tokenizers,
     finite_pieces,
     load_finite,
@@ -23,6 +25,7 @@ from safemerge.io import (
     open_importance,
     open_source,
     token_map,
+    with_adapter,
 )
 from safemerge.low_rank import LowRank
 from safemerge.names import Layout, Role, groups, is_constant, layout_of, role_of
@@ -44,6 +47,11 @@ class Inputs:
     def refs(self) -> tuple[ModelRef, ...]:
         """The recipe's references, base first."""
         return (self.base_ref, *(source.ref for source in self.sources))
+
+    @property
+    def folders(self) -> list[Path]:
+        """Where they lie, base first."""
+        return [self.base.folder, *(source.stored.folder for source in self.sources)]
 
     @property
     def merged_names(self) -> tuple[str, ...]:
@@ -253,7 +261,7 @@ def open_inputs(recipe: Recipe, *, allow_pickle: bool = False) -> Inputs:
         CheckpointError: missing, damaged, of other shapes, vocabulary or tokenizer, or of another
             content than the recipe gives; an importance file that is not the base's.
     """
-    base = open_checkpoint(recipe.base.path, allow_pickle=allow_pickle)
+    base = _open_model(recipe.base, allow_pickle)
     folders = [local_folder(ref.path, allow_pickle=allow_pickle) for ref in recipe.sources]
     maps = recipe.tokenizer == "base"
     tokens = [token_map(base.folder, folder) if maps else None for folder in folders]
@@ -261,7 +269,12 @@ def open_inputs(recipe: Recipe, *, allow_pickle: bool = False) -> Inputs:
     for ref, folder, map_ in zip(recipe.sources, folders, tokens, strict=True):
         # The base may be a source too, as where models are averaged: it is read once.
         stored: Checkpoint | Adapter = base
-        if folder != base.folder:
+        if (folder, ref.adapter) == (base.folder, recipe.base.adapter):
+            pass
+        elif ref.adapter is not None or folder == base.folder:
+            stored = _open_model(ref, allow_pickle)
+            check_compatible(base, stored, any_vocabulary=map_ is not None)
+        else:
             stored = open_source(
                 folder, ref.path, base, any_vocabulary=map_ is not None, allow_pickle=allow_pickle
             )
@@ -276,6 +289,21 @@ def open_inputs(recipe: Recipe, *, allow_pickle: bool = False) -> Inputs:
     inputs = Inputs(base, recipe.base, tuple(sources))
     _check_contents(inputs)
     return inputs
+
+
+def _open_model(ref: ModelRef, allow_pickle: bool) -> Checkpoint:
+    """A whole model, with its adapter merged into it where it has one."""
+    model = open_checkpoint(ref.path, allow_pickle=allow_pickle)
+    if ref.adapter is None:
+        return model
+    folder = local_folder(ref.adapter, allow_pickle=allow_pickle)
+    adapter = open_source(folder, ref.adapter, model, allow_pickle=allow_pickle)
+    if not isinstance(adapter, Adapter):
+        raise CheckpointError(
+            f"{ref.adapter}, the adapter of {ref.path}, is a whole model; give a LoRA adapter, or "
+            "that model itself"
+        )
+    return with_adapter(model, adapter)
 
 
 def _check_contents(inputs: Inputs) -> None:

@@ -24,6 +24,7 @@ from safemerge.io import (
     SourceRecord,
     TensorSpec,
     beyond_range,
+    chat_template_of,
     check_output,
     copy_sidecars,
     free_bytes,
@@ -113,7 +114,9 @@ def merge(
         )
         inputs = merging.job.inputs
         digest = recipe.hash(inputs.contents())
-        copy_sidecars(inputs.base, writer.folder, dtype=recipe.dtype)
+        copy_sidecars(
+            inputs.base, writer.folder, dtype=recipe.dtype, chat_template=merging.chat_template
+        )
         recipe.save(writer.folder / "recipe.json")
         if not isinstance(card, CardRecord):
             card = plain_card(recipe, inputs, card or Path(out).name)
@@ -183,6 +186,7 @@ class _StreamedMerge:
 
     job: MergeJob
     groups: Mapping[str, str]
+    chat_template: str | None  # None keeps the base's
 
     @classmethod
     def open(cls, recipe: Recipe, options: MergeOptions) -> _StreamedMerge:
@@ -192,7 +196,9 @@ class _StreamedMerge:
         inputs = open_inputs(recipe, allow_pickle=options.allow_pickle)
         groups = inputs.checked_groups(recipe)
         svd = factoriser(options.store)
-        return cls(MergeJob(recipe, inputs, method, params, svd, options.device), groups)
+        template = recipe.chat_template and chat_template_of(recipe.chat_template, inputs.folders)
+        job = MergeJob(recipe, inputs, method, params, svd, options.device)
+        return cls(job, groups, template)
 
     def layout(self) -> list[TensorSpec]:
         """What is written: every stored tensor but aliases of tied ones."""

@@ -13,7 +13,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from safemerge.errors import RecipeError
 from safemerge.names import valid_profile
@@ -31,6 +40,7 @@ class ModelRef(BaseModel):
         path: a folder, or a hub id with an optional `@revision`.
         content: content hash; where given, a checkpoint with other content is refused.
         importance: of a source, its importance file.
+        adapter: a LoRA adapter, a folder or hub id, that is merged into the model first.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,10 +49,15 @@ class ModelRef(BaseModel):
     path: str = Field(min_length=1)
     content: str | None = None
     importance: str | None = None
+    adapter: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _shortly(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(("adapter",), write(self))
 
     def relative_to(self, folder: Path) -> ModelRef:
         """The reference with those of its paths that exist in the folder taken from there."""
-        given = {"path": self.path, "importance": self.importance}
+        given = {"path": self.path, "importance": self.importance, "adapter": self.adapter}
         local = {
             key: str(folder / path)
             for key, path in given.items()
@@ -70,6 +85,9 @@ class Recipe(BaseModel):
         dtype: of the written tensors; None keeps the base's.
         tokenizer: "base" maps the rows of embeddings and heads from each source's tokenizer to the
             base's, by token; None refuses sources whose tokenizer differs.
+        chat_template: of the merged model: "auto" (the commonest of the models), a name, or a Jinja
+            text (`io.chat_templates`); None keeps the base's.
+        ignored: keys of a mergekit file that have no effect, there and here, with their values.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -85,6 +103,12 @@ class Recipe(BaseModel):
     per_source: dict[str, dict[str, dict[str, float]]] = {}
     dtype: DType | None = None
     tokenizer: Literal["base"] | None = None
+    chat_template: str | None = Field(default=None, min_length=1)
+    ignored: dict[str, Any] = {}
+
+    @model_serializer(mode="wrap")
+    def _shortly(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(_RARE, write(self))
 
     @model_validator(mode="after")
     def _values_in_range(self) -> Recipe:
@@ -133,12 +157,13 @@ class Recipe(BaseModel):
 
     def hash(self, contents: Mapping[str, str]) -> str:
         """SHA-256 (hex) of this recipe over inputs with the content hashes of `Inputs.contents`."""
-        record = self.model_dump(mode="json")
+        record = self.model_dump(mode="json", exclude={"ignored"})
         for model in (record["base"], *record["sources"]):
             model["content"] = contents[model["name"]]
             if model["importance"] is not None:
                 model["importance"] = contents[f"{model['name']} importance"]
             del model["path"]
+            model.pop("adapter", None)  # which is part of the content
         return hashlib.sha256(_canonical(record).encode()).hexdigest()
 
     @classmethod
@@ -187,6 +212,15 @@ def first_problem(error: ValidationError) -> str:
     if problem["type"] == "value_error":
         return f"{key}: {message}" if key else message
     return f"{key or 'value'}: {message}, got {problem['input']!r:.80}"
+
+
+# Keys that are left out where they say nothing, so that hashes of earlier recipes stay.
+_RARE = ("chat_template", "ignored")
+
+
+def _without(rare: tuple[str, ...], record: dict[str, Any]) -> dict[str, Any]:
+    """The record without those rare keys that hold nothing."""
+    return {key: value for key, value in record.items() if key not in rare or value}
 
 
 def _canonical(record: dict[str, Any]) -> str:

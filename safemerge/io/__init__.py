@@ -2,11 +2,14 @@
 
 from safemerge.io.adapter import Adapter as Adapter
 from safemerge.io.adapter import open_source as open_source
+from safemerge.io.adapter import with_adapter as with_adapter
 from safemerge.io.card import CardRecord as CardRecord
 from safemerge.io.card import ScoreRow as ScoreRow
 from safemerge.io.card import SourceRecord as SourceRecord
 from safemerge.io.card import write_card as write_card
+from safemerge.io.chat_templates import chat_template_of as chat_template_of
 from safemerge.io.compat import beyond_range as beyond_range
+from safemerge.io.compat import check_compatible as check_compatible
 from safemerge.io.compat import finite_pieces as finite_pieces
 from safemerge.io.compat import is_finite as is_finite
 from safemerge.io.compat import load_finite as load_finite

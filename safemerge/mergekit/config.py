@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Literal
 
@@ -33,12 +34,15 @@ class MergekitConfig:
     """What a mergekit YAML file says."""
 
     method: str  # its `merge_method`
-    base: ModelName | None  # its `base_model`, which has no adapter
+    base: ModelName | None  # its `base_model`
     slices: tuple[Slice, ...]  # at least one; all have the same models in the same order
     parameters: Settings  # settings for the whole merge
     dtype: DType | None  # of the written tensors (`out_dtype`, else `dtype`); None keeps the base's
     tokenizer: Literal["base"] | None  # "base" where `tokenizer_source` says so
     name: str | None = None  # what the merged model is called
+    chat_template: str | None = None  # "auto", a name, or a text
+    module: Settings = field(default_factory=dict)  # settings of `modules: default:`
+    idle: Mapping[str, object] = field(default_factory=dict)  # {key: value} without an effect
 
     @property
     def models(self) -> tuple[ModelName, ...]:
@@ -53,7 +57,24 @@ class MergekitConfig:
             for part in self.slices
             for settings in (part.parameters, *(entry.parameters for entry in part.inputs))
         )
-        return (self.parameters, *per_slice)
+        return (self.parameters, self.module, *per_slice)
+
+    @property
+    def wider(self) -> tuple[Settings, ...]:
+        """The settings for all models and slices, the narrower first."""
+        return (self.module, self.parameters)
+
+    def with_paths(self, paths: Mapping[str, str]) -> MergekitConfig:
+        """The same with other paths of models: `{path: path}`."""
+
+        def moved(model: ModelName) -> ModelName:
+            return replace(model, path=paths.get(model.path, model.path))
+
+        slices = tuple(
+            replace(part, inputs=tuple(replace(e, model=moved(e.model)) for e in part.inputs))
+            for part in self.slices
+        )
+        return replace(self, slices=slices, base=self.base and moved(self.base))
 
     @property
     def settings(self) -> tuple[Setting, ...]:

@@ -14,7 +14,13 @@ from safemerge.errors import RecipeError
 from safemerge.inputs import Inputs
 from safemerge.io import Adapter
 from safemerge.mergekit.model_name import ModelName
-from safemerge.mergekit.reference import MERGEKIT_METHODS, RENAMED, VALUES, MergekitMethod
+from safemerge.mergekit.reference import (
+    MERGEKIT_METHODS,
+    RENAMED,
+    VALUES,
+    VARIANTS,
+    MergekitMethod,
+)
 from safemerge.mergekit.settings import write_setting
 from safemerge.mergekit.text import format_yaml
 from safemerge.methods import Method, Params, get_method
@@ -35,29 +41,36 @@ def to_yaml(
     """`to_mergekit`, by merged tensors' stored types and the paths of sources that are adapters."""
     method = get_method(recipe.method)
     params = method.check(recipe)
-    facts = MERGEKIT_METHODS.get(recipe.method)
+    theirs, extra = _theirs(recipe.method)
+    facts = MERGEKIT_METHODS.get(theirs)
     if facts is None:
         raise RecipeError(f"mergekit has no merge method {recipe.method!r}")
-    if method.seeded:
+    place = groups(tensors, recipe.places)
+    if method.seeded and not _keeps_all(recipe, method, place):
         raise RecipeError(
             f"mergekit draws its own random masks for {recipe.method!r}, so its merge would be "
             "another one"
         )
-    place = groups(tensors, recipe.places)
-    models = _models(recipe, facts, adapters)
+    if facts.most is not None and len(recipe.sources) > facts.most:
+        raise RecipeError(
+            f"mergekit's {theirs!r} merges {facts.most} with the base, and the recipe has "
+            f"{len(recipe.sources)} sources"
+        )
+    of_deltas = facts.merges == "deltas" or recipe.params.get("from_base", facts.merges == "either")
+    models = _models(recipe, bool(of_deltas), adapters)
     settings = _per_model(recipe, method, facts, place)
-    record: dict[str, object] = {"merge_method": recipe.method}
-    base = ModelName(recipe.base.path)
+    record: dict[str, object] = {"merge_method": theirs}
+    base = ModelName(recipe.base.path, recipe.base.adapter)
     if facts.merges == "two":
         record["base_model"] = _written(models[0])
     # Among models that are averaged, a base_model that is not one of the sources would be added.
-    elif facts.merges == "deltas" or base in models:
+    elif of_deltas or (base in models and facts.merges != "either"):
         record["base_model"] = _written(base)
     record["models"] = [
         {"model": _written(model)} | ({"parameters": own} if own else {})
         for model, own in zip(models, settings, strict=True)
     ]
-    shared = _shared(recipe.method, facts, params) | _of_all(recipe, method, facts, place)
+    shared = extra | _shared(theirs, facts, params) | _of_all(recipe, method, facts, place)
     if shared:
         record["parameters"] = shared
     record["dtype"] = "float32"  # in which it is computed
@@ -71,20 +84,39 @@ def to_yaml(
                 f"{recipe.method!r} has no part for"
             )
         record["tokenizer_source"] = recipe.tokenizer
+    if recipe.chat_template is not None:
+        record["chat_template"] = recipe.chat_template
     return format_yaml(record)
 
 
-def _models(recipe: Recipe, facts: MergekitMethod, adapters: Container[str]) -> list[ModelName]:
+def _theirs(method: str) -> tuple[str, dict[str, object]]:
+    """mergekit's name of our method, and the parameter that chooses it."""
+    for theirs, (parameter, value, ours) in VARIANTS.items():
+        if method == ours:
+            return theirs, {parameter: value}
+    return method, {}
+
+
+def _keeps_all(recipe: Recipe, method: Method, place: Mapping[str, str]) -> bool:
+    """Whether nothing is dropped, so that nothing is drawn."""
+    chosen = (method.selection(recipe, group).per_source for group in set(place.values()))
+    return all(set(numbers["density"]) == {1.0} for numbers in chosen)
+
+
+def _models(recipe: Recipe, of_deltas: bool, adapters: Container[str]) -> list[ModelName]:
     """The sources as mergekit names them; it knows models by their paths."""
-    paths = [source.path for source in recipe.sources]
-    named = [*paths, recipe.base.path] if facts.merges == "deltas" else paths
-    for path in named:
-        if named.count(path) > 1:
+    base = ModelName(recipe.base.path, recipe.base.adapter)
+    models = [
+        ModelName(base.path, ref.path) if ref.path in adapters else ModelName(ref.path, ref.adapter)
+        for ref in recipe.sources
+    ]
+    named = [*models, base] if of_deltas else models
+    for model in named:
+        if named.count(model) > 1:
             raise RecipeError(
-                f"mergekit takes the model {path} once, and the recipe names it twice"
+                f"mergekit takes the model {model} once, and the recipe names it twice"
             )
-    base = recipe.base.path
-    return [ModelName(base, path) if path in adapters else ModelName(path) for path in paths]
+    return models
 
 
 def _written(model: ModelName) -> object:
@@ -125,8 +157,10 @@ def _of_all(
 ) -> dict[str, object]:
     """Numbers of the sources that are parameters of the whole merge in mergekit."""
     if "t" in facts.per_source:
-        weights = {group: recipe.weights_at(group) for group in place.values()}
-        shares = {group: _share(*of_two) for group, of_two in weights.items()}
+        if facts.merges == "two":
+            shares = {group: _share(*recipe.weights_at(group)) for group in place.values()}
+        else:
+            shares = {g: method.selection(recipe, g).per_source["t"][0] for g in place.values()}
         return {"t": write_setting({name: shares[group] for name, group in place.items()})}
     if "select_topk" in facts.per_source:
         densities = {g: method.selection(recipe, g).per_source["density"] for g in place.values()}
@@ -150,7 +184,7 @@ def _shared(method: str, facts: MergekitMethod, params: Params) -> dict[str, obj
     """The parameters of the whole merge that are not mergekit's defaults."""
     theirs = {RENAMED.get(name, name): name for name in facts.shared}
     shared: dict[str, object] = {}
-    for field, value in params.model_dump().items():
+    for field, value in params.model_dump(exclude={"from_base"}).items():
         name = theirs.get(field)
         if name is None:
             if value != type(params).model_fields[field].default:

@@ -46,4 +46,5 @@ METHOD = replace(
     params=LinearParams,
     weigh=weigh,
     zero_is_base=False,
+    ignores_base=True,
 )

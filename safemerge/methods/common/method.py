@@ -135,8 +135,9 @@ class Method:
             and result included.
         needs_importance: masks by importance, so that every source needs an importance file.
         seeded: draws random numbers from `params.seed` and `Site.seed`.
-        zero_is_base: weight 0 everywhere returns the base bit for bit. Else the method averages
-            sources: the base plays no part, and weights without a positive sum are refused.
+        zero_is_base: weight 0 everywhere returns the base bit for bit. Else the method averages,
+            and weights without a positive sum are refused.
+        ignores_base: it averages the sources themselves; the base plays no part.
         one_source_is_itself: a single source of weight 1 comes back as it is, at full rank.
         differentiable: autograd reaches the weights through `combine`.
     """
@@ -167,6 +168,7 @@ class Method:
     needs_importance: bool = False
     seeded: bool = False
     zero_is_base: bool = True
+    ignores_base: bool = False
     one_source_is_itself: bool = True
     differentiable: bool = True
 

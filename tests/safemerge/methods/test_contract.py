@@ -234,8 +234,7 @@ def test_the_base_matters_where_it_is_needed_and_nowhere_else(method: Method) ->
     weights = [1.2 * weight for weight in weights]  # a sum of 1 would be an average of sources
     straight = merge(method, base, deltas, weights)
     from_moved = merge(method, moved, deltas + base - moved, weights)  # of the same sources
-    averages = not method.zero_is_base  # of sources, whatever the base
-    assert torch.allclose(straight, from_moved, atol=1e-5, rtol=0) == averages
+    assert torch.allclose(straight, from_moved, atol=1e-5, rtol=0) == method.ignores_base
 
 
 @each_method
