@@ -66,6 +66,48 @@ class ModelRef(BaseModel):
         return self.model_copy(update=local) if local else self
 
 
+class TokenRow(BaseModel):
+    """Where a token's rows of embedding and head come from; of a token without a choice the rules
+    of `Vocabulary` say it.
+
+    Args:
+        model: the name of a model of the recipe.
+        zero: all zeros instead.
+        token: another token of that model, whose rows are taken.
+        token_id: or the index of those rows.
+        force: in all models; else only in those that lack the token.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str | None = None
+    zero: bool = False
+    token: str | None = None
+    token_id: int | None = Field(default=None, ge=0)
+    force: bool = False
+
+
+class Vocabulary(BaseModel):
+    """One vocabulary for models with different tokenizers (`io.merged_vocabulary`).
+
+    Args:
+        source: "union" of all tokens, or the tokenizer of the "base" or of a "model".
+        model: the name of that model.
+        tokens: rows of single tokens, which are added where they are new.
+        pad_to_multiple_of: the number of rows is one of that.
+        prefer_base: a token that several models know, and not all, has the base's row in those
+            that lack it; else the mean of those that know it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: Literal["union", "base", "model"] = "union"
+    model: str | None = None
+    tokens: dict[str, TokenRow] = {}
+    pad_to_multiple_of: int = Field(default=1, ge=1, le=65536)
+    prefer_base: bool = True
+
+
 class Recipe(BaseModel):
     """One merged model.
 
@@ -84,7 +126,13 @@ class Recipe(BaseModel):
             has the method's default.
         dtype: of the written tensors; None keeps the base's.
         tokenizer: "base" maps the rows of embeddings and heads from each source's tokenizer to the
-            base's, by token; None refuses sources whose tokenizer differs.
+            base's, by token; a `Vocabulary` gives all models a new one; None refuses sources whose
+            tokenizer differs.
+        stack: the layers of the merged model, where these are not the base's: slices in order,
+            `{model: [first layer, one past its last]}`, of one length each. A model that a slice
+            leaves out has weight 0 there.
+        experts: "fused" merges the experts of a layer as one tensor, as mergekit does; None each
+            matrix by itself.
         chat_template: of the merged model: "auto" (the commonest of the models), a name, or a Jinja
             text (`io.chat_templates`); None keeps the base's.
         ignored: keys of a mergekit file that have no effect, there and here, with their values.
@@ -102,7 +150,9 @@ class Recipe(BaseModel):
     rank_ratio: dict[str, float] = {}
     per_source: dict[str, dict[str, dict[str, float]]] = {}
     dtype: DType | None = None
-    tokenizer: Literal["base"] | None = None
+    tokenizer: Literal["base"] | Vocabulary | None = None
+    stack: tuple[dict[str, tuple[int, int]], ...] = ()
+    experts: Literal["fused"] | None = None
     chat_template: str | None = Field(default=None, min_length=1)
     ignored: dict[str, Any] = {}
 
@@ -127,10 +177,32 @@ class Recipe(BaseModel):
                         raise ValueError(f"{at} names {source!r}; sources are {names}")
                     if not math.isfinite(value):
                         raise ValueError(f"{at}[{source!r}] is {value}, not finite")
+        self._check_models([self.base.name, *names])
         for group, ratio in self.rank_ratio.items():
             if not 0.0 < ratio <= 1.0:
                 raise ValueError(f"rank_ratio[{group!r}] is {ratio}; the range is (0, 1]")
         return self
+
+    def _check_models(self, names: list[str]) -> None:
+        """Refuse models of the stack and the vocabulary that the recipe does not have."""
+        named: list[str | None] = [name for part in self.stack for name in part]
+        if isinstance(self.tokenizer, Vocabulary):
+            named += [row.model for row in self.tokenizer.tokens.values()]
+            named += [self.tokenizer.model]
+            if (self.tokenizer.source == "model") != (self.tokenizer.model is not None):
+                raise ValueError(
+                    "tokenizer.model names a model, with source: 'model' and only then"
+                )
+        for name in named:
+            if name is not None and name not in names:
+                raise ValueError(f"there is no model {name!r}; the recipe's are {names}")
+        for i, part in enumerate(self.stack):
+            if not part or any(not 0 <= first < end for first, end in part.values()):
+                raise ValueError(
+                    f"stack[{i}] is {part}; give {{model: [first, one past its last]}}"
+                )
+            if len({end - first for first, end in part.values()}) > 1:
+                raise ValueError(f"stack[{i}] is {part}; its models have to have as many layers")
 
     def weights_at(self, group: str) -> list[float]:
         """Weights of the sources, in order, at a place group; shape (n_sources,)."""
@@ -215,7 +287,7 @@ def first_problem(error: ValidationError) -> str:
 
 
 # Keys that are left out where they say nothing, so that hashes of earlier recipes stay.
-_RARE = ("chat_template", "ignored")
+_RARE = ("stack", "experts", "chat_template", "ignored")
 
 
 def _without(rare: tuple[str, ...], record: dict[str, Any]) -> dict[str, Any]:

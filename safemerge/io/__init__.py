@@ -13,6 +13,8 @@ from safemerge.io.compat import check_compatible as check_compatible
 from safemerge.io.compat import finite_pieces as finite_pieces
 from safemerge.io.compat import is_finite as is_finite
 from safemerge.io.compat import load_finite as load_finite
+from safemerge.io.experts import Parts as Parts
+from safemerge.io.experts import fuse_experts as fuse_experts
 from safemerge.io.header import TensorInfo as TensorInfo
 from safemerge.io.header import TensorSpec as TensorSpec
 from safemerge.io.header import map_tensor as map_tensor
@@ -20,12 +22,18 @@ from safemerge.io.hub import is_hub_id as is_hub_id
 from safemerge.io.hub import local_folder as local_folder
 from safemerge.io.importance_file import open_importance as open_importance
 from safemerge.io.importance_file import save_importance as save_importance
+from safemerge.io.merged_vocabulary import MergedTokenizer as MergedTokenizer
+from safemerge.io.merged_vocabulary import Plan as Plan
+from safemerge.io.merged_vocabulary import TokenChoice as TokenChoice
+from safemerge.io.merged_vocabulary import merge_vocabularies as merge_vocabularies
 from safemerge.io.partial import check_output as check_output
 from safemerge.io.partial import free_bytes as free_bytes
 from safemerge.io.reader import Checkpoint as Checkpoint
 from safemerge.io.reader import open_checkpoint as open_checkpoint
 from safemerge.io.reader import wrapped_names as wrapped_names
+from safemerge.io.shards import holds_model as holds_model
 from safemerge.io.sidecars import copy_sidecars as copy_sidecars
+from safemerge.io.stacking import stacked as stacked
 from safemerge.io.tokens import check_tokenizers as check_tokenizers
 from safemerge.io.vocabulary import TokenMap as TokenMap
 from safemerge.io.vocabulary import token_map as token_map

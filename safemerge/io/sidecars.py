@@ -12,6 +12,7 @@ from pathlib import Path
 
 from safemerge.errors import CheckpointError
 from safemerge.io.files import inside, read_json
+from safemerge.io.merged_vocabulary import MergedTokenizer
 from safemerge.io.reader import Checkpoint
 
 _FILES = (
@@ -31,6 +32,10 @@ _FILES = (
     "chat_template.jinja",
     "chat_template.json",
 )
+_TOKENIZER = frozenset(
+    {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"}
+    | {"vocab.json", "vocab.txt", "merges.txt", "tokenizer.model", "chat_template.jinja"}
+)
 _TEMPLATE = "chat_template.jinja"
 _TEMPLATES = "additional_chat_templates"
 _CODE_KEYS = frozenset({"auto_map", "custom_pipelines"})
@@ -42,6 +47,7 @@ def copy_sidecars(
     *,
     dtype: str | None = None,
     chat_template: str | None = None,
+    tokenizer: MergedTokenizer | None = None,
 ) -> list[str]:
     """Copy config, generation settings, tokenizer and chat templates.
 
@@ -50,6 +56,7 @@ def copy_sidecars(
         out_folder: where they go.
         dtype: written into config.json.
         chat_template: put in the place of the checkpoint's own.
+        tokenizer: likewise, with its files.
 
     Returns names of the files written, sorted.
     """
@@ -57,12 +64,17 @@ def copy_sidecars(
     templates = checkpoint.folder / _TEMPLATES
     if templates.is_dir():
         names += [f"{_TEMPLATES}/{path.name}" for path in templates.glob("*.jinja")]
+    replaced = {} if tokenizer is None else dict(tokenizer.replaced)
     written = []
     for name in names:
-        source = inside(checkpoint.folder, name)
-        if source.exists():
+        own = tokenizer is not None and name in _TOKENIZER
+        source = inside(tokenizer.folder if own and tokenizer else checkpoint.folder, name)
+        if source.exists() and replaced.get(name, "") is not None:
             target = out_folder / name
             target.parent.mkdir(exist_ok=True)
+            if name in replaced:
+                target.write_text(str(replaced[name]), encoding="utf-8")
+                source = target
             _copy(source, target, _changes(name, checkpoint, dtype, chat_template))
             written.append(name)
     if chat_template is not None:
@@ -98,6 +110,8 @@ def _copy(source: Path, target: Path, changes: dict[str, object]) -> None:
         if safe != content:
             target.write_text(json.dumps(safe, indent=2, sort_keys=True) + "\n", encoding="utf-8")
             return
+    if source == target:
+        return
     try:
         # Content only: a link becomes a file, and a read-only source gives a writable copy.
         shutil.copyfile(source, target)

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from safemerge.errors import RecipeError, near_names
 from safemerge.mergekit.config import MergekitConfig
 from safemerge.mergekit.model_name import ModelName
-from safemerge.mergekit.reference import ABSENT, MERGEKIT_METHODS, MergekitMethod
+from safemerge.mergekit.reference import MERGEKIT_METHODS, MergekitMethod
 from safemerge.methods import METHODS
 from safemerge.recipe import ModelRef
 
@@ -75,7 +75,4 @@ def _facts(method: str) -> MergekitMethod:
         return MERGEKIT_METHODS[method]
     if method in METHODS:
         raise RecipeError(f"mergekit has no merge method {method!r}; write a recipe (JSON) for it")
-    if method in ABSENT:
-        known = ", ".join(sorted(MERGEKIT_METHODS))
-        raise RecipeError(f"merge_method {method!r} of mergekit is not built; known: {known}")
     raise RecipeError(f"unknown merge_method {method!r}; {near_names(method, MERGEKIT_METHODS)}")

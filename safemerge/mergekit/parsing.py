@@ -7,12 +7,13 @@ a misspelling of one that matters.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import cast, get_args
+from typing import Literal, cast, get_args
 
 from safemerge.errors import RecipeError, near_names
-from safemerge.mergekit.config import MergekitConfig, ModelEntry, Slice
+from safemerge.mergekit.config import MergekitConfig, ModelEntry, Slice, Token, Tokens
 from safemerge.mergekit.model_name import ModelName, read_model
 from safemerge.mergekit.settings import Settings, parse_setting
 from safemerge.mergekit.text import parse_documents, parse_yaml
@@ -29,10 +30,10 @@ _KEYS = (
     "dtype",
     "out_dtype",
     "tokenizer_source",
+    "tokenizer",
     "chat_template",
 )
 _REFUSED = {
-    "tokenizer": "tokens cannot be edited; write tokenizer_source: base, or leave it out",
     "experts": "mixtures of experts cannot be built from mergekit-moe files",
     "gate_mode": "mixtures of experts cannot be built from mergekit-moe files",
     "genome": "this is a mergekit-evolve file; `safemerge search` has a configuration of its own",
@@ -104,14 +105,11 @@ def _config(record: dict[str, object], folder: Path) -> MergekitConfig:
             _slice(item, f"{prefix}slices[{i}]", base, folder, idle)
             for i, item in enumerate(_list(stack["slices"], prefix + "slices"))
         )
-        _check_slices(slices)
     for part in slices:
         names = [entry.model for entry in part.inputs]
         for name in names:
             if names.count(name) > 1:
                 raise RecipeError(f"the model {name!r} is listed twice; list it once")
-    tokenizer = record.get("tokenizer_source")
-    _check_tokenizer(tokenizer, base)
     return MergekitConfig(
         method=method,
         base=base,
@@ -119,7 +117,7 @@ def _config(record: dict[str, object], folder: Path) -> MergekitConfig:
         parameters=_settings(record, ""),
         module=_settings(stack, prefix.removesuffix(".")) if prefix else {},
         dtype=_dtype(record),
-        tokenizer="base" if base is not None and tokenizer in ("base", str(base)) else None,
+        tokenizer=read_tokens(record, folder, idle),
         name=_name(record.get("name")),
         chat_template=_text(record.get("chat_template"), "chat_template"),
         idle=idle,
@@ -182,19 +180,19 @@ def _slice(value: object, where: str, base: ModelName | None, folder: Path, idle
             f"{where}.base_model is {record['base_model']!r} and base_model is {base!r}; a recipe "
             "has one base, give it once at the top"
         )
-    inputs, ranges = [], []
+    inputs = []
     for i, item in enumerate(_list(record.get("sources"), f"{where}.sources")):
         place = f"{where}.sources[{i}]"
         entry, fields = _entry(item, place, folder, idle, "layer_range")
-        inputs.append(entry)
-        ranges.append(_layer_range(fields.get("layer_range"), f"{place}.layer_range"))
-    if len(set(ranges)) > 1:
+        layers = _layer_range(fields.get("layer_range"), f"{place}.layer_range")
+        inputs.append(replace(entry, layers=layers))
+    counts = {entry.layers[1] - entry.layers[0] for entry in inputs if entry.layers}
+    if len(counts) > 1:
         raise RecipeError(
-            f"{where} takes layers {list(ranges[0])} of one model and "
-            f"{list(next(r for r in ranges if r != ranges[0]))} of another; only the same layers "
-            "can be merged"
+            f"{where} takes {' and '.join(map(str, sorted(counts)))} layers of its models; take as "
+            "many of each"
         )
-    return Slice(ranges[0], tuple(inputs), _settings(record, where))
+    return Slice(inputs[0].layers, tuple(inputs), _settings(record, where))
 
 
 def _layer_range(value: object, where: str) -> tuple[int, int]:
@@ -206,33 +204,61 @@ def _layer_range(value: object, where: str) -> tuple[int, int]:
     )
 
 
-def _check_slices(slices: tuple[Slice, ...]) -> None:
-    """Slices follow each other from layer 0 on, and hold the same models."""
-    reached = 0
-    names = {entry.model for entry in slices[0].inputs}
-    for i, part in enumerate(slices):
-        assert part.layers is not None  # _slice has read them
-        if part.layers[0] != reached:
-            raise RecipeError(
-                f"slices[{i}] begins at layer {part.layers[0]}, expected {reached}: layers that "
-                "are left out, repeated or in another order cannot be expressed"
-            )
-        reached = part.layers[1]
-        if {entry.model for entry in part.inputs} != names:
-            raise RecipeError(
-                f"slices[{i}] does not have the models of slices[0]; list every model in every "
-                "slice, with weight 0 where it should not count"
-            )
+def read_tokens(record: dict[str, object], folder: Path, idle: Idle) -> Tokens | None:
+    """The `tokenizer` block of a file, or its `tokenizer_source`."""
+    source, block = record.get("tokenizer_source"), record.get("tokenizer")
+    if source is not None and block is not None:
+        raise RecipeError("give either tokenizer_source or tokenizer, and not both")
+    if source is not None:
+        return Tokens(_token_source(source, "tokenizer_source", folder))
+    if block is None:
+        return None
+    keys = ("source", "tokens", "pad_to_multiple_of")
+    fields = _known(_dict(block, "tokenizer"), keys, {}, "tokenizer", idle)
+    pad = fields.get("pad_to_multiple_of", 1)
+    if not isinstance(pad, int) or isinstance(pad, bool) or pad < 1:
+        raise RecipeError(f"tokenizer.pad_to_multiple_of is {pad!r}; give a number from 1 on")
+    tokens = _dict(fields.get("tokens", {}), "tokenizer.tokens").items()
+    return Tokens(
+        _token_source(fields.get("source", "union"), "tokenizer.source", folder),
+        {
+            token: _token(value, f"tokenizer.tokens[{token!r}]", folder, idle)
+            for token, value in tokens
+        },
+        pad,
+    )
 
 
-def _check_tokenizer(source: object, base: ModelName | None) -> None:
-    # Where tokens are not mapped, tokenizers other than the base's are refused when checkpoints are
-    # opened, so where a merge with the union goes on at all, that is the base's.
-    if source is not None and source not in ("base", "union", str(base)):
-        raise RecipeError(
-            f"tokenizer_source is {source!r}; the output has the base's tokenizer, write "
-            "tokenizer_source: base, or leave it out"
-        )
+def _token_source(value: object, where: str, folder: Path) -> ModelName | Literal["union", "base"]:
+    if value == "union" or value == "base":
+        return value
+    return read_model(value, where, folder)
+
+
+def _token(value: object, where: str, folder: Path, idle: Idle) -> Token:
+    record = _known(_dict(value or {}, where), ("source", "force"), {}, where, idle)
+    force, source = record.get("force", False), record.get("source")
+    if not isinstance(force, bool):
+        raise RecipeError(f"{where}.force is {force!r}, not true or false")
+    kind = source.get("kind") if isinstance(source, dict) else None
+    if source is None and force:
+        raise RecipeError(f"{where} has force and no source; say whose row the token is to have")
+    if source is None:
+        return Token()
+    if kind == "zero":
+        return Token(zero=True, force=force)
+    if kind is None:
+        return Token(read_model(source, f"{where}.source", folder), force=force)
+    if kind != "model_token":
+        raise RecipeError(f"{where}.source.kind is {kind!r}; known: model_token, zero")
+    keys = ("kind", "model", "token", "token_id")
+    fields = _known(_dict(source, where), keys, {}, f"{where}.source", idle)
+    model = read_model(fields.get("model"), f"{where}.source.model", folder)
+    token, token_id = fields.get("token"), fields.get("token_id")
+    named = isinstance(token, str) and token_id is None
+    if not named and not (isinstance(token_id, int) and token is None and token_id >= 0):
+        raise RecipeError(f"{where}.source has to have either token or token_id, and not both")
+    return Token(model, False, cast("str | None", token), cast("int | None", token_id), force)
 
 
 def _dtype(record: dict[str, object]) -> DType | None:

@@ -15,17 +15,24 @@ from pydantic import ValidationError
 
 from safemerge.errors import RecipeError, near_names
 from safemerge.inputs import merged_names
-from safemerge.io import open_checkpoint
+from safemerge.io import fuse_experts, open_checkpoint
 from safemerge.mergekit.casting import Cast, cast_of, named
 from safemerge.mergekit.config import MergekitConfig
 from safemerge.mergekit.model_name import ModelName
 from safemerge.mergekit.parsing import looks_like, read_config, read_configs
-from safemerge.mergekit.positions import Position, positions
+from safemerge.mergekit.positions import Position, positions, stacked_names
 from safemerge.mergekit.reference import PARAMETERS, RENAMED, VALUES, VARIANTS
 from safemerge.mergekit.settings import Scalar, Settings, evaluate, plain
 from safemerge.methods import METHODS, get_method
-from safemerge.names import groups
-from safemerge.recipe import ModelRef, ParamValue, Recipe, first_problem
+from safemerge.names import depth_of, groups
+from safemerge.recipe import (
+    ModelRef,
+    ParamValue,
+    Recipe,
+    TokenRow,
+    Vocabulary,
+    first_problem,
+)
 
 PROFILES = ("global", "layers", "layers+kind", "modules")  # coarsest first
 
@@ -118,7 +125,8 @@ def _recipe(config: MergekitConfig, path: Path, allow_pickle: bool) -> Recipe:
         base = ModelRef(name="base", path=cast_of(config).base.path).relative_to(folder).path
         names: Sequence[str] = ()
         if not config.is_uniform:
-            names = merged_names(open_checkpoint(base, allow_pickle=allow_pickle))
+            checkpoint, _ = fuse_experts(open_checkpoint(base, allow_pickle=allow_pickle))
+            names = merged_names(checkpoint)
         recipe = to_recipe(config, names)
     except RecipeError as error:
         raise RecipeError(f"{path}: {error}") from error
@@ -143,7 +151,11 @@ def to_recipe(config: MergekitConfig, names: Sequence[str]) -> Recipe:
     idle = _idle_parameters(config, cast)
     for key in config.idle:
         log.warning("%s has no effect, in mergekit neither", key)
-    places = positions(config, ("",) if config.is_uniform else names)
+    depth = 1 + max((n for name in names if (n := depth_of(name)) is not None), default=-1)
+    stack = _stack(config, cast, [base, *sources]) if config.is_stacked(depth) else ()
+    if config.method == "passthrough":
+        _check_alone(config)
+    places = positions(config, ("",) if config.is_uniform else stacked_names(config, names))
     numbers = {name: _numbers(config, cast, place, name) for name, place in places.items()}
     profile = _profile(numbers)
     by_group = {group: numbers[name] for name, group in groups(numbers, profile).items()}
@@ -169,7 +181,9 @@ def to_recipe(config: MergekitConfig, names: Sequence[str]) -> Recipe:
             weights=weights,
             per_source=per_source,
             dtype=config.dtype,
-            tokenizer=config.tokenizer,
+            tokenizer=_vocabulary(config, cast, [base, *sources]),
+            stack=stack,
+            experts="fused",
             chat_template=config.chat_template,
             ignored={**config.idle, **idle},
         )
@@ -177,6 +191,78 @@ def to_recipe(config: MergekitConfig, names: Sequence[str]) -> Recipe:
         raise RecipeError(first_problem(error)) from error
     get_method(recipe.method).check(recipe)
     return recipe
+
+
+# Methods in which a source of weight 0 is as good as none.
+_ADDITIVE = frozenset({"passthrough", "linear", "task_arithmetic", "ties", "dare_linear"}
+    | {"dare_ties", "breadcrumbs", "breadcrumbs_ties", "della", "della_linear"})  # fmt: skip
+
+
+def _check_alone(config: MergekitConfig) -> None:
+    for i, part in enumerate(config.slices):
+        if len(part.inputs) > 1:
+            names = ", ".join(str(entry.model) for entry in part.inputs)
+            at = f"slices[{i}]" if part.layers else "models"
+            raise RecipeError(f"{at} lists {names}, and passthrough takes one model; list it alone")
+    if config.slices[0].layers is None and config.base not in (None, *config.models):
+        raise RecipeError(
+            f"passthrough takes one model, and base_model {config.base!r} is another; leave it out"
+        )
+
+
+def _stack(
+    config: MergekitConfig, cast: Cast, refs: Sequence[ModelRef]
+) -> tuple[dict[str, tuple[int, int]], ...]:
+    """The slices of a model of another depth, by the names of its models."""
+    slices = []
+    for i, part in enumerate(config.slices):
+        layers = {entry.model: entry.layers for entry in part.inputs if entry.layers}
+        missing = [model for model in cast.sources if model not in layers]
+        if missing and config.method not in _ADDITIVE:
+            raise RecipeError(
+                f"slices[{i}] does not have {missing[0]!r}; {config.method} needs every model in "
+                "every slice"
+            )
+        if cast.facts.merges != "models" and cast.base not in layers:
+            raise RecipeError(
+                f"slices[{i}] does not say which layers of the base_model {cast.base!r} it begins "
+                "from; list it among the sources"
+            )
+        models = (cast.base, *cast.sources)
+        slices.append(
+            {ref.name: layers[m] for ref, m in zip(refs, models, strict=True) if m in layers}
+        )
+    return tuple(slices)
+
+
+def _vocabulary(config: MergekitConfig, cast: Cast, refs: Sequence[ModelRef]) -> Vocabulary | None:
+    """The vocabulary by the names of the models."""
+    if config.tokenizer is None:
+        return None
+    models = (cast.base, *cast.sources)
+    labels = dict(zip(models[::-1], [ref.name for ref in refs[::-1]], strict=True))
+
+    def label(model: ModelName | None) -> str | None:
+        if model is None:
+            return None
+        if model not in labels:
+            raise RecipeError(f"the tokenizer names {model!r}, which is no model of this merge")
+        return labels[model]
+
+    source = config.tokenizer.source
+    rows = {
+        token: TokenRow(
+            model=label(t.model), zero=t.zero, token=t.token, token_id=t.token_id, force=t.force
+        )
+        for token, t in config.tokenizer.tokens.items()
+    }
+    return Vocabulary(
+        source=source if isinstance(source, str) else "model",
+        model=None if isinstance(source, str) else label(source),
+        tokens=rows,
+        pad_to_multiple_of=config.tokenizer.pad_to_multiple_of,
+        prefer_base=config.base is not None,
+    )
 
 
 def _idle_parameters(config: MergekitConfig, cast: Cast) -> dict[str, object]:
@@ -224,8 +310,12 @@ def _numbers(config: MergekitConfig, cast: Cast, place: Position, tensor: str) -
         values = []
         for model in cast.sources:
             scopes, what = (own.get(model, {}), *wider), f"{parameter} of model {model!r}"
-            values.append(_number(_resolve(parameter, scopes, tensor, place, default, what), what))
-        numbers[parameter] = tuple(values)
+            if model in own or place.part.layers is None:
+                value = _resolve(parameter, scopes, tensor, place, default, what)
+            else:  # left out of the slice
+                value = 0.0 if parameter in ("weight", "scale") else default or 0.0
+            values.append(_number(value, what))
+        numbers["weight" if parameter == "scale" else parameter] = tuple(values)
     numbers.setdefault("weight", (1.0,) * len(cast.sources))
     for parameter in cast.facts.per_source:
         wide = cast.facts.shared[parameter]

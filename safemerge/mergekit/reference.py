@@ -32,6 +32,7 @@ def _sparse(normalize: bool, rescale: bool, **per_model: float) -> MergekitMetho
 
 MERGEKIT_METHODS: dict[str, MergekitMethod] = {
     "linear": MergekitMethod({"weight": None}, {"normalize": True}, merges="models"),
+    "passthrough": MergekitMethod({"scale": 1.0}, merges="models", most=1),
     "karcher": MergekitMethod({}, {"max_iter": 10, "tol": 1e-5}, merges="models"),
     "slerp": MergekitMethod({}, {"t": None}, merges="two", per_source=frozenset({"t"})),
     # density and rescale are accepted there too, and change nothing.
@@ -69,9 +70,6 @@ MERGEKIT_METHODS: dict[str, MergekitMethod] = {
 # Parameters of the whole merge that have another name here, or other values.
 RENAMED = {"lambda": "scale", "normalize_weights": "normalize", "nuslerp_row_wise": "columns"}
 VALUES: Mapping[str, Mapping[Scalar, Scalar]] = {"rescale": {False: "none", True: "l1"}}
-
-# Methods of mergekit that safemerge does not have.
-ABSENT = ("passthrough",)
 
 # Every parameter that one of these methods reads.
 PARAMETERS = frozenset(

@@ -6,13 +6,13 @@ equal effect.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 
 import torch
 
 from safemerge.errors import RecipeError
 from safemerge.inputs import Inputs
-from safemerge.io import Adapter
+from safemerge.io import Adapter, fuse_experts
 from safemerge.mergekit.model_name import ModelName
 from safemerge.mergekit.reference import (
     MERGEKIT_METHODS,
@@ -25,14 +25,25 @@ from safemerge.mergekit.settings import write_setting
 from safemerge.mergekit.text import format_yaml
 from safemerge.methods import Method, Params, get_method
 from safemerge.names import groups
-from safemerge.recipe import Recipe
+from safemerge.recipe import ModelRef, Recipe, TokenRow, Vocabulary
 
 
 def to_mergekit(recipe: Recipe, inputs: Inputs) -> str:
     """The text of a mergekit YAML file for the same merge; a RecipeError where there is none."""
     tensors = {name: inputs.base.tensors[name].dtype for name in inputs.merged_names}
+    method = get_method(recipe.method)
+    whole = method.piecewise and method.sums is None  # so that experts make no difference
+    if recipe.experts is None and not whole and _has_experts(inputs):
+        raise RecipeError(
+            "the recipe merges every expert's matrix by itself, and mergekit all of a layer as one"
+        )
     adapters = {s.ref.path for s in inputs.sources if isinstance(s.stored, Adapter)}
     return to_yaml(recipe, tensors, adapters)
+
+
+def _has_experts(inputs: Inputs) -> bool:
+    fused = bool(fuse_experts(inputs.base)[1])
+    return fused or any(inputs.layout(name).stacked for name in inputs.merged_names)
 
 
 def to_yaml(
@@ -45,6 +56,11 @@ def to_yaml(
     facts = MERGEKIT_METHODS.get(theirs)
     if facts is None:
         raise RecipeError(f"mergekit has no merge method {recipe.method!r}")
+    if recipe.stack:
+        raise RecipeError(
+            "the recipe stacks layers, and its numbers are by layers of the result, which "
+            "mergekit's filters do not know"
+        )
     place = groups(tensors, recipe.places)
     if method.seeded and not _keeps_all(recipe, method, place):
         raise RecipeError(
@@ -83,10 +99,46 @@ def to_yaml(
                 f"the recipe has the tokenizer of {recipe.base.path}, which mergekit's "
                 f"{recipe.method!r} has no part for"
             )
-        record["tokenizer_source"] = recipe.tokenizer
+        if isinstance(recipe.tokenizer, Vocabulary):
+            record["tokenizer"] = _tokens(recipe.tokenizer, [recipe.base, *recipe.sources], [
+                base, *models])  # fmt: skip
+        else:
+            record["tokenizer_source"] = recipe.tokenizer
     if recipe.chat_template is not None:
         record["chat_template"] = recipe.chat_template
     return format_yaml(record)
+
+
+def _tokens(
+    vocabulary: Vocabulary, refs: Sequence[ModelRef], models: Sequence[ModelName]
+) -> dict[str, object]:
+    """The `tokenizer` block of a vocabulary."""
+    if not vocabulary.prefer_base:
+        raise RecipeError(
+            "the recipe averages tokens that several models know (prefer_base is false), which "
+            "mergekit does only without a base_model"
+        )
+    written = {ref.name: _written(model) for ref, model in zip(refs, models, strict=True)}
+
+    def source(row: TokenRow) -> object:
+        if row.zero:
+            return {"kind": "zero"}
+        if row.model is None:
+            return None
+        of = {"token": row.token, "token_id": row.token_id}
+        chosen = {key: value for key, value in of.items() if value is not None}
+        model = written[row.model]
+        return {"kind": "model_token", "model": model, **chosen} if chosen else model
+
+    block: dict[str, object] = {"source": written.get(vocabulary.model or "", vocabulary.source)}
+    if vocabulary.tokens:
+        block["tokens"] = {
+            token: {"source": source(row), "force": row.force}
+            for token, row in vocabulary.tokens.items()
+        }
+    if vocabulary.pad_to_multiple_of > 1:
+        block["pad_to_multiple_of"] = vocabulary.pad_to_multiple_of
+    return block
 
 
 def _theirs(method: str) -> tuple[str, dict[str, object]]:
@@ -133,7 +185,7 @@ def _per_model(
     """The parameters of each source, in order."""
     weights = {group: recipe.weights_at(group) for group in place.values()}
     choices = {group: method.selection(recipe, group).per_source for group in place.values()}
-    weighted = "weight" in facts.per_model or facts.merges == "two"
+    weighted = bool({"weight", "scale"} & facts.per_model.keys()) or facts.merges == "two"
     if not weighted and {w for ws in weights.values() for w in ws} != {1.0}:
         raise RecipeError(
             f"mergekit's {recipe.method!r} has no weights, and the recipe's are not 1"
@@ -141,7 +193,7 @@ def _per_model(
     for i in range(len(recipe.sources)):
         settings: dict[str, object] = {}
         for parameter, default in facts.per_model.items():
-            if parameter == "weight":
+            if parameter in ("weight", "scale"):
                 by_group = {group: values[i] for group, values in weights.items()}
             else:
                 by_group = {group: values[parameter][i] for group, values in choices.items()}

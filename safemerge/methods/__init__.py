@@ -24,6 +24,7 @@ from safemerge.methods import (
     nearswap,
     nuslerp,
     nuslerp_rows,
+    passthrough,
     r_tsvm,
     ram,
     ramplus_tl,
@@ -41,7 +42,7 @@ from safemerge.methods.common.params import Params
 
 __all__ = ["METHODS", "Method", "Params", "Selection", "Site", "Span", "State", "get_method"]
 
-_AVERAGES = (linear, slerp, karcher, nuslerp, nuslerp_rows, multislerp)
+_AVERAGES = (linear, slerp, karcher, nuslerp, nuslerp_rows, multislerp, passthrough)
 _SUMS = (task_arithmetic, model_stock, model_stock_rows)
 _SPARSE = (ties, dare_linear, dare_ties, della_linear, della, breadcrumbs, breadcrumbs_ties, sce)
 _SWAPS = (nearswap, arcee_fusion, ram, ramplus_tl)

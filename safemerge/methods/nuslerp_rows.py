@@ -1,7 +1,8 @@
 """NuSLERP by rows or columns: each is interpolated by the angle between its own two vectors.
 
 Source: mergekit's `nuslerp` with `nuslerp_flatten: false` (rows), and `nuslerp_row_wise: true`
-(columns, in spite of the name). The formula is that of `nuslerp.py`; a vector is one row.
+(columns, in spite of the name: vectors along the first axis). The formula is that of `nuslerp.py`;
+a vector is one row.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class RowParams(SphereParams):
 def prepare(base: Tensor, deltas: Tensor, params: RowParams, site: Site) -> State:
     """Keep what is interpolated, `vectors` (2, *shape), and `angles`, (rows, 1) or (1, columns)."""
     vectors = deltas if params.from_base else base.float() + deltas
-    along = -2 if params.columns and base.dim() > 1 else -1
+    along = 0 if params.columns and base.dim() > 1 else -1
     first, second = vectors if base.dim() else vectors[:, None]
     lengths = first.norm(dim=along) * second.norm(dim=along)
     smallest = LEAST_NORM * LEAST_NORM
@@ -45,6 +46,7 @@ METHOD = Method(
     combine=combine,
     prepare_key=lambda params: (params.from_base, params.columns),
     zero_is_base=False,
+    positive_sum=True,
     least_sources=2,
     most_sources=2,
 )
