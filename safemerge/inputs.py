@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,19 +15,29 @@ from safemerge.errors import CheckpointError, RecipeError, near_names
 from safemerge.io import (
     Adapter,
     Checkpoint,
+    MergedTokenizer,
+    Parts,
+    Plan,
+    TokenChoice,
+    check_compatible,
     check_tokenizers,
     finite_pieces,
+    fuse_experts,
+    holds_model,
     load_finite,
     local_folder,
     map_tensor,
+    merge_vocabularies,
     open_checkpoint,
     open_importance,
     open_source,
+    stacked,
     token_map,
+    with_adapter,
 )
 from safemerge.low_rank import LowRank
 from safemerge.names import Layout, Role, groups, is_constant, layout_of, role_of
-from safemerge.recipe import ModelRef, Recipe
+from safemerge.recipe import ModelRef, Recipe, TokenRow, Vocabulary
 from safemerge.source import Source, cut
 
 _PIECE = 2**18  # entries; 1 MiB of float32
@@ -39,11 +50,18 @@ class Inputs:
     base: Checkpoint
     base_ref: ModelRef
     sources: tuple[Source, ...]  # in the recipe's order
+    tokenizer: MergedTokenizer | None = None  # None keeps the base's
+    fused: Parts | None = None  # of fused experts; None where matrices are merged by themselves
 
     @property
     def refs(self) -> tuple[ModelRef, ...]:
         """The recipe's references, base first."""
         return (self.base_ref, *(source.ref for source in self.sources))
+
+    @property
+    def folders(self) -> list[Path]:
+        """Where they lie, base first."""
+        return [self.base.folder, *(source.stored.folder for source in self.sources)]
 
     @property
     def merged_names(self) -> tuple[str, ...]:
@@ -72,7 +90,9 @@ class Inputs:
         return role_of(name, self.base.tensors[name].shape)
 
     def layout(self, name: str) -> Layout:
-        """How a tensor stores its matrices."""
+        """How a tensor stores its matrices; fused experts count as one."""
+        if self.fused is not None:
+            return Layout()
         shape = self.base.tensors[name].shape
         return layout_of(name, shape, str(self.base.config.get("model_type")))
 
@@ -253,7 +273,27 @@ def open_inputs(recipe: Recipe, *, allow_pickle: bool = False) -> Inputs:
         CheckpointError: missing, damaged, of other shapes, vocabulary or tokenizer, or of another
             content than the recipe gives; an importance file that is not the base's.
     """
-    base = open_checkpoint(recipe.base.path, allow_pickle=allow_pickle)
+    tokenizer = None
+    if recipe.stack or isinstance(recipe.tokenizer, Vocabulary):
+        base, sources, tokenizer = _rearranged(recipe, allow_pickle)
+    else:
+        base, sources = _as_they_are(recipe, allow_pickle)
+    fused: Parts | None = None
+    if recipe.experts == "fused":
+        base, sources, fused = _with_fused_experts(base, sources)
+    names = merged_names(base)
+    for i, source in enumerate(sources):
+        if source.ref.importance is not None:
+            importance = open_importance(source.ref.importance, base, names)
+            sources[i] = replace(source, importance=importance)
+    inputs = Inputs(base, recipe.base, tuple(sources), tokenizer, fused)
+    _check_contents(inputs)
+    return inputs
+
+
+def _as_they_are(recipe: Recipe, allow_pickle: bool) -> tuple[Checkpoint, list[Source]]:
+    """Base and sources of the base's architecture and depth."""
+    base = _open_model(recipe.base, allow_pickle)
     folders = [local_folder(ref.path, allow_pickle=allow_pickle) for ref in recipe.sources]
     maps = recipe.tokenizer == "base"
     tokens = [token_map(base.folder, folder) if maps else None for folder in folders]
@@ -261,21 +301,95 @@ def open_inputs(recipe: Recipe, *, allow_pickle: bool = False) -> Inputs:
     for ref, folder, map_ in zip(recipe.sources, folders, tokens, strict=True):
         # The base may be a source too, as where models are averaged: it is read once.
         stored: Checkpoint | Adapter = base
-        if folder != base.folder:
+        if (folder, ref.adapter) == (base.folder, recipe.base.adapter):
+            pass
+        elif ref.adapter is not None or folder == base.folder:
+            stored = _open_model(ref, allow_pickle)
+            check_compatible(base, stored, any_vocabulary=map_ is not None)
+        else:
             stored = open_source(
                 folder, ref.path, base, any_vocabulary=map_ is not None, allow_pickle=allow_pickle
             )
         sources.append(Source(ref, stored, base, map_))
     if not maps:
         check_tokenizers(base.folder, folders)
-    names = merged_names(base)
-    for i, source in enumerate(sources):
-        if source.ref.importance is not None:
-            importance = open_importance(source.ref.importance, base, names)
-            sources[i] = replace(source, importance=importance)
-    inputs = Inputs(base, recipe.base, tuple(sources))
-    _check_contents(inputs)
-    return inputs
+    return base, sources
+
+
+def _with_fused_experts(
+    base: Checkpoint, sources: list[Source]
+) -> tuple[Checkpoint, list[Source], Parts]:
+    fused, parts = fuse_experts(base)
+    if not parts:
+        return base, sources, {}
+    views = []
+    for source in sources:
+        stored = source.stored
+        if isinstance(stored, Adapter):  # whose factors are those of single matrices
+            stored = with_adapter(base, stored)
+        own = fused if stored is base else fuse_experts(stored)[0]
+        views.append(replace(source, stored=own, base=fused))
+    return fused, views, parts
+
+
+def _rearranged(
+    recipe: Recipe, allow_pickle: bool
+) -> tuple[Checkpoint, list[Source], MergedTokenizer | None]:
+    """Base and sources in the recipe's vocabulary, with its stack of layers."""
+    base, tokenizer = _open_model(recipe.base, allow_pickle), None
+    models = [base]
+    for ref in recipe.sources:
+        folder = local_folder(ref.path, allow_pickle=allow_pickle)
+        if (folder, ref.adapter) == (base.folder, recipe.base.adapter):
+            models.append(base)
+        elif ref.adapter is not None or holds_model(folder):
+            models.append(_open_model(ref, allow_pickle))
+        else:  # an adapter of the base
+            merged = ref.model_copy(update={"path": recipe.base.path, "adapter": ref.path})
+            models.append(_open_model(merged, allow_pickle))
+    if not recipe.stack:
+        for model in models[1:]:
+            check_compatible(base, model, any_vocabulary=True)
+    refs = (recipe.base, *recipe.sources)
+    index = {ref.name: i for i, ref in enumerate(refs)}
+    if isinstance(recipe.tokenizer, Vocabulary):
+        models, tokenizer = merge_vocabularies(models, _vocabulary(recipe.tokenizer, index))
+    else:
+        check_tokenizers(base.folder, [model.folder for model in models[1:]])
+    if recipe.stack:
+        slices = [{index[name]: span for name, span in part.items()} for part in recipe.stack]
+        models = stacked(models, slices)
+    sources = [Source(*pair, models[0]) for pair in zip(recipe.sources, models[1:], strict=True)]
+    return models[0], sources, tokenizer
+
+
+def _vocabulary(wanted: Vocabulary, index: Mapping[str, int]) -> Plan:
+    def choice(row: TokenRow) -> TokenChoice:
+        model = None if row.model is None else index[row.model]
+        return TokenChoice(model, row.token, row.token_id, row.zero, row.force)
+
+    source = {"union": None, "base": 0}.get(wanted.source)
+    return Plan(
+        source=index[wanted.model] if wanted.model is not None else source,
+        choices={token: choice(row) for token, row in wanted.tokens.items()},
+        pad_to_multiple_of=wanted.pad_to_multiple_of,
+        prefer_base=wanted.prefer_base,
+    )
+
+
+def _open_model(ref: ModelRef, allow_pickle: bool) -> Checkpoint:
+    """A whole model, with its adapter merged into it where it has one."""
+    model = open_checkpoint(ref.path, allow_pickle=allow_pickle)
+    if ref.adapter is None:
+        return model
+    folder = local_folder(ref.adapter, allow_pickle=allow_pickle)
+    adapter = open_source(folder, ref.adapter, model, allow_pickle=allow_pickle)
+    if not isinstance(adapter, Adapter):
+        raise CheckpointError(
+            f"{ref.adapter}, the adapter of {ref.path}, is a whole model; give a LoRA adapter, or "
+            "that model itself"
+        )
+    return with_adapter(model, adapter)
 
 
 def _check_contents(inputs: Inputs) -> None:

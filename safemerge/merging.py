@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import resource
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from safemerge.io import (
     SourceRecord,
     TensorSpec,
     beyond_range,
+    chat_template_of,
     check_output,
     copy_sidecars,
     free_bytes,
@@ -41,7 +42,7 @@ from safemerge.merge_tensor import (
 )
 from safemerge.methods import get_method
 from safemerge.names import place_of
-from safemerge.recipe import Recipe
+from safemerge.recipe import Recipe, Vocabulary
 from safemerge.store import TensorStore
 from safemerge.streaming import kept_heap, most_held, work_through
 
@@ -93,27 +94,37 @@ def merge(
     """
     check_output(Path(out))  # before inputs are opened, whose content may have to be read first
     merging = _StreamedMerge.open(recipe, options)
-    layout = merging.layout()
+    items = merging.items()
     finished = 0
 
     def count(spec: TensorSpec) -> None:
         nonlocal finished
         finished += 1
         if progress is not None:
-            progress(spec.name, finished, len(layout))
+            progress(spec.name, finished, len(items))
 
-    with CheckpointWriter(Path(out), layout=layout) as writer, kept_heap():
+    def write(writer: CheckpointWriter, spec: TensorSpec, tensor: Tensor) -> None:
+        for name, part in merging.stored(spec.name, tensor):
+            writer.add(name, part)
+
+    with CheckpointWriter(Path(out), layout=merging.layout()) as writer, kept_heap():
         peak = merging.peak_density()
         work_through(
-            layout,
-            lambda spec: writer.add(spec.name, merging.merged(spec, peak)),
+            items,
+            lambda spec: write(writer, spec, merging.merged(spec, peak)),
             cost=lambda spec: merging.cost(spec.name),
             budget=_BUDGET,
             done=count,
         )
         inputs = merging.job.inputs
         digest = recipe.hash(inputs.contents())
-        copy_sidecars(inputs.base, writer.folder, dtype=recipe.dtype)
+        copy_sidecars(
+            inputs.base,
+            writer.folder,
+            dtype=recipe.dtype,
+            chat_template=merging.chat_template,
+            tokenizer=inputs.tokenizer,
+        )
         recipe.save(writer.folder / "recipe.json")
         if not isinstance(card, CardRecord):
             card = plain_card(recipe, inputs, card or Path(out).name)
@@ -146,7 +157,7 @@ def plan(recipe: Recipe, out: str | Path, options: MergeOptions = MergeOptions()
     """What `merge` would do, after all its checks, the disk included; nothing is written."""
     check_output(Path(out))
     merging = _StreamedMerge.open(recipe, options)
-    inputs, groups, layout = merging.job.inputs, merging.groups, merging.layout()
+    inputs, groups, layout = merging.job.inputs, merging.groups, merging.items()
     written = sum(spec.nbytes for spec in layout)
     check_output(Path(out), written)
     costs = {spec.name: merging.cost(spec.name) for spec in layout}
@@ -174,7 +185,23 @@ def plain_card(recipe: Recipe, inputs: Inputs, title: str) -> CardRecord:
         ),
         method=recipe.method,
         recipe_json=recipe.canonical_json(),
+        notes=tuple(_notes(recipe)),
     )
+
+
+def _notes(recipe: Recipe) -> Iterator[str]:
+    """Sentences on what of the merged model is not as in its base."""
+    if recipe.stack:
+        depth = sum(end - first for part in recipe.stack for first, end in [*part.values()][:1])
+        parts = "; ".join(
+            ", ".join(f"{first} to {end - 1} of {name}" for name, (first, end) in part.items())
+            for part in recipe.stack
+        )
+        yield f"Stacked: this model has {depth} layers, which are {parts}."
+    if isinstance(recipe.tokenizer, Vocabulary):
+        whose = {"union": "the union of its models' tokenizers", "base": "its base's tokenizer"}
+        other = f"the tokenizer of {recipe.tokenizer.model}"
+        yield f"It has {whose.get(recipe.tokenizer.source, other)}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +210,7 @@ class _StreamedMerge:
 
     job: MergeJob
     groups: Mapping[str, str]
+    chat_template: str | None  # None keeps the base's
 
     @classmethod
     def open(cls, recipe: Recipe, options: MergeOptions) -> _StreamedMerge:
@@ -192,10 +220,25 @@ class _StreamedMerge:
         inputs = open_inputs(recipe, allow_pickle=options.allow_pickle)
         groups = inputs.checked_groups(recipe)
         svd = factoriser(options.store)
-        return cls(MergeJob(recipe, inputs, method, params, svd, options.device), groups)
+        template = recipe.chat_template and chat_template_of(recipe.chat_template, inputs.folders)
+        job = MergeJob(recipe, inputs, method, params, svd, options.device)
+        return cls(job, groups, template)
 
     def layout(self) -> list[TensorSpec]:
-        """What is written: every stored tensor but aliases of tied ones."""
+        """What is written: experts as the base stores them."""
+        return [
+            TensorSpec(name, tuple(part.shape), spec.dtype)
+            for spec in self.items()
+            for name, part in self.stored(spec.name, torch.empty(spec.shape, device="meta"))
+        ]
+
+    def stored(self, name: str, tensor: Tensor) -> list[tuple[str, Tensor]]:
+        """A tensor as the base stores it, by names; fused experts in their parts."""
+        parts = (self.job.inputs.fused or {}).get(name)
+        return [(name, tensor)] if parts is None else [(p.name, p.of(tensor)) for p in parts]
+
+    def items(self) -> list[TensorSpec]:
+        """What is merged: every tensor but aliases of tied ones."""
         base = self.job.inputs.base
         return [
             TensorSpec(name, info.shape, self._out_dtype(name))

@@ -121,6 +121,24 @@ def is_constant(name: str) -> bool:
     return _CONSTANT.search(name) is not None
 
 
+def depth_of(name: str) -> int | None:
+    """The layer that a tensor belongs to, or None outside the stack."""
+    match = _LAYER.search(name)
+    return int(match.group(1)) if match else None
+
+
+def with_layer(name: str, layer: int) -> str:
+    """The name of the same tensor in another layer."""
+    match = _LAYER.search(name)
+    assert match is not None
+    return f"{name[: match.start(1)]}{layer}{name[match.end(1) :]}"
+
+
+def is_before_layers(name: str) -> bool:
+    """Whether a tensor outside the stack lies before it: embeddings, but not GPT-NeoX's head."""
+    return place_of(name).kind == "embedding" and "embed_out" not in name
+
+
 def check_profile(profile: str) -> str:
     """Return the profile, or refuse it with the list of known forms."""
     match = _PROFILE.match(profile)

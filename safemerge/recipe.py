@@ -13,7 +13,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from safemerge.errors import RecipeError
 from safemerge.names import valid_profile
@@ -31,6 +40,7 @@ class ModelRef(BaseModel):
         path: a folder, or a hub id with an optional `@revision`.
         content: content hash; where given, a checkpoint with other content is refused.
         importance: of a source, its importance file.
+        adapter: a LoRA adapter, a folder or hub id, that is merged into the model first.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,16 +49,63 @@ class ModelRef(BaseModel):
     path: str = Field(min_length=1)
     content: str | None = None
     importance: str | None = None
+    adapter: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _shortly(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(("adapter",), write(self))
 
     def relative_to(self, folder: Path) -> ModelRef:
         """The reference with those of its paths that exist in the folder taken from there."""
-        given = {"path": self.path, "importance": self.importance}
+        given = {"path": self.path, "importance": self.importance, "adapter": self.adapter}
         local = {
             key: str(folder / path)
             for key, path in given.items()
             if path is not None and not Path(path).is_absolute() and (folder / path).exists()
         }
         return self.model_copy(update=local) if local else self
+
+
+class TokenRow(BaseModel):
+    """Where a token's rows of embedding and head come from; of a token without a choice the rules
+    of `Vocabulary` say it.
+
+    Args:
+        model: the name of a model of the recipe.
+        zero: all zeros instead.
+        token: another token of that model, whose rows are taken.
+        token_id: or the index of those rows.
+        force: in all models; else only in those that lack the token.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str | None = None
+    zero: bool = False
+    token: str | None = None
+    token_id: int | None = Field(default=None, ge=0)
+    force: bool = False
+
+
+class Vocabulary(BaseModel):
+    """One vocabulary for models with different tokenizers (`io.merged_vocabulary`).
+
+    Args:
+        source: "union" of all tokens, or the tokenizer of the "base" or of a "model".
+        model: the name of that model.
+        tokens: rows of single tokens, which are added where they are new.
+        pad_to_multiple_of: the number of rows is one of that.
+        prefer_base: a token that several models know, and not all, has the base's row in those
+            that lack it; else the mean of those that know it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: Literal["union", "base", "model"] = "union"
+    model: str | None = None
+    tokens: dict[str, TokenRow] = {}
+    pad_to_multiple_of: int = Field(default=1, ge=1, le=65536)
+    prefer_base: bool = True
 
 
 class Recipe(BaseModel):
@@ -69,7 +126,16 @@ class Recipe(BaseModel):
             has the method's default.
         dtype: of the written tensors; None keeps the base's.
         tokenizer: "base" maps the rows of embeddings and heads from each source's tokenizer to the
-            base's, by token; None refuses sources whose tokenizer differs.
+            base's, by token; a `Vocabulary` gives all models a new one; None refuses sources whose
+            tokenizer differs.
+        stack: the layers of the merged model, where these are not the base's: slices in order,
+            `{model: [first layer, one past its last]}`, of one length each. A model that a slice
+            leaves out has weight 0 there.
+        experts: "fused" merges the experts of a layer as one tensor, as mergekit does; None each
+            matrix by itself.
+        chat_template: of the merged model: "auto" (the commonest of the models), a name, or a Jinja
+            text (`io.chat_templates`); None keeps the base's.
+        ignored: keys of a mergekit file that have no effect, there and here, with their values.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -84,7 +150,15 @@ class Recipe(BaseModel):
     rank_ratio: dict[str, float] = {}
     per_source: dict[str, dict[str, dict[str, float]]] = {}
     dtype: DType | None = None
-    tokenizer: Literal["base"] | None = None
+    tokenizer: Literal["base"] | Vocabulary | None = None
+    stack: tuple[dict[str, tuple[int, int]], ...] = ()
+    experts: Literal["fused"] | None = None
+    chat_template: str | None = Field(default=None, min_length=1)
+    ignored: dict[str, Any] = {}
+
+    @model_serializer(mode="wrap")
+    def _shortly(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(_RARE, write(self))
 
     @model_validator(mode="after")
     def _values_in_range(self) -> Recipe:
@@ -103,10 +177,32 @@ class Recipe(BaseModel):
                         raise ValueError(f"{at} names {source!r}; sources are {names}")
                     if not math.isfinite(value):
                         raise ValueError(f"{at}[{source!r}] is {value}, not finite")
+        self._check_models([self.base.name, *names])
         for group, ratio in self.rank_ratio.items():
             if not 0.0 < ratio <= 1.0:
                 raise ValueError(f"rank_ratio[{group!r}] is {ratio}; the range is (0, 1]")
         return self
+
+    def _check_models(self, names: list[str]) -> None:
+        """Refuse models of the stack and the vocabulary that the recipe does not have."""
+        named: list[str | None] = [name for part in self.stack for name in part]
+        if isinstance(self.tokenizer, Vocabulary):
+            named += [row.model for row in self.tokenizer.tokens.values()]
+            named += [self.tokenizer.model]
+            if (self.tokenizer.source == "model") != (self.tokenizer.model is not None):
+                raise ValueError(
+                    "tokenizer.model names a model, with source: 'model' and only then"
+                )
+        for name in named:
+            if name is not None and name not in names:
+                raise ValueError(f"there is no model {name!r}; the recipe's are {names}")
+        for i, part in enumerate(self.stack):
+            if not part or any(not 0 <= first < end for first, end in part.values()):
+                raise ValueError(
+                    f"stack[{i}] is {part}; give {{model: [first, one past its last]}}"
+                )
+            if len({end - first for first, end in part.values()}) > 1:
+                raise ValueError(f"stack[{i}] is {part}; its models have to have as many layers")
 
     def weights_at(self, group: str) -> list[float]:
         """Weights of the sources, in order, at a place group; shape (n_sources,)."""
@@ -133,12 +229,13 @@ class Recipe(BaseModel):
 
     def hash(self, contents: Mapping[str, str]) -> str:
         """SHA-256 (hex) of this recipe over inputs with the content hashes of `Inputs.contents`."""
-        record = self.model_dump(mode="json")
+        record = self.model_dump(mode="json", exclude={"ignored"})
         for model in (record["base"], *record["sources"]):
             model["content"] = contents[model["name"]]
             if model["importance"] is not None:
                 model["importance"] = contents[f"{model['name']} importance"]
             del model["path"]
+            model.pop("adapter", None)  # which is part of the content
         return hashlib.sha256(_canonical(record).encode()).hexdigest()
 
     @classmethod
@@ -187,6 +284,15 @@ def first_problem(error: ValidationError) -> str:
     if problem["type"] == "value_error":
         return f"{key}: {message}" if key else message
     return f"{key or 'value'}: {message}, got {problem['input']!r:.80}"
+
+
+# Keys that are left out where they say nothing, so that hashes of earlier recipes stay.
+_RARE = ("stack", "experts", "chat_template", "ignored")
+
+
+def _without(rare: tuple[str, ...], record: dict[str, Any]) -> dict[str, Any]:
+    """The record without those rare keys that hold nothing."""
+    return {key: value for key, value in record.items() if key not in rare or value}
 
 
 def _canonical(record: dict[str, Any]) -> str:

@@ -13,9 +13,7 @@ from safemerge.io import (
     Adapter,
     Checkpoint,
     TokenMap,
-    beyond_range,
     finite_pieces,
-    is_finite,
     load_finite,
 )
 from safemerge.low_rank import LowRank
@@ -77,14 +75,9 @@ class Source:
 
     def model_tensor(self, name: str, base: Tensor) -> Tensor:
         """The same of a whole model, of an adapter base + delta in the base's dtype."""
-        tensor = self.read(name, base)
         if isinstance(self.stored, Adapter):
-            exact = base.float() + tensor
-            cast = exact.to(base.dtype)
-            if not is_finite(cast):
-                raise beyond_range(f"the tensor {name!r} with {self.ref.path} added", cast, exact)
-            return cast
-        return tensor
+            return self.stored.applied(name, base, self.tokens)
+        return self.read(name, base)
 
     def pieces(
         self,

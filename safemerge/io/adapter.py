@@ -7,7 +7,7 @@ was trained whole (modules_to_save) counts as itself minus the base's.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +16,13 @@ from torch import Tensor
 
 from safemerge.errors import CheckpointError, near_names
 from safemerge.io.adapter_ties import without_tied_heads
-from safemerge.io.compat import check_compatible, load_finite, same_shape
+from safemerge.io.compat import (
+    beyond_range,
+    check_compatible,
+    is_finite,
+    load_finite,
+    same_shape,
+)
 from safemerge.io.files import inside
 from safemerge.io.lora_config import CONFIG_FILE, REMEDY, LoraConfig, read_lora_config
 from safemerge.io.reader import Checkpoint, open_folder, read_weights
@@ -102,8 +108,26 @@ class Adapter:
             delta += change if mapped is None else mapped.to_base(change, torch.zeros_like(delta))
         return delta
 
+    def applied(self, name: str, base: Tensor, tokens: TokenMap | None = None) -> Tensor:
+        """One tensor of its base with its delta added, in the base's dtype, as PEFT merges it."""
+        exact = base.float() + self.delta(name, base, tokens)
+        cast = exact.to(base.dtype)
+        if not is_finite(cast):
+            raise beyond_range(f"the tensor {name!r} with {self.stored.source} added", cast, exact)
+        return cast
+
     def _load(self, name: str, device: torch.device | str) -> Tensor:
         return load_finite(self.stored, name).to(device).float()
+
+
+def with_adapter(base: Checkpoint, adapter: Adapter) -> Checkpoint:
+    """The model that an adapter makes of its base; tensors are merged when they are loaded."""
+
+    def merged(name: str) -> Callable[[], Tensor]:
+        return lambda: adapter.applied(name, load_finite(base, name))
+
+    made = {name: merged(name) for name in {**adapter.pairs, **adapter.whole}}
+    return base.view(base.tensors, made, (base, adapter))
 
 
 def open_source(

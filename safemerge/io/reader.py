@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -36,6 +36,12 @@ _PACKED = ("qweight", "qzeros", "weight")
 _WHOLE = frozenset({torch.bool, torch.int16, torch.int32, torch.int64})
 
 
+class Hashed(Protocol):
+    """What has content."""
+
+    def content_hash(self) -> str: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """An open checkpoint. Holds no weights and no open files."""
@@ -49,6 +55,40 @@ class Checkpoint:
     _digests: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
     _unhashed: list[FileState] = field(default_factory=list, repr=False, compare=False)
     _held: dict[str, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
+    _made: Mapping[str, Callable[[], torch.Tensor]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+    _origin: Checkpoint | None = field(default=None, repr=False, compare=False)
+    _parts: tuple[Hashed, ...] = field(default=(), repr=False, compare=False)
+
+    def view(
+        self,
+        tensors: Mapping[str, TensorInfo],
+        made: Mapping[str, Callable[[], torch.Tensor]],
+        parts: tuple[Hashed, ...] = (),
+        **config: Any,
+    ) -> Checkpoint:
+        """The same model with other tensors; its content hash stays that of what it is made of.
+
+        Args:
+            tensors: all that the view has.
+            made: those of them that are computed when they are loaded; the rest are this model's.
+            parts: what it is made of, where that is more than this model.
+            config: keys of config.json that change.
+        """
+        infos = {k: replace(v, offset=None) if k in made else v for k, v in tensors.items()}
+        ordered = MappingProxyType(dict(sorted(infos.items())))
+        changed = {**self.config, **config}
+        return replace(
+            self,
+            config=changed,
+            tensors=ordered,
+            _digests={},
+            _held={},
+            _made=made,
+            _origin=self,
+            _parts=parts or (self,),
+        )
 
     def hold(self, name: str, tensor: torch.Tensor) -> None:
         """From now on a tensor, with its values, is not read but given: the same to everyone."""
@@ -74,17 +114,25 @@ class Checkpoint:
         if name in self._held:
             return self._held[name]
         info = self._info(name)
+        if name in self._made:
+            return self._made[name]()
+        if self._origin is not None:  # which keeps the digests
+            return self._origin.load(name)
         whole = list(self.pieces(name, max(math.prod(info.shape), 1)))
         # Without entries there are no pieces.
         return whole[0].reshape(info.shape) if whole else torch.empty(info.shape, dtype=info.dtype)
 
     def pieces(self, name: str, entries: int) -> Iterator[torch.Tensor]:
         """The same tensor as flat pieces of entries, in order; of a held one they are views."""
-        if name in self._held:
-            flat = self._held[name].reshape(-1)
+        made = name in self._made
+        if made or name in self._held:
+            flat = self.load(name).reshape(-1)
             yield from (flat[at : at + entries] for at in range(0, flat.numel(), entries))
             return
         info = self._info(name)
+        if self._origin is not None:
+            yield from self._origin.pieces(name, entries)
+            return
         pieces: Iterator[torch.Tensor]
         if info.offset is None:
             pickled = self._pickled[name].reshape(-1)
@@ -112,8 +160,13 @@ class Checkpoint:
         """64 hex digits that name this model's content; reads tensors that were never loaded.
 
         Covers name, dtype, shape and bytes of every tensor but copies of tied ones, and the keys of
-        config.json that describe the architecture.
+        config.json that describe the architecture. That of a view is that of what it is made of.
         """
+        if self._parts:
+            first, *others = (part.content_hash() for part in self._parts)
+            return (
+                hashlib.sha256("".join([first, *others]).encode()).hexdigest() if others else first
+            )
         config = {key: self.config[key] for key in self.config if key not in _INCIDENTAL}
         digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
         for name, info in self.tensors.items():

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from safemerge.errors import CheckpointError
 from safemerge.io.files import inside, read_json
+from safemerge.io.merged_vocabulary import MergedTokenizer
 from safemerge.io.reader import Checkpoint
 
 _FILES = (
@@ -31,6 +32,11 @@ _FILES = (
     "chat_template.jinja",
     "chat_template.json",
 )
+_TOKENIZER = frozenset(
+    {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"}
+    | {"vocab.json", "vocab.txt", "merges.txt", "tokenizer.model", "chat_template.jinja"}
+)
+_TEMPLATE = "chat_template.jinja"
 _TEMPLATES = "additional_chat_templates"
 _CODE_KEYS = frozenset({"auto_map", "custom_pipelines"})
 
@@ -41,8 +47,17 @@ def copy_sidecars(
     *,
     dtype: str | None = None,
     but: frozenset[str] = frozenset(),
+    chat_template: str | None = None,
+    tokenizer: MergedTokenizer | None = None,
 ) -> list[str]:
-    """Copy config, generation settings, tokenizer and chat templates, with `dtype` in config.json.
+    """Copy config, generation settings, tokenizer and chat templates.
+
+    Args:
+        checkpoint: whose files and whose config are taken.
+        out_folder: where they go.
+        dtype: written into config.json.
+        chat_template: put in the place of the checkpoint's own.
+        tokenizer: likewise, with its files.
 
     Files in `but` are left out. Returns names of the files written, sorted.
     """
@@ -50,28 +65,54 @@ def copy_sidecars(
     templates = checkpoint.folder / _TEMPLATES
     if templates.is_dir():
         names += [f"{_TEMPLATES}/{path.name}" for path in templates.glob("*.jinja")]
+    replaced = {} if tokenizer is None else dict(tokenizer.replaced)
     written = []
     for name in names:
-        source = inside(checkpoint.folder, name)
-        if source.exists():
+        own = tokenizer is not None and name in _TOKENIZER
+        source = inside(tokenizer.folder if own and tokenizer else checkpoint.folder, name)
+        if source.exists() and replaced.get(name, "") is not None:
             target = out_folder / name
             target.parent.mkdir(exist_ok=True)
-            _copy(source, target, dtype if name == "config.json" else None)
+            if name in replaced:
+                target.write_text(str(replaced[name]), encoding="utf-8")
+                source = target
+            _copy(source, target, _changes(name, checkpoint, dtype, chat_template))
             written.append(name)
+    if chat_template is not None:
+        (out_folder / _TEMPLATE).write_text(chat_template, encoding="utf-8")
+        written = [*{*written, _TEMPLATE}]
     return sorted(written)
 
 
-def _copy(source: Path, target: Path, dtype: str | None) -> None:
-    """Copy one file: verbatim unless it names code to run, or its dtype has to change."""
+def _changes(
+    name: str, checkpoint: Checkpoint, dtype: str | None, chat_template: str | None
+) -> dict[str, object]:
+    """Keys of a file that are to have other values; None for those that are to go."""
+    if name == "tokenizer_config.json" and chat_template is not None:
+        return {"chat_template": None}
+    if name != "config.json":
+        return {}
+    changes = dict(checkpoint.config)
+    if dtype is not None:  # torch_dtype is the name before transformers 4.56
+        changes |= {"torch_dtype": None, "dtype": dtype}
+    return changes
+
+
+def _copy(source: Path, target: Path, changes: dict[str, object]) -> None:
+    """Copy one file: verbatim unless it names code to run, or keys of it have to change."""
     if source.suffix == ".json" and source.name not in ("tokenizer.json", "vocab.json"):
         content = read_json(source)
         safe = {key: value for key, value in content.items() if key not in _CODE_KEYS}
-        if dtype is not None:
-            safe.pop("torch_dtype", None)  # the name before transformers 4.56
-            safe["dtype"] = dtype
+        for key in changes.keys() - _CODE_KEYS:
+            if changes[key] is None and content.get(key) is not None:
+                del safe[key]
+            elif changes[key] is not None:
+                safe[key] = changes[key]
         if safe != content:
             target.write_text(json.dumps(safe, indent=2, sort_keys=True) + "\n", encoding="utf-8")
             return
+    if source == target:
+        return
     try:
         # Content only: a link becomes a file, and a read-only source gives a writable copy.
         shutil.copyfile(source, target)

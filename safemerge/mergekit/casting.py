@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from safemerge.errors import RecipeError, near_names
 from safemerge.mergekit.config import MergekitConfig
 from safemerge.mergekit.model_name import ModelName
-from safemerge.mergekit.reference import ABSENT, MERGEKIT_METHODS, MergekitMethod
+from safemerge.mergekit.reference import MERGEKIT_METHODS, MergekitMethod
 from safemerge.methods import METHODS
 from safemerge.recipe import ModelRef
 
@@ -28,30 +28,26 @@ def cast_of(config: MergekitConfig) -> Cast:
     method, listed = config.method, config.models
     facts = _facts(method)
     wholes = [ModelName(model.path) for model in listed if model.adapter is not None]
-    if facts.merges == "models":
+    if facts.merges == "models" or (facts.merges == "either" and config.base is None):
         # mergekit adds a base_model that is not listed to the models, and averages it with them.
         added = config.slices[0].layers is None and config.base not in (None, *listed)
         sources = (*listed, config.base) if added and config.base else listed
-        cast = Cast(facts, config.base or (wholes or listed)[0], sources)
-    elif config.base is None:
+        return Cast(facts, config.base or (wholes or listed)[0], sources)
+    if config.base is None:
         raise RecipeError(
             f"merge_method {method!r} starts from a base; name it as base_model, the model that "
             "the others were trained from"
         )
-    else:
-        others = tuple(model for model in listed if model != config.base)
-        if not others:
-            raise RecipeError(f"no model is listed besides the base_model {config.base!r}; add one")
-        both = facts.merges == "two"
-        cast = Cast(facts, config.base, (config.base, *others) if both else others)
-    for whole in wholes:
-        if normpath(whole.path) != normpath(cast.base.path):
-            raise RecipeError(
-                f"a LoRA adapter is given for {whole!r}, and deltas are taken from {cast.base!r}; "
-                "merge the adapter into its model first (peft: merge_and_unload). For a folder "
-                "with a + in its name, which is not there, write {model: {path: FOLDER}}"
-            )
-    return cast
+    others = tuple(model for model in listed if model != config.base)
+    if not others:
+        raise RecipeError(f"no model is listed besides the base_model {config.base!r}; add one")
+    if facts.most is not None and len(others) > facts.most:
+        raise RecipeError(
+            f"merge_method {method!r} merges {facts.most} with the base_model, and the file lists "
+            f"{len(others)} ({', '.join(map(str, others))}); leave the others out"
+        )
+    both = facts.merges == "two"
+    return Cast(facts, config.base, (config.base, *others) if both else others)
 
 
 def named(cast: Cast) -> list[ModelRef]:
@@ -59,7 +55,10 @@ def named(cast: Cast) -> list[ModelRef]:
     refs = []
     taken: set[str] = set()
     for model in (*cast.sources, cast.base):
-        path = model.adapter or model.path  # an adapter is a source of its own
+        # An adapter of the base is a source of its own; of another model, it is merged into that.
+        of_base = cast.base.adapter is None and normpath(model.path) == normpath(cast.base.path)
+        delta = model.adapter is not None and of_base
+        path = (model.adapter or model.path) if delta else model.path
         stem = PurePosixPath(path.partition("@")[0]).name or "model"
         label = next(
             name
@@ -67,7 +66,7 @@ def named(cast: Cast) -> list[ModelRef]:
             if name not in taken
         )
         taken.add(label)
-        refs.append(ModelRef(name=label, path=path))
+        refs.append(ModelRef(name=label, path=path, adapter=None if delta else model.adapter))
     return [refs[-1], *refs[:-1]]
 
 
@@ -76,7 +75,4 @@ def _facts(method: str) -> MergekitMethod:
         return MERGEKIT_METHODS[method]
     if method in METHODS:
         raise RecipeError(f"mergekit has no merge method {method!r}; write a recipe (JSON) for it")
-    if method in ABSENT:
-        known = ", ".join(sorted(MERGEKIT_METHODS))
-        raise RecipeError(f"merge_method {method!r} of mergekit is not built; known: {known}")
     raise RecipeError(f"unknown merge_method {method!r}; {near_names(method, MERGEKIT_METHODS)}")

@@ -6,23 +6,33 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from safemerge.errors import RecipeError, near_names
 from safemerge.inputs import merged_names
-from safemerge.io import open_checkpoint
+from safemerge.io import fuse_experts, open_checkpoint
 from safemerge.mergekit.casting import Cast, cast_of, named
 from safemerge.mergekit.config import MergekitConfig
-from safemerge.mergekit.parsing import read_config
-from safemerge.mergekit.positions import Position, positions
-from safemerge.mergekit.reference import PARAMETERS, RENAMED, VALUES
-from safemerge.mergekit.settings import Scalar, Settings, evaluate
+from safemerge.mergekit.model_name import ModelName
+from safemerge.mergekit.parsing import looks_like, read_config, read_configs
+from safemerge.mergekit.positions import Position, positions, stacked_names
+from safemerge.mergekit.reference import PARAMETERS, RENAMED, VALUES, VARIANTS
+from safemerge.mergekit.settings import Scalar, Settings, evaluate, plain
 from safemerge.methods import METHODS, get_method
-from safemerge.names import groups
-from safemerge.recipe import ModelRef, ParamValue, Recipe, first_problem
+from safemerge.names import depth_of, groups
+from safemerge.recipe import (
+    ModelRef,
+    ParamValue,
+    Recipe,
+    TokenRow,
+    Vocabulary,
+    first_problem,
+)
 
 PROFILES = ("global", "layers", "layers+kind", "modules")  # coarsest first
 
@@ -42,13 +52,81 @@ def from_mergekit(path: str | Path, *, allow_pickle: bool = False) -> Recipe:
         RecipeError: the file is damaged, or says what a recipe cannot express; with file and key.
         CheckpointError: the base cannot be opened.
     """
-    config = read_config(path)
-    folder = Path(path).parent
+    return _recipe(read_config(path), Path(path), allow_pickle)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One merge of a file with several documents."""
+
+    recipe: Recipe
+    title: str | None  # what the file calls the merged model
+    out: Path  # where it belongs
+
+
+def stages(path: str | Path, out: Path, *, allow_pickle: bool = False) -> Iterator[Stage]:
+    """The merges of a mergekit YAML file, in order; one is written before the next is asked for.
+
+    A document that has a `name` and is not the last one goes to `OUT.parts/NAME`; other documents
+    name it by that name, as with `mergekit-multi`. The last one goes to `out`: the document without
+    a name, or where all have one the last that no other uses.
+
+    Raises:
+        RecipeError: as `from_mergekit`, before the first one is given; names that are missing,
+            given twice or used in a circle.
+    """
+    configs = _in_order(read_configs(path), Path(path))
+    parts = out.with_name(f"{out.name}.parts")
+    places = {c.name: str(parts / c.name) for c in configs[:-1] if c.name is not None}
+    for config in configs:
+        cast_of(config)  # unknown methods, before anything is written
+    for config in configs:
+        moved = config.with_paths(places)
+        place = out if config is configs[-1] else Path(places[str(config.name)])
+        yield Stage(_recipe(moved, Path(path), allow_pickle), config.name, place)
+
+
+def _in_order(configs: list[MergekitConfig], path: Path) -> list[MergekitConfig]:
+    """Documents behind those that they use."""
+    if len(configs) == 1:
+        return configs
+    by_name: dict[str | None, MergekitConfig] = {}
+    for config in configs:
+        if config.name in by_name:
+            what = "no name" if config.name is None else f"the name {config.name!r}"
+            raise RecipeError(
+                f"{path}: two documents have {what}; name all but the last, each once"
+            )
+        if config.name is not None and Path(config.name).name != config.name:
+            raise RecipeError(f"{path}: the name {config.name!r} is no name of a folder; change it")
+        by_name[config.name] = config
+    uses = {
+        name: {m.path for m in (*_all_models(c), c.base) if m is not None} & {*by_name}
+        for name, c in by_name.items()
+    }
+    try:
+        order = list(TopologicalSorter(uses).static_order())
+    except CycleError as error:
+        circle = ", ".join(map(repr, error.args[1]))
+        raise RecipeError(f"{path}: documents use each other in a circle: {circle}") from error
+    used = set().union(*uses.values())
+    last = None if None in by_name else next(c.name for c in configs[::-1] if c.name not in used)
+    order.remove(last)
+    return [by_name[name] for name in (*order, last)]
+
+
+def _all_models(config: MergekitConfig) -> Iterator[ModelName]:
+    return (entry.model for part in config.slices for entry in part.inputs)
+
+
+def _recipe(config: MergekitConfig, path: Path, allow_pickle: bool) -> Recipe:
+    folder = path.parent
     try:
         base = ModelRef(name="base", path=cast_of(config).base.path).relative_to(folder).path
         names: Sequence[str] = ()
         if not config.is_uniform:
-            names = merged_names(open_checkpoint(base, allow_pickle=allow_pickle))
+            checkpoint, _ = fuse_experts(open_checkpoint(base, allow_pickle=allow_pickle))
+            names = merged_names(checkpoint)
         recipe = to_recipe(config, names)
     except RecipeError as error:
         raise RecipeError(f"{path}: {error}") from error
@@ -68,9 +146,16 @@ def to_recipe(config: MergekitConfig, names: Sequence[str]) -> Recipe:
     cast = cast_of(config)
     base, *sources = named(cast)
     labels = [source.name for source in sources]
-    get_method(config.method).check_count(labels)
-    _check_parameters(config, cast)
-    places = positions(config, ("",) if config.is_uniform else names)
+    method = METHODS[config.method]
+    method.check_count(labels)
+    idle = _idle_parameters(config, cast)
+    for key in config.idle:
+        log.warning("%s has no effect, in mergekit neither", key)
+    depth = 1 + max((n for name in names if (n := depth_of(name)) is not None), default=-1)
+    stack = _stack(config, cast, [base, *sources]) if config.is_stacked(depth) else ()
+    if config.method == "passthrough":
+        _check_alone(config)
+    places = positions(config, ("",) if config.is_uniform else stacked_names(config, names))
     numbers = {name: _numbers(config, cast, place, name) for name, place in places.items()}
     profile = _profile(numbers)
     by_group = {group: numbers[name] for name, group in groups(numbers, profile).items()}
@@ -85,17 +170,22 @@ def to_recipe(config: MergekitConfig, names: Sequence[str]) -> Recipe:
                 weights[group] = by_source
             else:
                 per_source[parameter][group] = by_source
+    name, params = _params(config, cast, places)
     try:
         recipe = Recipe(
             base=base,
             sources=tuple(sources),
-            method=config.method,
-            params=_params(config, cast, places),
+            method=name,
+            params=params,
             places=profile,
             weights=weights,
             per_source=per_source,
             dtype=config.dtype,
-            tokenizer=config.tokenizer,
+            tokenizer=_vocabulary(config, cast, [base, *sources]),
+            stack=stack,
+            experts="fused",
+            chat_template=config.chat_template,
+            ignored={**config.idle, **idle},
         )
     except ValidationError as error:
         raise RecipeError(first_problem(error)) from error
@@ -103,50 +193,146 @@ def to_recipe(config: MergekitConfig, names: Sequence[str]) -> Recipe:
     return recipe
 
 
-def _check_parameters(config: MergekitConfig, cast: Cast) -> None:
-    """Refuse parameters that mean nothing; log those that mergekit takes and does not use."""
+# Methods in which a source of weight 0 is as good as none.
+_ADDITIVE = frozenset({"passthrough", "linear", "task_arithmetic", "ties", "dare_linear"}
+    | {"dare_ties", "breadcrumbs", "breadcrumbs_ties", "della", "della_linear"})  # fmt: skip
+
+
+def _check_alone(config: MergekitConfig) -> None:
+    for i, part in enumerate(config.slices):
+        if len(part.inputs) > 1:
+            names = ", ".join(str(entry.model) for entry in part.inputs)
+            at = f"slices[{i}]" if part.layers else "models"
+            raise RecipeError(f"{at} lists {names}, and passthrough takes one model; list it alone")
+    if config.slices[0].layers is None and config.base not in (None, *config.models):
+        raise RecipeError(
+            f"passthrough takes one model, and base_model {config.base!r} is another; leave it out"
+        )
+
+
+def _stack(
+    config: MergekitConfig, cast: Cast, refs: Sequence[ModelRef]
+) -> tuple[dict[str, tuple[int, int]], ...]:
+    """The slices of a model of another depth, by the names of its models."""
+    slices = []
+    for i, part in enumerate(config.slices):
+        layers = {entry.model: entry.layers for entry in part.inputs if entry.layers}
+        missing = [model for model in cast.sources if model not in layers]
+        if missing and config.method not in _ADDITIVE:
+            raise RecipeError(
+                f"slices[{i}] does not have {missing[0]!r}; {config.method} needs every model in "
+                "every slice"
+            )
+        if cast.facts.merges != "models" and cast.base not in layers:
+            raise RecipeError(
+                f"slices[{i}] does not say which layers of the base_model {cast.base!r} it begins "
+                "from; list it among the sources"
+            )
+        models = (cast.base, *cast.sources)
+        slices.append(
+            {ref.name: layers[m] for ref, m in zip(refs, models, strict=True) if m in layers}
+        )
+    return tuple(slices)
+
+
+def _vocabulary(config: MergekitConfig, cast: Cast, refs: Sequence[ModelRef]) -> Vocabulary | None:
+    """The vocabulary by the names of the models."""
+    if config.tokenizer is None:
+        return None
+    models = (cast.base, *cast.sources)
+    labels = dict(zip(models[::-1], [ref.name for ref in refs[::-1]], strict=True))
+
+    def label(model: ModelName | None) -> str | None:
+        if model is None:
+            return None
+        if model not in labels:
+            raise RecipeError(f"the tokenizer names {model!r}, which is no model of this merge")
+        return labels[model]
+
+    source = config.tokenizer.source
+    rows = {
+        token: TokenRow(
+            model=label(t.model), zero=t.zero, token=t.token, token_id=t.token_id, force=t.force
+        )
+        for token, t in config.tokenizer.tokens.items()
+    }
+    return Vocabulary(
+        source=source if isinstance(source, str) else "model",
+        model=None if isinstance(source, str) else label(source),
+        tokens=rows,
+        pad_to_multiple_of=config.tokenizer.pad_to_multiple_of,
+        prefer_base=config.base is not None,
+    )
+
+
+def _idle_parameters(config: MergekitConfig, cast: Cast) -> dict[str, object]:
+    """Parameters that mergekit takes and does not use, `{where.name: value}`; they are logged.
+
+    Raises:
+        RecipeError: one looks like a misspelling of one that matters.
+    """
     shared = cast.facts.shared.keys()
     known = cast.facts.per_model.keys() | shared
-    idle = set()
-    for name in sorted({name for settings in config.scopes for name in settings} - known):
-        if name not in PARAMETERS:
-            raise RecipeError(
-                f"unknown parameter {name!r}; {near_names(name, known or PARAMETERS)}"
-            )
-        idle.add(f"{name} with merge_method {config.method!r}")
+    idle: dict[str, object] = {}
+    said: dict[str, None] = {}
+    for where, settings in _scopes(config):
+        for name in settings.keys() - known:
+            if name not in PARAMETERS and looks_like(name, known):
+                raise RecipeError(f"unknown parameter {name!r}; {near_names(name, known)}")
+            idle[f"{where}.{name}"] = plain(settings[name])
+            said[f"{name} with merge_method {config.method!r}"] = None
     for entry in (entry for part in config.slices for entry in part.inputs):
         for name in sorted(entry.parameters.keys() & shared):
-            raise RecipeError(
-                f"{name!r} of model {entry.model!r} is a parameter of the whole merge; move it to "
-                "the top-level parameters"
-            )
+            idle[f"{entry.model}.parameters.{name}"] = plain(entry.parameters[name])
+            said[f"{name} of model {str(entry.model)!r}, a parameter of the whole merge,"] = None
         if entry.model not in cast.sources:
-            idle |= {f"{name} of the base_model" for name in entry.parameters}
-    for what in sorted(idle):
+            said |= dict.fromkeys(f"{name} of the base_model" for name in entry.parameters)
+    for what in sorted(said):
         log.warning("%s has no effect, in mergekit neither", what)
+    return idle
+
+
+def _scopes(config: MergekitConfig) -> Iterator[tuple[str, Settings]]:
+    """Every block of settings with its key in a recipe's `ignored`."""
+    yield "parameters", {**config.module, **config.parameters}
+    for i, part in enumerate(config.slices):
+        yield f"slices[{i}].parameters", part.parameters
+        for entry in part.inputs:
+            yield f"{entry.model}.parameters", entry.parameters
 
 
 def _numbers(config: MergekitConfig, cast: Cast, place: Position, tensor: str) -> Numbers:
     """The numbers of every source at a tensor."""
-    wider = (place.part.parameters, config.parameters)
+    wider = (place.part.parameters, *config.wider)
     own = {entry.model: entry.parameters for entry in place.part.inputs}
     numbers = {}
     for parameter, default in cast.facts.per_model.items():
         values = []
         for model in cast.sources:
             scopes, what = (own.get(model, {}), *wider), f"{parameter} of model {model!r}"
-            values.append(_number(_resolve(parameter, scopes, tensor, place, default, what), what))
-        numbers[parameter] = tuple(values)
+            if model in own or place.part.layers is None:
+                value = _resolve(parameter, scopes, tensor, place, default, what)
+            else:  # left out of the slice
+                value = 0.0 if parameter in ("weight", "scale") else default or 0.0
+            values.append(_number(value, what))
+        numbers["weight" if parameter == "scale" else parameter] = tuple(values)
     numbers.setdefault("weight", (1.0,) * len(cast.sources))
     for parameter in cast.facts.per_source:
         wide = cast.facts.shared[parameter]
         value = _resolve(parameter, wider, tensor, place, wide, parameter)
-        numbers |= _of_sources(parameter, value, numbers["weight"])
+        numbers |= _of_sources(config.method, parameter, value, numbers["weight"])
+    if config.method == "nuslerp":
+        first, second = numbers["weight"]
+        # mergekit takes the middle where the weights cancel.
+        share = 0.5 if abs(first + second) < 1e-6 else second / (first + second)
+        numbers["weight"] = (1.0 - share, share)
     return numbers
 
 
-def _of_sources(parameter: str, value: Scalar, weights: tuple[float, ...]) -> Numbers:
+def _of_sources(method: str, parameter: str, value: Scalar, weights: tuple[float, ...]) -> Numbers:
     """A parameter of the whole merge as numbers of the sources."""
+    if method == "nearswap":
+        return {"t": (_number(value, parameter),)}
     if parameter == "t":
         share = _number(value, parameter)
         return {"weight": (1.0 - share, share)}
@@ -160,14 +346,14 @@ def _of_sources(parameter: str, value: Scalar, weights: tuple[float, ...]) -> Nu
 
 def _params(
     config: MergekitConfig, cast: Cast, places: Mapping[str, Position]
-) -> dict[str, ParamValue]:
-    """The parameters of the whole merge, under our names."""
-    params: dict[str, ParamValue] = {}
+) -> tuple[str, dict[str, ParamValue]]:
+    """Our name of the method, and the parameters of the whole merge under our names."""
+    found: dict[str, Scalar] = {}
     for parameter in cast.facts.shared.keys() - cast.facts.per_source:
         default = cast.facts.shared[parameter]
         values: dict[Scalar, str] = {}
         for tensor, place in places.items():
-            scopes = (place.part.parameters, config.parameters)
+            scopes = (place.part.parameters, *config.wider)
             value = _resolve(parameter, scopes, tensor, place, default, parameter)
             values[_like(default, value, parameter)] = tensor
         if len(values) > 1:
@@ -176,15 +362,25 @@ def _params(
                 f"{parameter} is {one} for {here} and {other} for {there}; a recipe has one for "
                 "the whole merge"
             )
-        params |= _ours(config.method, parameter, next(iter(values)), default)
-    return params
+        found[parameter] = next(iter(values))
+    name = config.method
+    special, value, other = VARIANTS.get(name, ("", True, ""))
+    if special and found.pop(special) == value:
+        name = other
+    params: dict[str, ParamValue] = {}
+    for parameter, value in found.items():
+        params |= _ours(name, parameter, value, cast.facts.shared[parameter])
+    if cast.facts.merges == "either" and config.base is None:
+        params["from_base"] = False
+    return name, params
 
 
 def _ours(
     method: str, parameter: str, value: Scalar, default: Scalar | None
 ) -> dict[str, ParamValue]:
     """A parameter of the whole merge as our method has it: `{name: value}`, or nothing."""
-    if parameter == "int8_mask":  # a narrower mask saves mergekit memory and changes no number
+    # A narrower mask saves mergekit memory and changes no number; a flat vector has no rows.
+    if parameter == "int8_mask" or (method, parameter) == ("nuslerp", "nuslerp_row_wise"):
         return {}
     ours = RENAMED.get(parameter, parameter)
     fields = METHODS[method].params.model_fields

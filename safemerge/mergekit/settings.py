@@ -64,6 +64,20 @@ def parse_setting(value: object, where: str) -> Setting:
     return (Case(None, _values(value, where)),)
 
 
+def plain(setting: Setting) -> object:
+    """A setting as plain values, which `parse_setting` reads."""
+
+    def values(case: Case) -> object:
+        return case.values[0] if len(case.values) == 1 else list(case.values)
+
+    if len(setting) == 1 and setting[0].filter is None:
+        return values(setting[0])
+    return [
+        ({} if case.filter is None else {"filter": case.filter}) | {"value": values(case)}
+        for case in setting
+    ]
+
+
 def _case(record: dict[str, object], where: str) -> Case:
     unknown = sorted(record.keys() - {"filter", "value"})
     if unknown or "value" not in record:

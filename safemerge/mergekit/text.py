@@ -64,14 +64,24 @@ for side in (_Loader, _Dumper):
 
 
 def parse_yaml(data: bytes, where: str) -> object:
-    """Plain values of one YAML document, a file called `where`."""
+    """Plain values of a file called `where`, which holds one YAML document."""
+    documents = parse_documents(data, where)
+    if len(documents) > 1:
+        raise RecipeError(f"{where} holds {len(documents)} documents; give one")
+    return documents[0]
+
+
+def parse_documents(data: bytes, where: str) -> list[object]:
+    """Plain values of each YAML document, at least one, of a file called `where`."""
     if len(data) > MAX_BYTES:
         raise RecipeError(
             f"{where} has {len(data)} bytes; a merge file has at most {MAX_BYTES}. "
             "Check that this is the file you meant"
         )
     try:
-        return yaml.load(data.decode("utf-8-sig"), Loader=_Loader)
+        documents = list(yaml.load_all(data.decode("utf-8-sig"), Loader=_Loader))
+        # `---` at the end of a file begins no document.
+        return [document for document in documents if document is not None] or [None]
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f" line {mark.line + 1}" if mark is not None else ""

@@ -30,7 +30,7 @@ _OPPOSITE = 1e-3  # of pi; nearer, the direction is lost in the rounding of floa
 class KarcherParams(Params):
     """Most iterations, and the angle, step or length below which one counts as 0."""
 
-    max_iter: int = Field(default=10, ge=1, le=1000)
+    max_iter: int = Field(default=10, ge=1, le=1_000_000)
     tol: float = Field(default=1e-5, gt=0.0, le=0.1)
 
 

@@ -46,4 +46,6 @@ METHOD = replace(
     params=LinearParams,
     weigh=weigh,
     zero_is_base=False,
+    positive_sum=True,
+    ignores_base=True,
 )

@@ -18,8 +18,8 @@ from safemerge.methods.common.method import Site, State
 from safemerge.methods.common.params import Scaled
 from safemerge.methods.common.weighted_sum import beside_base, gram, norms
 
-_LEAST_NORMS = 1e-6  # mergekit's guards: of the product of two norms,
-_SINGULAR = 1e-6  # and of 1 + (T - 1) cos, where deltas cancel: there t is 0
+LEAST_NORMS = 1e-6  # mergekit's guards: of the product of two norms,
+SINGULAR = 1e-6  # and of 1 + (T - 1) cos, where deltas cancel: there t is 0
 
 
 def prepare(base: Tensor, deltas: Tensor, params: Scaled, site: Site) -> State:
@@ -36,11 +36,11 @@ def interpolation_ratio(products: Tensor) -> Tensor:
     """t, from the Gram matrix of the deltas (T, T) in float64; 0-D, at most 1."""
     count = len(products)
     lengths = norms(products)
-    cosines = products / (lengths[:, None] * lengths).clamp_min(_LEAST_NORMS)
+    cosines = products / (lengths[:, None] * lengths).clamp_min(LEAST_NORMS)
     above = torch.triu_indices(count, count, offset=1)
     cos = cosines[above[0], above[1]].clamp(-1.0, 1.0).mean()
     divisor = 1.0 + (count - 1) * cos
-    if abs(divisor.item()) < _SINGULAR:
+    if abs(divisor.item()) < SINGULAR:
         return torch.zeros_like(divisor)
     return count * cos / divisor
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, cast
@@ -36,42 +38,51 @@ def merge(
 
     The recipe is one of safemerge (JSON), or a YAML file as mergekit reads it (.yml or .yaml),
     whose name is the card's title. What cannot be expressed in a mergekit file is refused before
-    anything is written. The recipe as it was merged is kept in the output as recipe.json.
+    anything is written. Of several documents the last is written to OUT, and those before it, by
+    their names, to OUT.parts. The recipe as it was merged is kept in the output as recipe.json.
     """
     from safemerge.cache import tensor_store
     from safemerge.devices import check_device
+    from safemerge.io import check_output
+    from safemerge.mergekit import Stage, from_mergekit, stages
     from safemerge.merging import MergeOptions, plan
     from safemerge.merging import merge as write_merge
     from safemerge.recipe import Recipe
     from search.cli.tables import emit_json, merge_plan, progress_bar
 
     check_device(device)
-    if recipe.suffix.lower() in (".yml", ".yaml"):
-        from safemerge.mergekit import from_mergekit, title_of
-
-        parsed, title = from_mergekit(recipe, allow_pickle=allow_pickle), title_of(recipe)
-    else:
-        parsed, title = Recipe.load(recipe), None
+    is_mergekit = recipe.suffix.lower() in (".yml", ".yaml")
     options = MergeOptions(allow_pickle=allow_pickle, store=tensor_store(), device=device)
     if dry_run:
-        planned = plan(parsed, out, options)
+        parsed = from_mergekit(recipe, allow_pickle=allow_pickle) if is_mergekit else None
+        planned = plan(parsed or Recipe.load(recipe), out, options)
         if json_:
             emit_json(planned)
         else:
             merge_plan(planned)
         return
-    with progress_bar() as report:
-        digest = write_merge(
-            parsed,
-            out,
-            options=options,
-            card=title,
-            progress=lambda name, done, total: report("merge", done, total, name),
-        )
+    if is_mergekit:
+        check_output(out)  # before the first of several merges
+        merges = stages(recipe, out, allow_pickle=allow_pickle)
+    else:
+        merges = iter([Stage(Recipe.load(recipe), None, out)])
+    for stage in merges:
+        with progress_bar() as report:
+            digest = write_merge(
+                stage.recipe,
+                stage.out,
+                options=options,
+                card=stage.title,
+                progress=partial(_report_merge, report),
+            )
     if json_:
         emit_json({"out": str(out), "hash": digest})
     else:
         typer.echo(str(out))
+
+
+def _report_merge(report: Callable[..., None], name: str, done: int, total: int) -> None:
+    report("merge", done, total, name)
 
 
 def eval_(

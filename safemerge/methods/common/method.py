@@ -135,8 +135,9 @@ class Method:
             and result included.
         needs_importance: masks by importance, so that every source needs an importance file.
         seeded: draws random numbers from `params.seed` and `Site.seed`.
-        zero_is_base: weight 0 everywhere returns the base bit for bit. Else the method averages
-            sources: the base plays no part, and weights without a positive sum are refused.
+        zero_is_base: weight 0 everywhere returns the base bit for bit.
+        positive_sum: weights without a positive sum are refused, as where they are shares.
+        ignores_base: it averages the sources themselves; the base plays no part.
         one_source_is_itself: a single source of weight 1 comes back as it is, at full rank.
         differentiable: autograd reaches the weights through `combine`.
     """
@@ -167,6 +168,8 @@ class Method:
     needs_importance: bool = False
     seeded: bool = False
     zero_is_base: bool = True
+    positive_sum: bool = False
+    ignores_base: bool = False
     one_source_is_itself: bool = True
     differentiable: bool = True
 
@@ -258,7 +261,7 @@ class Method:
 
     def check_weights(self, recipe: Recipe) -> None:
         """Refuse weights without a positive sum where the method averages sources."""
-        for group in () if self.zero_is_base else recipe.weights:
+        for group in recipe.weights if self.positive_sum else ():
             weights = recipe.weights_at(group)
             if sum(weights) <= 0.0:
                 raise RecipeError(

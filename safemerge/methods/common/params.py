@@ -20,9 +20,12 @@ class Params(BaseModel):
 
 
 class Scaled(Params):
-    """`scale` is alpha (or lambda) of the papers: base + scale * merged delta."""
+    """`scale` is alpha (or lambda) of the papers: base + scale * merged delta.
 
-    scale: float = Field(default=1.0, ge=0.0, le=10.0)
+    Below 0 what the sources learned is taken away.
+    """
+
+    scale: float = Field(default=1.0, ge=-10.0, le=10.0)
 
 
 class Aligned(Scaled):

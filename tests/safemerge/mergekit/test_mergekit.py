@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from safemerge import ModelRef, Recipe
-from safemerge.errors import RecipeError
+from safemerge.errors import CheckpointError, RecipeError
 from safemerge.inputs import open_inputs
+from safemerge.io import open_checkpoint
 from safemerge.io.header import TensorInfo, read_pieces
 from safemerge.mergekit import from_mergekit, to_mergekit
 from safemerge.mergekit.config import MergekitConfig
@@ -113,16 +115,174 @@ def test_models_of_one_name_get_different_short_names(tmp_path: Path) -> None:
     assert [ref.name for ref in (*recipe.sources, recipe.base)] == ["base", "base-2", "base-3"]
 
 
-def test_what_mergekit_does_not_use_either_is_named(
+def test_what_mergekit_does_not_use_either_is_named_and_kept(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    base = "models:\n- model: base\n  parameters: {weight: 1}"
+    base = "int_space: 3\nmodels:\n- model: base\n  parameters: {weight: 1}"
     text = PLAIN.replace("models:", base).replace("weight: 0.5", "weight: 0.5, density: 0.3")
-    assert read(tmp_path, text) == read(tmp_path, PLAIN)
+    recipe = read(tmp_path, text.replace("weight: 0.25", "weight: 0.25, lambda: 2, smooth: true"))
+    assert recipe.model_copy(update={"ignored": {}}) == read(tmp_path, PLAIN)
     assert [record.getMessage() for record in caplog.records] == [
         "density with merge_method 'task_arithmetic' has no effect, in mergekit neither",
+        "lambda of model 'b', a parameter of the whole merge, has no effect, in mergekit neither",
+        "smooth with merge_method 'task_arithmetic' has no effect, in mergekit neither",
         "weight of the base_model has no effect, in mergekit neither",
+        "int_space has no effect, in mergekit neither",
     ]
+    assert recipe.ignored == {
+        "int_space": 3,
+        "a.parameters.density": 0.3,
+        "b.parameters.lambda": 2,
+        "b.parameters.smooth": True,
+    }
+    assert Recipe.from_json(recipe.canonical_json()).ignored == recipe.ignored
+    contents = dict.fromkeys(("base", "a", "b"), "")
+    assert recipe.hash(contents) == read(tmp_path, PLAIN).hash(contents)
+
+
+def test_a_module_is_a_stack_with_parameters_of_its_own(tmp_path: Path) -> None:
+    models = PLAIN[PLAIN.index("models:") :].replace("\n", "\n    ")
+    rest = PLAIN[: PLAIN.index("models:")] + "parameters: {lambda: 0.5}\n"
+    module = f"{rest}modules:\n  default:\n    parameters: {{lambda: -0.5}}\n    {models}"
+    expected = read(tmp_path, PLAIN).model_copy(update={"params": {"scale": -0.5}})
+    assert read(tmp_path, module) == expected
+
+
+def test_weights_of_nuslerp_that_cancel_meet_in_the_middle(tmp_path: Path) -> None:
+    text = PLAIN.replace("task_arithmetic", "nuslerp").replace("0.25", "-0.5")
+    recipe = read(tmp_path, text)
+    assert recipe.weights == {"default": {"a": 0.5, "b": 0.5}}
+    alone = read(tmp_path, text.replace("base_model: base", ""))
+    assert (recipe.params, alone.params) == ({}, {"from_base": False})
+    rows = text + "parameters: {nuslerp_flatten: false, nuslerp_row_wise: true}"
+    assert (read(tmp_path, rows).method, read(tmp_path, rows).params) == (
+        "nuslerp_rows",
+        {"columns": True},
+    )
+
+
+@pytest.mark.parametrize("method", ["nearswap", "arcee_fusion"])
+def test_more_models_than_mergekit_takes_are_refused_with_their_names(
+    tmp_path: Path, method: str
+) -> None:
+    with pytest.raises(RecipeError, match=r"merges 1 with the base_model, .* lists 2 \(a, b\)"):
+        read(tmp_path, PLAIN.replace("task_arithmetic", method))
+
+
+def test_several_documents_are_merged_in_the_order_of_their_use(tmp_path: Path) -> None:
+    goldens, out = GOLDENS / "fp32" / "models", tmp_path / "out"
+    first = {"name": "first", "merge_method": "linear", "parameters": {"weight": 1}}
+    first["models"] = [{"model": str(goldens / "a")}, {"model": str(goldens / "b")}]
+    last = {"merge_method": "task_arithmetic", "base_model": str(goldens / "base")}
+    last["models"] = [{"model": "first", "parameters": {"weight": 0.5}}]
+    file = tmp_path / "merge.yml"
+    file.write_text(f"{json.dumps(last)}\n---\n{json.dumps(first)}\n---\n")
+    merge(file, out)
+    weights = [load_file(folder / "model.safetensors") for folder in (
+        goldens / "base", goldens / "a", goldens / "b", out)]  # fmt: skip
+    for name in weights[3]:
+        base, a, b, merged = (tensors[name] for tensors in weights)
+        expected = base + 0.5 * ((a + b) / 2 - base)
+        torch.testing.assert_close(merged, expected, atol=1e-6, rtol=0)
+    assert (tmp_path / "out.parts" / "first" / "recipe.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "message"),
+    [
+        ("name: x", "name: x", "two documents have the name 'x'"),
+        ("", "", "two documents have no name"),
+        ("name: ../x", "", "'../x' is no name of a folder"),
+        ("name: a", "name: base", "use each other in a circle: "),
+    ],
+)
+def test_documents_that_cannot_be_put_in_order_are_refused(
+    tmp_path: Path, one: str, other: str, message: str
+) -> None:
+    two = PLAIN.replace("base_model: base", "base_model: c").replace("model: b", "model: a")
+    two = two.replace("model: a", "model: d", 1)
+    file = written(tmp_path, f"{one}\n{PLAIN}\n---\n{other}\n{two}")
+    with pytest.raises(RecipeError, match=message):
+        merge(file, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(RecipeError, match="holds 2 documents, which are merged one after another"):
+        from_mergekit(file)
+
+
+def test_a_base_and_models_with_adapters_are_those_that_peft_merges(tmp_path: Path) -> None:
+    """`base_model: X+LoRA`, and an adapter of a model that is not the base."""
+    model, lora = GOLDENS / "fp32" / "models" / "base", GOLDENS / "lora" / "llama"
+    text = PLAIN.replace("base_model: base", f"base_model: {model}+{lora}")
+    text = text.replace("model: a", f"model: {model}+{GOLDENS / 'lora' / 'rslora'}")
+    text = text.replace("model: b", f"model: {model}+{lora}").replace("0.25", "3")
+    merge(written(tmp_path, text), tmp_path / "out")
+    plain, merged = (load_file(f / "model.safetensors") for f in (model, tmp_path / "out"))
+    base = plain | load_file(GOLDENS / "lora" / "llama.merged.safetensors")
+    other = plain | load_file(GOLDENS / "lora" / "rslora.merged.safetensors")
+    for name, tensor in base.items():
+        expected = tensor + 0.5 * (other[name] - tensor)
+        torch.testing.assert_close(merged[name], expected, atol=2e-6, rtol=0)
+    recipe = Recipe.load(tmp_path / "out" / "recipe.json")
+    contents = open_inputs(recipe).contents()
+    # Its hash is that of model and adapter together, not of either.
+    assert len({*contents.values(), open_checkpoint(model).content_hash()}) == len(contents) + 1
+    again = to_mergekit(recipe, open_inputs(recipe))
+    assert read(tmp_path, again).base == recipe.base
+
+
+def test_an_adapter_that_is_a_model_is_refused(tmp_path: Path) -> None:
+    model = GOLDENS / "fp32" / "models" / "base"
+    text = PLAIN.replace("base_model: base", f"base_model: {model}+{model}")
+    with pytest.raises(CheckpointError, match=r"the adapter of .*, is a whole model; give a LoRA"):
+        merge(written(tmp_path, text), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        ("auto", "{{ b }}"),
+        ("chatml", "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"),
+        ("alpaca", "### Instruction:\nhi\n\n### Response:\n"),
+        ("llama3", "<|start_header_id|>user<|end_header_id|>\n\nhi<|eot_id|>"),
+        ("mistral", " [INST] hi [/INST]"),
+        ("exaone", "[|system|][|endofturn|]\n[|user|]hi\n[|assistant|]"),
+        ("{{ messages[0].content }}", "hi"),
+    ],
+)
+def test_a_chat_template_is_auto_a_name_or_a_text(
+    tmp_path: Path, choice: str, expected: str
+) -> None:
+    from transformers import AutoTokenizer
+
+    models = {name: tmp_path / name for name in ("base", "a", "b")}
+    for name, folder in models.items():
+        shutil.copytree(GOLDENS / "fp32" / "models" / name, folder)
+    for folder, own in zip(models.values(), ("{{ a }}", " {{ b }}", "{{ b }}\n"), strict=True):
+        config = json.loads((folder / "tokenizer_config.json").read_text())
+        config["chat_template"] = [{"name": "default", "template": own}]
+        (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    (models["b"] / "chat_template.jinja").write_text("{{ b }}\n")
+    merge(written(tmp_path, f"{PLAIN}chat_template: '{choice}'"), tmp_path / "out")
+    if choice == "auto":
+        assert (tmp_path / "out" / "chat_template.jinja").read_text() == expected
+        return
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    turns = [{"role": "user", "content": "hi"}]
+    said = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    assert expected in said
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [("chatmll", "did you mean chatml"), ("{% if %}", "no Jinja template: line 1: ")],
+)
+def test_a_chat_template_that_is_none_is_refused(
+    tmp_path: Path, choice: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(GOLDENS / "fp32" / "models")
+    with pytest.raises(RecipeError, match=message):
+        merge(written(tmp_path, f"{PLAIN}chat_template: '{choice}'"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_adapters_without_a_base_model_bring_their_own(tmp_path: Path) -> None:
@@ -173,14 +333,15 @@ paths = st.lists(
 def recipes(draw: st.DrawFn) -> Recipe:
     """Recipes over `NAMES` that mergekit can express."""
     method = METHODS[draw(st.sampled_from(EXPRESSIBLE))]
-    names, places = ["x", "y", "z"], draw(st.sampled_from(PROFILES))
+    facts = MERGEKIT_METHODS[method.name]
+    names, places = ["x", "y", "z"][: facts.most], draw(st.sampled_from(PROFILES))
     known = sorted({*groups(NAMES, places).values()})
-    base, *sources = draw(paths)
+    base, *sources = draw(paths)[: len(names) + 1]
     params = {}
     if "lambda" in MERGEKIT_METHODS[method.name].shared:
         params["scale"] = draw(st.floats(0, 10))
-    if "normalize" in method.params.model_fields:
-        params["normalize"] = draw(st.booleans())
+    for flag in sorted({"normalize", "from_base"} & method.params.model_fields.keys()):
+        params[flag] = draw(st.booleans())
     if "rescale" in MERGEKIT_METHODS[method.name].shared:
         params["rescale"] = draw(st.sampled_from(["none", "l1"]))
 
@@ -190,11 +351,11 @@ def recipes(draw: st.DrawFn) -> Recipe:
         by_group = draw(st.dictionaries(st.sampled_from(known), by_source))
         return {**by_group, "default": draw(by_source)}
 
-    weighted = "weight" in MERGEKIT_METHODS[method.name].per_model
-    weights = numbers(-2.0, 2.0) if weighted else {"default": dict.fromkeys(names, 1.0)}
-    spans = [
-        s for s in method.per_source.items() if s[0] in MERGEKIT_METHODS[method.name].per_model
-    ]
+    weights = {"default": dict.fromkeys(names, 1.0)}
+    if "weight" in facts.per_model:
+        # Weights of NuSLERP are read as shares: of a sum of 1 they are those that were written.
+        weights = numbers(-2.0, 2.0) if facts.most is None else {"default": {"x": 0.25, "y": 0.75}}
+    spans = [s for s in method.per_source.items() if s[0] in facts.per_model]
     return Recipe(
         base=ModelRef(name="base", path=base),
         sources=tuple(ModelRef(name=n, path=p) for n, p in zip(names, sources, strict=True)),
@@ -206,7 +367,13 @@ def recipes(draw: st.DrawFn) -> Recipe:
         or {number: {"default": dict.fromkeys(names, 0.25)} for number in method.per_source},
         dtype=draw(st.sampled_from([None, "bfloat16", "float32"])),
         tokenizer=draw(st.sampled_from([None, "base"])) if method.zero_is_base else None,
+        chat_template=draw(st.sampled_from([None, "auto", "chatml"])),
     )
+
+
+def from_base(recipe: Recipe) -> bool:
+    method = METHODS[recipe.method]
+    return bool(recipe.params.get("from_base", not method.ignores_base))
 
 
 def effect(recipe: Recipe) -> dict[str, object]:
@@ -215,9 +382,10 @@ def effect(recipe: Recipe) -> dict[str, object]:
     return {
         "method": recipe.method,
         "params": method.parse(recipe.params),
-        "base": recipe.base.path if method.zero_is_base else None,
+        "base": recipe.base.path if from_base(recipe) else None,
         "sources": [source.path for source in recipe.sources],
         "dtype": recipe.dtype or "float32",
+        "chat_template": recipe.chat_template,
         "tokenizer": recipe.tokenizer,
         "numbers": {
             name: (recipe.weights_at(group), method.selection(recipe, group).per_source)
@@ -325,13 +493,12 @@ def test_what_mergekit_cannot_express_is_said(method: str, models: str, message:
         ("weight: 0.5", "weight: [[1]]", r"weight is \[1\]; a setting is"),
         ("weight: 0.5", "weight: {filter: mlp}", "has no value; a case is"),
         ("weight: 0.5", "weight: [{fliter: mlp, value: 1}]", r"weight\[0\] has the key 'fliter'"),
-        ("weight: 0.5", "lambda: 0.5, weight: 1", "'lambda' of model 'a' is a parameter of the wh"),
         ("- model: b", "- model: a", "'a' is listed twice"),
-        ("- model: b", "- model: b+lora", "a LoRA adapter is given for 'b', and deltas are taken"),
         ("- model: b", "- model: b+c+d", "stands between a model and one LoRA adapter"),
-        ("base_model: base", "base_model: a+b", "base_model is 'a\\+b', a model with a LoRA"),
         ("- model: b", "- model: 7", "model is 7; give a folder"),
-        ("models:", "chat_template: chatml\nmodels:", "'chat_template', which cannot be expressed"),
+        ("models:", "chat_template: [x]\nmodels:", "chat_template is .*; give a text"),
+        ("models:", "modules: {vision: {}}\nmodels:", "give either models or slices"),
+        ("models:", "parameters: {lamda: 2}\nmodels:", "parameter 'lamda'; did you mean lambda"),
         ("models:", "tokenizer_source: b\nmodels:", "tokenizer_source is 'b'; the output has the"),
         ("models:", "dtype: float8\nmodels:", "dtype is 'float8'; known: float32, bfloat16"),
         ("models:", "slices: []\nmodels:", "either models or slices"),
@@ -348,7 +515,8 @@ def test_what_mergekit_cannot_express_is_said(method: str, models: str, message:
         ("weight: 0.5", f"weight: {'9' * 5000}", "is not a YAML text"),
         ("merge_method", "\x07", "is not a YAML text"),
         ("merge_method", "7", "a key must be a word"),
-        ("models:", "---\nmodels:", "expected a single document"),
+        ("models:", "---\nmodels:", "document 1: give either models or slices"),
+        ("weight: 0.25}", "weight: 0.25}\n---\nmerge_method: x", "document 2: give either"),
     ],
 )
 def test_what_cannot_be_expressed_is_refused_by_name(

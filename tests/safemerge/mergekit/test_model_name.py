@@ -53,11 +53,11 @@ def test_what_is_on_the_disk_decides_what_a_plus_means(
     assert source.path == (str(tmp_path / path) if path in there else path)
 
 
-def test_a_base_with_a_plus_is_a_folder_or_is_refused_with_the_way_out(tmp_path: Path) -> None:
+def test_a_base_with_a_plus_is_a_folder_or_has_an_adapter(tmp_path: Path) -> None:
     for base in ("llama+chat", {"model": "llama+chat"}, {"path": "llama+chat"}):
         if isinstance(base, str):
-            with pytest.raises(RecipeError, match=r"write \{model: \{path: FOLDER\}\}"):
-                read(tmp_path, base, "a")
+            tuned = read(tmp_path, base, "a").base
+            assert (tuned.path, tuned.adapter) == ("llama", "chat")
             folders(tmp_path, base)
         assert read(tmp_path, base, "a").base.path == str(tmp_path / "llama+chat")
 

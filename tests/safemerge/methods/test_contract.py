@@ -222,9 +222,11 @@ def test_weight_zero_returns_the_base_bit_for_bit(method: Method, shape: tuple[i
     nothing = [0.0] * len(weights)
     if method.zero_is_base:
         assert torch.equal(merge(method, base, deltas, nothing), base)
-    else:
+    elif method.positive_sum:
         with pytest.raises(RecipeError, match="sum of the weights"):
             merge(method, base, deltas, nothing)
+    else:
+        assert not base.numel() or not torch.equal(merge(method, base, deltas, nothing), base)
 
 
 @each_method
@@ -234,8 +236,7 @@ def test_the_base_matters_where_it_is_needed_and_nowhere_else(method: Method) ->
     weights = [1.2 * weight for weight in weights]  # a sum of 1 would be an average of sources
     straight = merge(method, base, deltas, weights)
     from_moved = merge(method, moved, deltas + base - moved, weights)  # of the same sources
-    averages = not method.zero_is_base  # of sources, whatever the base
-    assert torch.allclose(straight, from_moved, atol=1e-5, rtol=0) == averages
+    assert torch.allclose(straight, from_moved, atol=1e-5, rtol=0) == method.ignores_base
 
 
 @each_method
@@ -365,7 +366,7 @@ def test_weights_without_a_positive_sum_are_refused_where_sources_are_averaged(
     names = "abc"[: n_sources(method)]
     weights = {"default": dict.fromkeys(names, 0.5), "layer.1": {"a": 0.5, "b": -0.5}}
     one = recipe(method, names, weights=weights)
-    if method.zero_is_base:
+    if not method.positive_sum:
         method.check_weights(one)
     else:
         with pytest.raises(RecipeError, match=r"'layer.1' the sum of the weights \[0.5, -0.5"):
@@ -411,7 +412,7 @@ def test_any_shape_weights_and_numbers_give_finite_numbers(
 ) -> None:
     shape = data.draw(st.tuples(st.integers(1, 6), st.integers(1, 6)))
     count = data.draw(st.integers(method.least_sources, method.most_sources or 4))
-    low = -2.0 if method.zero_is_base else 0.1
+    low = 0.1 if method.positive_sum else -2.0
     weights = data.draw(st.lists(st.floats(low, 2.0), min_size=count, max_size=count))
     numbers = {
         name: data.draw(st.floats(span.low, span.high)) for name, span in method.per_source.items()

@@ -56,7 +56,7 @@ def test_a_selection_has_every_number_of_every_source_in_order() -> None:
         ({"per_source": {"densty": {}}}, r"no per-source number 'densty'; did you mean density"),
         ({"sources": "a"}, r"merges exactly 2 sources, but the recipe names 1 \(a\)"),
         ({"sources": "abc"}, r"exactly 2 sources, but the recipe names 3 \(a, b, c\)"),
-        ({"params": {"scale": -1}}, r"scale: .*greater than or equal to 0, got -1"),
+        ({"params": {"scale": -11}}, r"scale: .*greater than or equal to -10, got -11"),
     ],
 )
 def test_what_does_not_fit_the_method_is_refused(changes: dict[str, Any], message: str) -> None:
