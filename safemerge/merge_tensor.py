@@ -24,6 +24,7 @@ from safemerge.io import load_finite
 from safemerge.low_rank import Deltas, add_products, inner_products
 from safemerge.methods import Method, Params, Selection, Site, State
 from safemerge.methods.common.adapt_layout import adapt_layout
+from safemerge.methods.common.method import Measured, Peers
 from safemerge.recipe import Recipe
 
 # Entries of a piece: 2 MiB of float32, which stay in a CPU's cache from one operation to the next.
@@ -156,12 +157,17 @@ def gone_through_twice(job: MergeJob, name: str, params: Params) -> bool:
     )
 
 
-def peak_density(densities: Iterable[tuple[str, float]]) -> dict[str, float]:
-    """`{module: highest density}`, of (module, density) pairs."""
-    peak: dict[str, float] = defaultdict(float)
-    for module, density in densities:
-        peak[module] = max(peak[module], density)
-    return dict(peak)
+def peers(measured: Iterable[tuple[str, Measured]]) -> dict[str, Peers]:
+    """`{module type: Peers}`, of (module type, what was measured of a tensor) in any order."""
+    grouped: dict[str, list[Measured]] = defaultdict(list)
+    for module, one in measured:
+        grouped[module].append(one)
+    found = {}
+    for module, ones in grouped.items():
+        norms = [norm for one in ones for norm in one.norms if norm > 0.0]
+        mean = math.fsum(norms) / len(norms) if norms else None
+        found[module] = Peers(max(one.density for one in ones), mean)
+    return found
 
 
 @torch.no_grad()

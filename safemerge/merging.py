@@ -37,10 +37,11 @@ from safemerge.merge_tensor import (
     MergeJob,
     gone_through_twice,
     merge_tensor,
-    peak_density,
+    peers,
     select,
 )
 from safemerge.methods import get_method
+from safemerge.methods.common.method import Measured, Peers
 from safemerge.names import place_of
 from safemerge.recipe import Recipe, Vocabulary
 from safemerge.store import TensorStore
@@ -108,10 +109,10 @@ def merge(
             writer.add(name, part)
 
     with CheckpointWriter(Path(out), layout=merging.layout()) as writer, kept_heap():
-        peak = merging.peak_density()
+        peers_of = merging.peers()
         work_through(
             items,
-            lambda spec: write(writer, spec, merging.merged(spec, peak)),
+            lambda spec: write(writer, spec, merging.merged(spec, peers_of)),
             cost=lambda spec: merging.cost(spec.name),
             budget=_BUDGET,
             done=count,
@@ -271,21 +272,21 @@ class _StreamedMerge:
         twice = gone_through_twice(self.job, name, self.job.params)
         return twice and self.job.inputs.stored_bytes(name) <= HELD_BYTES
 
-    def merged(self, spec: TensorSpec, peak: Mapping[str, float]) -> Tensor:
+    def merged(self, spec: TensorSpec, peers_of: Mapping[str, Peers]) -> Tensor:
         """One tensor of the result, in the type that is written, on the CPU.
 
         Raises:
             RecipeError: a value is beyond the range of that type.
         """
-        merged = self._merged(spec, peak)
+        merged = self._merged(spec, peers_of)
         if not is_finite(merged):
-            exact = self._merged(replace(spec, dtype=torch.float32), peak)
+            exact = self._merged(replace(spec, dtype=torch.float32), peers_of)
             # Attention masks of old checkpoints may hold infinities; those are passed through.
             if spec.name in self.groups or is_finite(exact):
                 raise beyond_range(f"the merged tensor {spec.name!r}", merged, exact)
         return merged
 
-    def _merged(self, spec: TensorSpec, peak: Mapping[str, float]) -> Tensor:
+    def _merged(self, spec: TensorSpec, peers_of: Mapping[str, Peers]) -> Tensor:
         job, group = self.job, self.groups.get(spec.name)
         unchanged = self.job.method.zero_is_base and not job.inputs.changes(spec.name)
         if group is None or unchanged:
@@ -295,8 +296,8 @@ class _StreamedMerge:
         if self._holds(spec.name):
             job.inputs.hold(spec.name)
         try:
-            density = peak.get(place_of(spec.name).module)
-            selection = job.method_of(spec.name).selection(job.recipe, group, density)
+            its = peers_of.get(place_of(spec.name).module, Peers())
+            selection = job.method_of(spec.name).selection(job.recipe, group, its)
             state = select(job, spec.name, selection, job.params)
             weights = torch.tensor(job.recipe.weights_at(group), device=job.device)
             merge_tensor(out, job, spec.name, state, weights, job.params)
@@ -305,23 +306,23 @@ class _StreamedMerge:
         return out
 
     def measured(self) -> list[str]:
-        """Tensors whose density is taken before the merge, in a reading of its own."""
-        if self.job.method.density is None:
+        """Tensors that are measured before the merge, in a reading of its own."""
+        if self.job.method.measure is None:
             return []
         return [name for name in self.groups if self.job.inputs.role(name) == "matrix"]
 
-    def peak_density(self) -> dict[str, float]:
-        """Highest density of each module type, of methods that declare a density."""
-        densities: dict[str, float] = {}
+    def peers(self) -> dict[str, Peers]:
+        """Of each module type, for methods that measure."""
+        found: dict[str, Measured] = {}
 
         def measure(name: str) -> None:
-            density = self.job.method_of(name).density
-            assert density is not None
+            method = self.job.method_of(name)
+            assert method.measure is not None
             _, deltas = self.job.deltas(name)
-            densities[name] = density(deltas, self.job.params)
+            found[name] = method.measure(deltas, self.job.params, self.job.site(name))
 
         work_through(self.measured(), measure, cost=self.cost, budget=_BUDGET)
-        return peak_density((place_of(name).module, own) for name, own in densities.items())
+        return peers((place_of(name).module, own) for name, own in found.items())
 
 
 def _resident_bytes() -> int:

@@ -22,11 +22,12 @@ from safemerge.io import beyond_range, is_finite, load_finite
 from safemerge.merge_tensor import (
     MergeJob,
     merge_tensor,
-    peak_density,
+    peers,
     select,
     weight_gradient,
 )
 from safemerge.methods import Method, Params, State, get_method
+from safemerge.methods.common.method import Measured, Peers, measured
 from safemerge.names import depth_order, place_of
 from safemerge.recipe import Recipe
 from safemerge.store import TensorStore, content_key
@@ -45,7 +46,7 @@ class _Prepared:
     method: Method  # for its role and layout
     group: str  # its place group
     changes: bool  # False where no source changes it, so that nothing is held
-    density: float | None = None
+    measured: Measured | None = None
     # As a whole; None where the method has none, and where the store has its parts.
     state: State | None = None
     content: str | None = None  # of a state whose selections the store keeps
@@ -106,10 +107,10 @@ class ResidentMerge:
         placed = {tensor.group for tensor in self._tensors.values()}
         self.groups = tuple(sorted(placed, key=depth_order))
         self._rows = {group: row for row, group in enumerate(self.groups)}
-        self._peak = peak_density(
-            (place_of(name).module, tensor.density)
+        self._peers = peers(
+            (place_of(name).module, tensor.measured)
             for name, tensor in self._tensors.items()
-            if tensor.density is not None
+            if tensor.measured is not None
         )
         self._selected: dict[str, tuple[object, State]] = {}
         self._unchanged: dict[str, tuple[int, int]] = {}  # address and version of live tensors
@@ -119,23 +120,24 @@ class ResidentMerge:
     def _prepared(self, name: str, group: str) -> _Prepared:
         job, method = self._job, self._job.method_of(name)
         if self.method.zero_is_base and not job.inputs.changes(name):
-            return _Prepared(method, group, changes=False, density=0.0 if method.density else None)
+            nothing = Measured(0.0, ()) if method.measure else None
+            return _Prepared(method, group, changes=False, measured=nothing)
         job.inputs.hold(name, self._memory, job.device, base_alone=not method.entrywise)
         if method.entrywise:
             return _Prepared(method, group, changes=True)
         state = job.prepare(name)
-        density = state["density"].item() if "density" in state else None
+        known = measured(state)
         size = sum(tensor.nbytes for tensor in state.values())
         # Factors of low rank are small, and selected from sooner than the store is asked.
         large = size > job.inputs.base.tensors[name].nbytes
         if self._store is None or not large:
-            return _Prepared(method, group, True, density, _at(self._home, state))
+            return _Prepared(method, group, True, known, _at(self._home, state))
         content = content_key(state, (_VERSION, method.name))
         if method.slow_select:  # a selection that the store lacks is made of factors that it has
-            return _Prepared(method, group, True, density, None, content)
+            return _Prepared(method, group, True, known, None, content)
         if self._memory == "disk":
             state = self._store.kept(content, lambda: state)
-        return _Prepared(method, group, True, density, _at(self._home, state))
+        return _Prepared(method, group, True, known, _at(self._home, state))
 
     def serves(self, recipe: Recipe) -> bool:
         """Whether a recipe is over the same inputs, method, profile and prepared parameters."""
@@ -267,7 +269,9 @@ class ResidentMerge:
         """
         job, tensor = self._job, self._tensors[name]
         method = tensor.method
-        selection = method.selection(recipe, tensor.group, self._peak.get(place_of(name).module))
+        selection = method.selection(
+            recipe, tensor.group, self._peers.get(place_of(name).module, Peers())
+        )
         key = (selection, None if method.slow_select else params)
         known = self._selected.get(name)
         if known is not None and known[0] == key:

@@ -58,8 +58,9 @@ def copy_sidecars(
         dtype: written into config.json.
         chat_template: put in the place of the checkpoint's own.
         tokenizer: likewise, with its files.
+        but: files that are left out.
 
-    Files in `but` are left out. Returns names of the files written, sorted.
+    Returns names of the files written, sorted.
     """
     names = [name for name in _FILES if name not in but]
     templates = checkpoint.folder / _TEMPLATES

@@ -6,7 +6,6 @@ Their abstracts count outliers as something to mitigate: in resm.py, the mode "s
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
 
 from safemerge.methods import resm
 
@@ -14,7 +13,7 @@ from safemerge.methods import resm
 class RTsvmParams(resm.ResmParams):
     """See `ResmParams`."""
 
-    outliers: Literal["none", "favour", "suppress", "clip"] = "suppress"
+    outliers: resm.Outliers = "suppress"
 
 
 METHOD = replace(resm.METHOD, name="r_tsvm", params=RTsvmParams)

@@ -11,6 +11,14 @@ stand-ins for them, not the paper's. Per matrix and source i, with r = min(out, 
     d       = share of entries with |D_i| > tau * rms(D), over all sources        density
     k       = floor(r / T) * d / highest d of that module type, unless a ratio is given
     theta   = TSV-M of the deltas w_i D_i with k triplets of each
+
+A further mode takes what is large for signal, after the polarized scaling of ESM (CVPR 2026):
+
+    polarize: (norm / mean norm)^2, in [0.25, 4], at three levels, multiplied: of |D_i| among the
+              sources, of s_j among the kept triplets of a source, and of |(D_1, ..., D_T)| among
+              the matrices of that module type
+
+`ranks` chooses the rule for k: "density" as above, "even" and "threshold" as in tsvm.py.
 """
 
 from __future__ import annotations
@@ -25,44 +33,60 @@ from torch import Tensor
 
 from safemerge.low_rank import Delta, Deltas, dense, row_blocks
 from safemerge.methods import tsvm
-from safemerge.methods.common.method import Selection, Site, State
+from safemerge.methods.common.method import Measured, Selection, Site, State
 from safemerge.methods.common.ranks import RankLimited, kept_rank
+from safemerge.methods.hard_threshold import check_rank_rule
+from safemerge.recipe import Recipe
 
 _EPS = 1e-3  # keeps 1/q finite; small beside the mass shares of real outliers (0.02 and more)
 _WEIGHT_RANGE = (0.25, 4.0)
 _LEAST_RANK_FRAC = 0.01
 
 
+Outliers = Literal["none", "favour", "suppress", "clip", "polarize"]
+
+
 class ResmParams(RankLimited):
     """Beside `RankLimited`: the letters of the formulas above."""
 
-    outliers: Literal["none", "favour", "suppress", "clip"] = "none"
+    outliers: Outliers = "none"
     kappa: float = Field(default=3.0, gt=0.0, le=100.0)
     tau: float = Field(default=0.1, ge=0.0, le=10.0)
+    ranks: Literal["density", "even", "threshold"] = "density"
+
+    def check_against(self, recipe: Recipe) -> None:
+        super().check_against(recipe)
+        check_rank_rule(recipe, self.ranks, self.rank_limit)
 
 
 def prepare(base: Tensor, deltas: Deltas, params: ResmParams, site: Site) -> State:
-    """TSV-M's state, the share of outlier mass `outlier` (T,), and `density` (a number)."""
-    masses, present = _measured(deltas, params)
+    """TSV-M's state; the share of outlier mass `outlier` and the norm `size` of each source, both
+    (T,); `density` and `norm`, two numbers.
+    """
+    masses, sizes, known = _measured(deltas, params)
     share = torch.stack([outlier_share(mass, params.kappa) for mass in masses])
     clipped = params.outliers == "clip"
     kept = torch.stack([winsorise(d, params.kappa) for d in deltas]) if clipped else deltas
     state = tsvm.prepare(base, kept, params, site)
     # In float32 a rank could fall on the other side.
-    exact = torch.tensor(present, dtype=torch.float64)
-    return {**state, "outlier": share, "density": exact}
+    density, norm = torch.tensor([known.density, *known.norms], dtype=torch.float64)
+    size = share.new_tensor(sizes)
+    return {**state, "outlier": share, "size": size, "density": density, "norm": norm}
 
 
-def density(deltas: Deltas, params: ResmParams) -> float:
-    """Mean over sources of the share of entries above tau times the common root mean square."""
-    return _measured(deltas, params)[1]
+def measure(deltas: Deltas, params: ResmParams, site: Site) -> Measured:
+    """Density: mean over sources of the share of entries above tau times the common root mean
+    square; and the norm of all deltas together.
+    """
+    return _measured(deltas, params)[2]
 
 
-def _measured(deltas: Deltas, params: ResmParams) -> tuple[list[Tensor], float]:
-    """Column masses a_i (in,) of each delta, and the density of all; in one pass."""
+def _measured(deltas: Deltas, params: ResmParams) -> tuple[list[Tensor], list[float], Measured]:
+    """Column masses a_i (in,) and norm of each delta, and what is measured of all; in one pass."""
     entries = sum(math.prod(delta.shape) for delta in deltas)
-    rms = math.hypot(*(delta.norm().item() for delta in deltas)) / math.sqrt(max(entries, 1))
-    least = params.tau * rms
+    sizes = [delta.norm().item() for delta in deltas]
+    norm = math.hypot(*sizes)
+    least = params.tau * norm / math.sqrt(max(entries, 1))
     masses, present = [], 0
     for delta in deltas:
         sums = []
@@ -71,7 +95,7 @@ def _measured(deltas: Deltas, params: ResmParams) -> tuple[list[Tensor], float]:
             sums.append(size.sum(dim=0))
             present += int((size > least).count_nonzero())
         masses.append(torch.stack(sums).sum(dim=0))
-    return masses, present / max(entries, 1)
+    return masses, sizes, Measured(present / max(entries, 1), (norm,))
 
 
 def outlier_share(mass: Tensor, kappa: float) -> Tensor:
@@ -95,20 +119,36 @@ def winsorise(delta: Delta, kappa: float) -> Tensor:
 
 def outlier_weights(share: Tensor, mode: str) -> Tensor:
     """Factor w_i on each source's weight, (T,), in [0.25, 4]; mean 1 where no bound is met."""
-    if mode in ("none", "clip") or bool((share == 0).all()):
+    if mode not in ("favour", "suppress") or bool((share == 0).all()):
         return torch.ones_like(share)
     raw = share + _EPS if mode == "favour" else 1.0 / (share + _EPS)
     return (raw.numel() * raw / raw.sum()).clamp(*_WEIGHT_RANGE)
 
 
+def polarized(norm: Tensor, mean: Tensor) -> Tensor:
+    """(norm / mean)^2 in [0.25, 4], entry by entry; 1 where the mean is 0."""
+    ratio = torch.where(mean > 0, norm / torch.where(mean > 0, mean, 1.0), 1.0)
+    return ratio.square().clamp(*_WEIGHT_RANGE)
+
+
 def select(state: State, selection: Selection, params: ResmParams) -> State:
-    """Decorrelate at the rank ratio, else at the density's rank, else at TSV-M's."""
+    """Decorrelate at the rank ratio, else at the rank that `ranks` gives.
+
+    Beside what `tsvm.decorrelate` returns: `outlier` and `size` (T,), and `layer` (), the factor of
+    the matrix among those of its module type.
+    """
     n_sources, rank = len(state["s"]), tsvm.rank_of(state)
-    if selection.rank_ratio is None and selection.peak_density:
+    if params.ranks == "threshold":
+        found = tsvm.decorrelate(*tsvm.above_noise(state, selection))
+    elif params.ranks == "density" and selection.rank_ratio is None and selection.peak_density:
         kept = density_rank(rank, n_sources, state["density"].item() / selection.peak_density)
+        found = tsvm.decorrelate(state, min(kept, rank))
     else:
-        kept = kept_rank(rank, n_sources, selection.rank_ratio)
-    return {**tsvm.decorrelate(state, min(kept, rank)), "outlier": state["outlier"]}
+        found = tsvm.decorrelate(state, kept_rank(rank, n_sources, selection.rank_ratio))
+    norm = state["norm"]
+    mean = norm if selection.mean_norm is None else norm.new_tensor(selection.mean_norm)
+    layer = polarized(norm, mean).to(state["s"].dtype)
+    return {**found, "outlier": state["outlier"], "size": state["size"], "layer": layer}
 
 
 def density_rank(rank: int, n_sources: int, relative_density: float) -> int:
@@ -122,7 +162,13 @@ def density_rank(rank: int, n_sources: int, relative_density: float) -> int:
 
 
 def combine(base: Tensor, state: State, weights: Tensor, params: ResmParams) -> Tensor:
-    factor = outlier_weights(state["outlier"], params.outliers)
+    if params.outliers == "polarize":
+        s, size = state["s"], state["size"]
+        mean = s.sum(dim=1, keepdim=True) / (s > 0).sum(dim=1, keepdim=True).clamp_min(1)
+        state = {**state, "s": s * polarized(s, mean)}
+        factor = state["layer"] * polarized(size, size.mean())
+    else:
+        factor = outlier_weights(state["outlier"], params.outliers)
     return tsvm.combine(base, state, weights * factor, params)
 
 
@@ -133,6 +179,6 @@ METHOD = replace(
     prepare=prepare,
     select=select,
     combine=combine,
-    density=density,
-    prepare_key=lambda p: (p.outliers == "clip", p.kappa, p.tau, p.rank_limit),
+    measure=measure,
+    prepare_key=lambda p: (p.outliers == "clip", p.kappa, p.tau, p.rank_limit, p.ranks),
 )

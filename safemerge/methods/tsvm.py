@@ -6,6 +6,9 @@ every delta side by side, K = T k: U (out, K), V (in, K), singular values S (K,)
     U_perp = U (U'U)^(-1/2)      V_perp = V (V'V)^(-1/2)
     theta  = base + scale * U_perp diag(w_i S_i) V_perp'
 
+Where `ranks` is "threshold", source i keeps the triplets above its own noise (`hard_threshold.py`),
+as far as the rank ratio allows, if one is given.
+
 Another rank takes two Gram matrices and eigendecompositions (K, K), and never an SVD. Vectors are
 the mean of the weighted deltas, as in the paper's code; embeddings and heads are task arithmetic,
 since singular vectors would mix tokens.
@@ -13,14 +16,18 @@ since singular vectors would mix tokens.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from safemerge.low_rank import Deltas
 from safemerge.methods import task_arithmetic
-from safemerge.methods.common.method import Method, Selection, Site, State
+from safemerge.methods.common.method import Method, Selection, Site, Span, State
 from safemerge.methods.common.params import Scaled
 from safemerge.methods.common.ranks import RankLimited, bytes_held, kept_rank
+from safemerge.methods.hard_threshold import check_rank_rule, threshold_rank
+from safemerge.recipe import Recipe
 
 # Singular values of U below 1e-5 of the largest count as zero: float32 vectors are orthonormal to
 # about 1e-6, and the eigenvalues of U'U are the squares.
@@ -29,6 +36,16 @@ _EIGENVALUE_FLOOR = 1e-10
 # relative error of at most 5e-5, in half the time of float64.
 _SINGLE_FLOOR = 1e-3
 _SINGLE_FILL = 0.9  # up to this ratio of the sides trying float32 pays
+
+
+class TsvmParams(RankLimited):
+    """Beside `RankLimited`, `ranks`: "even" is floor(r / T) of each source, the paper's."""
+
+    ranks: Literal["even", "threshold"] = "even"
+
+    def check_against(self, recipe: Recipe) -> None:
+        super().check_against(recipe)
+        check_rank_rule(recipe, self.ranks, self.rank_limit)
 
 
 def prepare(base: Tensor, deltas: Deltas, params: RankLimited, site: Site) -> State:
@@ -47,8 +64,27 @@ def prepare(base: Tensor, deltas: Deltas, params: RankLimited, site: Site) -> St
     return {key: stacked([getattr(one, key) for one in factors]) for key in ("u", "s", "v")}
 
 
-def select(state: State, selection: Selection, params: Scaled) -> State:
+def select(state: State, selection: Selection, params: TsvmParams) -> State:
+    if params.ranks == "threshold":
+        return decorrelate(*above_noise(state, selection))
     return decorrelate(state, kept_rank(rank_of(state), len(state["s"]), selection.rank_ratio))
+
+
+def above_noise(state: State, selection: Selection) -> tuple[State, int]:
+    """`u`, `s` and `v` with zero for triplets under the threshold of their source, and how many
+    are kept of the source that keeps most: no more than the rank ratio allows.
+    """
+    shape = state["u"].shape[1], state["v"].shape[1]
+    ranks = [
+        threshold_rank(s, shape, noise)
+        for s, noise in zip(state["s"], selection.per_source["noise"], strict=True)
+    ]
+    ratio = 1.0 if selection.rank_ratio is None else selection.rank_ratio
+    most = min(max(ranks), kept_rank(min(shape), 1, ratio))
+    kept = torch.arange(most) < torch.tensor(ranks)[:, None]  # (n_sources, most)
+    kept = kept.to(state["s"].device)
+    vectors = {key: state[key][:, :, :most] * kept[:, None] for key in ("u", "v")}
+    return {**vectors, "s": state["s"][:, :most] * kept}, most
 
 
 def rank_of(state: State) -> int:
@@ -121,15 +157,16 @@ def _inverse_root(gram: Tensor) -> tuple[Tensor, float]:
 
 METHOD = Method(
     name="tsvm",
-    params=RankLimited,
+    params=TsvmParams,
     prepare=prepare,
     select=select,
     combine=combine,
     elsewhere={"vector": task_arithmetic.MEAN, "embedding": task_arithmetic.METHOD},
     # Delta, u and v of each source; polar factors of both sides and decompositions in float64.
     footprint=bytes_held(3, whole=10, squares=12),
+    per_source={"noise": Span(default=1.0, low=0.5, high=2.0)},
     spectral=True,
     low_rank=True,
-    prepare_key=lambda params: (params.rank_limit,),
+    prepare_key=lambda params: (params.rank_limit, params.ranks),
     slow_select=True,
 )

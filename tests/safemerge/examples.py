@@ -1,4 +1,4 @@
-"""What a test over all methods needs to call each of them: no method is named here."""
+"""What a test over all methods needs to call each of them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,23 @@ from torch import Tensor
 from safemerge import ModelRef
 from safemerge.factors import factorise
 from safemerge.io import save_importance
-from safemerge.methods import Method, Selection, Site
+from safemerge.methods import METHODS, STAGES, Method, Selection, Site, get_method
 from safemerge.methods.common.importance_order import positions
 
 _FOLDER = TemporaryDirectory()
 TENSOR = "model.layers.0.mlp.up_proj.weight"
 WEIGHTS = [0.5, 0.3, 0.2]
+_WITH_STAGES = [
+    *(f"{name}+task_arithmetic" for name, stage in STAGES.items() if stage.before),
+    *(f"task_arithmetic+{name}" for name, stage in STAGES.items() if not stage.before),
+    "hard_threshold+ties+svc",
+    "hard_threshold+resm+lssf",
+    "dare_ties+resta",
+    "iso_cts+lox",
+    "tsvm+svc+lox",
+]
+TABLE = METHODS | {name: get_method(name) for name in _WITH_STAGES}
+"""Every method, and every stage with one: some of a kind of their own."""
 
 
 def required(method: Method) -> dict[str, object]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from examples import WEIGHTS, n_sources, required
+from examples import TABLE, WEIGHTS, n_sources, required
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -17,12 +17,11 @@ from safemerge.factors import factorise
 from safemerge.inputs import open_inputs
 from safemerge.io import open_checkpoint
 from safemerge.low_rank import LowRank
-from safemerge.methods import METHODS
 from safemerge.store import TensorStore
 
 MATRIX = "model.layers.0.mlp.up_proj.weight"
 FROZEN = "model.embed_tokens.weight"
-METHODS_WITHOUT_FILES = [m for m in METHODS.values() if not m.needs_importance]
+METHODS_WITHOUT_FILES = [m for m in TABLE.values() if not m.needs_importance]
 # What is kept or dropped hangs on the last digit of an entry.
 SMOOTH = [m for m in METHODS_WITHOUT_FILES if "density" not in m.per_source]
 
@@ -60,14 +59,14 @@ def write(folder: Path, tensors: dict[str, Tensor]) -> None:
 
 
 def recipe(models: Path, method: str, kind: str, **params: Any) -> Recipe:
-    names = "abc"[: n_sources(METHODS[method])]
+    names = "abc"[: n_sources(TABLE[method])]
     fields = {
         "base": ModelRef(name="base", path=str(models / "base")),
         "sources": [ModelRef(name=n, path=str(models / f"{kind}-{n}")) for n in names],
         "method": method,
-        "params": required(METHODS[method]) | params,
+        "params": required(TABLE[method]) | params,
         "weights": {"default": dict(zip(names, WEIGHTS, strict=False))},
-        "rank_ratio": {"default": 0.1} if METHODS[method].spectral else {},
+        "rank_ratio": {"default": 0.1} if TABLE[method].spectral else {},
     }
     return Recipe.model_validate(fields)
 

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import pytest
 import torch
-from examples import WEIGHTS, n_sources, required, source
+from examples import TABLE, WEIGHTS, n_sources, required, source
 from safetensors.torch import load_file, save_file
 
 import safemerge.factors
@@ -23,12 +23,12 @@ from safemerge.store import TensorStore
 
 
 def recipe(goldens: Path, method: str = "resm", **changes: Any) -> Recipe:
-    names = "abc"[: n_sources(METHODS[method])]
+    names = "abc"[: n_sources(TABLE[method])]
     fields: dict[str, Any] = {
         "base": ModelRef(name="base", path=str(goldens / "models/base")),
-        "sources": [source(goldens / "models" / n, METHODS[method]) for n in names],
+        "sources": [source(goldens / "models" / n, TABLE[method]) for n in names],
         "method": method,
-        "params": required(METHODS[method]),
+        "params": required(TABLE[method]),
         "places": "modules",
         "weights": {"default": dict(zip(names, WEIGHTS, strict=False))},
     }
@@ -40,7 +40,7 @@ def live_model(goldens: Path) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in tensors.items()}
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", TABLE)
 def test_memory_and_disk_agree_bit_for_bit(method: str, goldens: Path, tmp_path: Path) -> None:
     one = recipe(goldens, method)
     merge(one, tmp_path / "out")
@@ -51,7 +51,7 @@ def test_memory_and_disk_agree_bit_for_bit(method: str, goldens: Path, tmp_path:
     assert all(torch.equal(written[name], live[name]) for name in live)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", TABLE)
 def test_a_trial_touches_no_file_and_takes_no_svd(
     method: str, goldens: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,7 +74,7 @@ def test_a_trial_touches_no_file_and_takes_no_svd(
         (safemerge.factors, "factorise"),
     ]:
         monkeypatch.setattr(module, name, forbidden)
-    ratios = {"rank_ratio": {"default": 0.5}} if METHODS[method].spectral else {}
+    ratios = {"rank_ratio": {"default": 0.5}} if TABLE[method].spectral else {}
     other = {"default": {name: 0.9 - weight for name, weight in one.weights["default"].items()}}
     changed = recipe(goldens, method, weights=other, **ratios)
     resident.apply(one, live)
@@ -109,7 +109,7 @@ def test_tensors_merged_in_threads_have_the_same_bytes(
     assert all(torch.equal(plain[name], threaded[name]) for name in plain)
 
 
-@pytest.mark.parametrize("method", [m.name for m in METHODS.values() if m.differentiable])
+@pytest.mark.parametrize("method", [m.name for m in TABLE.values() if m.differentiable])
 def test_a_gradient_reaches_every_weight(method: str, goldens: Path) -> None:
     one = recipe(goldens, method)
     resident = ResidentMerge(one)

@@ -7,16 +7,15 @@ matrix stored as (in, out) is turned first.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from safemerge.low_rank import Deltas
-from safemerge.methods.common.method import Method, Selection, Site, State, a_few_copies
+from safemerge.methods.common.method import Measured, Method, Selection, Site, State, a_few_copies
 from safemerge.names import Layout
-
-_DENSITY = "density"
 
 
 def adapt_layout(method: Method, layout: Layout) -> Method:
@@ -49,9 +48,11 @@ def adapt_layout(method: Method, layout: Layout) -> Method:
                 importance=None if important is None else important[:, i],
             )
             states.append(method.prepare(matrix, changes[i], params, at))
-        densities = [state[_DENSITY] for state in states if _DENSITY in state]
-        highest = {_DENSITY: torch.stack(densities).max()} if densities else {}
-        return {**_joined(states), **highest}
+        joined = _joined(states)
+        if states and "density" in states[0]:
+            joined["density"] = torch.stack([state["density"] for state in states]).max()
+            joined["norm"] = torch.stack([state["norm"] for state in states])
+        return joined
 
     def select(state: State, selection: Selection, params: Any) -> State:
         assert method.select is not None
@@ -66,9 +67,11 @@ def adapt_layout(method: Method, layout: Layout) -> Method:
         stack = stack.mT if layout.transposed else stack
         return stack if layout.stacked else stack.squeeze(-3)
 
-    def density(deltas: Deltas, params: Any) -> float:
-        assert method.density is not None
-        return max((method.density(own, params) for own in by_matrix(deltas)), default=0.0)
+    def measure(deltas: Deltas, params: Any, site: Site) -> Measured:
+        assert method.measure is not None
+        each = [method.measure(own, params, site) for own in by_matrix(deltas)]
+        norms = chain.from_iterable(one.norms for one in each)
+        return Measured(max((one.density for one in each), default=0.0), tuple(norms))
 
     def footprint(shape: tuple[int, ...], n_sources: int) -> int:
         matrix = shape[1:] if layout.stacked else shape
@@ -86,11 +89,11 @@ def adapt_layout(method: Method, layout: Layout) -> Method:
         entrywise=(),
         linear=False,
         footprint=footprint,
-        density=None if method.density is None else density,
+        measure=None if method.measure is None else measure,
     )
 
 
-def _joined(states: list[State]) -> State:
+def _joined(states: list[State]) -> dict[str, Tensor]:
     return {f"{i}.{key}": value for i, state in enumerate(states) for key, value in state.items()}
 
 

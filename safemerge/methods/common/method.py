@@ -73,12 +73,38 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """What is known of a tensor before the merge, where others of its module type need it.
+
+    Args:
+        density: share of its entries that matter, in [0, 1]; of a stack, of its densest matrix.
+        norms: Frobenius norm of the deltas of all sources together, of each matrix that it holds.
+    """
+
+    density: float
+    norms: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """Of all tensors of one module type; None where the method measures nothing.
+
+    Args:
+        peak_density: highest density.
+        mean_norm: mean of the norms of those matrices that a source changes.
+    """
+
+    peak_density: float | None = None
+    mean_norm: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """What a recipe selects of the deltas at one place, apart from the weights.
 
     Args:
         rank_ratio: share of the rank that is kept, in (0, 1]; None is the method's own.
-        peak_density: highest density among tensors of the same module type, for methods with one.
+        peak_density, mean_norm: as in `Peers`, of the tensors of the same module type.
         per_source: `{number: values}`, a value for each source in order, for every number that the
             method declares.
     """
@@ -86,6 +112,14 @@ class Selection:
     rank_ratio: float | None = None
     peak_density: float | None = None
     per_source: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    mean_norm: float | None = None
+
+
+def measured(state: State) -> Measured | None:
+    """What `measure` returns, from the state of `prepare`."""
+    if "density" not in state:
+        return None
+    return Measured(state["density"].item(), tuple(state["norm"].reshape(-1).tolist()))
 
 
 def the_deltas(base: Tensor, deltas: Tensor, state: State, site: Site) -> State:
@@ -120,13 +154,13 @@ class Method:
         entries: (base, deltas, state, site) -> the `entrywise` tensors of consecutive flat entries,
             given the rest of the state that `select` returned.
         linear: `combine` adds the deltas and the base, by one coefficient each (`add_deltas`).
-        low_rank: `prepare` takes the factors of deltas, and `density` does.
+        low_rank: `prepare` takes the factors of deltas, and `measure` does.
         block: entries of such a block on a CPU.
         elsewhere: the method for each role that this one does not treat itself.
         per_source: numbers that each source has at each place, such as density.
         spectral: uses the rank ratio.
-        density: (deltas, params) -> share of entries that matter, in [0, 1]; where given, `select`
-            receives the highest density among tensors of the same module type.
+        measure: (deltas, params, site) -> what `select` receives of all tensors of a module type.
+            Where given, the state of `prepare` holds the same as `density` and `norm`.
         prepare_key: what of the parameters `prepare` reads; equal keys share a state.
         slow_select: `select` takes much longer than reading what it returns from a disk, and reads
             no parameter but those of `prepare_key`.
@@ -159,7 +193,7 @@ class Method:
     elsewhere: Mapping[Role, Method] = field(default_factory=dict)
     per_source: Mapping[str, Span] = field(default_factory=dict)
     spectral: bool = False
-    density: Callable[[Any, Any], float] | None = None  # of Deltas
+    measure: Callable[[Any, Any, Site], Measured] | None = None  # of Deltas
     prepare_key: Callable[[Any], tuple[object, ...]] = lambda params: ()
     slow_select: bool = False
     least_sources: int = 1
@@ -224,7 +258,6 @@ class Method:
                 too many sources, a source without an importance file.
         """
         params = self.parse(recipe.params)
-        params.check_against(recipe)
         self.check_count([source.name for source in recipe.sources])
         bare = [source.name for source in recipe.sources if source.importance is None]
         if self.needs_importance and bare:
@@ -247,6 +280,7 @@ class Method:
                             f"method {self.name!r}: {number} of source {source!r} at place group "
                             f"{group!r} is {value:g}; the range is [{span.low:g}, {span.high:g}]"
                         )
+        params.check_against(recipe)
         return params
 
     def check_count(self, sources: Sequence[str]) -> None:
@@ -269,10 +303,11 @@ class Method:
                     f"sum of the weights {weights} is not positive; give weights that are"
                 )
 
-    def selection(self, recipe: Recipe, group: str, peak_density: float | None = None) -> Selection:
+    def selection(self, recipe: Recipe, group: str, peers: Peers = Peers()) -> Selection:
         """What a recipe that passed `check` selects at a place group."""
         per_source = {}
         for number, span in self.per_source.items():
             given = recipe.per_source_at(number, group)
             per_source[number] = tuple(given.get(s.name, span.default) for s in recipe.sources)
-        return Selection(recipe.rank_ratio_at(group), peak_density, per_source)
+        ratio = recipe.rank_ratio_at(group)
+        return Selection(ratio, peers.peak_density, per_source, peers.mean_norm)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from examples import important, required
+from examples import TABLE, important, required
 from safetensors.torch import load_file, save_file
 
 from safemerge import Recipe, ResidentMerge, merge
@@ -47,10 +47,10 @@ def matrices() -> tuple[torch.Tensor, torch.Tensor]:
     return base, deltas
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", TABLE)
 @pytest.mark.parametrize("transposed", [False, True])
 def test_a_stack_is_merged_matrix_by_matrix(name: str, transposed: bool) -> None:
-    method = METHODS[name].for_role("matrix")
+    method = TABLE[name].for_role("matrix")
     base, deltas = matrices()
     stored = (base.mT, deltas.mT) if transposed else (base, deltas)
     important = IMPORTANT.mT if transposed else IMPORTANT
@@ -64,9 +64,9 @@ def test_a_stack_is_merged_matrix_by_matrix(name: str, transposed: bool) -> None
         torch.testing.assert_close(one, expected, atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", TABLE)
 def test_a_transposed_matrix_is_turned_and_turned_back(name: str) -> None:
-    method = METHODS[name].for_role("matrix")
+    method = TABLE[name].for_role("matrix")
     base, deltas = (tensor.select(-3, 0).contiguous() for tensor in matrices())
     important = IMPORTANT[:, 0]
     turned = replace(SITE, importance=important.mT)

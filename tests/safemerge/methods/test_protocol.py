@@ -9,6 +9,7 @@ from safemerge import ModelRef, Recipe
 from safemerge.errors import RecipeError
 from safemerge.factors import factorise
 from safemerge.methods import METHODS, Selection, Site, Span
+from safemerge.methods.common.method import Peers
 
 METHOD = replace(
     METHODS["task_arithmetic"],
@@ -40,8 +41,8 @@ def test_a_selection_has_every_number_of_every_source_in_order() -> None:
     assert METHOD.selection(one, "layer.0") == Selection(
         None, None, {"density": (0.9, 0.5), "gamma": (0.01, 0.01)}
     )
-    assert METHOD.selection(one, "layer.1", 0.2) == Selection(
-        0.5, 0.2, {"density": (0.25, 0.75), "gamma": (0.01, 0.01)}
+    assert METHOD.selection(one, "layer.1", Peers(0.2, 3.0)) == Selection(
+        0.5, 0.2, {"density": (0.25, 0.75), "gamma": (0.01, 0.01)}, 3.0
     )
 
 

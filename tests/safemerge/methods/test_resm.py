@@ -66,9 +66,9 @@ def test_density_by_hand() -> None:
     """Squares 84 + 76 = 160 over 8 entries: rms = sqrt(20) = 4.47. At tau = 0.5 entries above 2.24
     are present: one of D_1, all four of D_2. At tau = 1: the last one of each."""
     method = METHODS["resm"]
-    assert method.density is not None
-    assert method.density(DELTAS, method.parse({"tau": 0.5})) == 5 / 8
-    assert method.density(DELTAS, method.parse({"tau": 1.0})) == 2 / 8
+    assert method.measure is not None
+    assert method.measure(DELTAS, method.parse({"tau": 0.5}), site("ab")).density == 5 / 8
+    assert method.measure(DELTAS, method.parse({"tau": 1.0}), site("ab")).density == 2 / 8
 
 
 @pytest.mark.parametrize(
@@ -108,9 +108,9 @@ def test_resm_rank_follows_density() -> None:
     method = METHODS["resm"]
     params = method.parse({})
     base, deltas = draw((24, 24), n_sources=2)
-    assert method.density is not None
+    assert method.measure is not None
     assert method.select is not None
-    density = method.density(deltas, params)
+    density = method.measure(deltas, params, site("ab")).density
     state = method.prepare(base, deltas, params, site("ab"))
     assert method.select(state, Selection(None, density), params)["s"].shape == (2, 12)
     assert method.select(state, Selection(None, 2 * density), params)["s"].shape == (2, 6)

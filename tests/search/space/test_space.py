@@ -296,7 +296,7 @@ def test_the_search_begins_where_nothing_is_dropped(
     ("methods", "changes", "message"),
     [
         (("ties",), {"per_source": {"densty": {"range": [0, 1]}}}, "densty.*did you mean density"),
-        (("resm",), {"per_source": {"density": {"range": [0, 1]}}}, "no such number; it has none"),
+        (("iso_c",), {"per_source": {"density": {"range": [0, 1]}}}, "no such number; it has none"),
         (("ties",), {"per_source": {"density": {"range": [0, 2]}}}, r"\[0, 2\].*in \[0, 1\]"),
         (("ties",), {"outliers": ["clip"]}, "ties has no parameter 'outliers'"),
         (("resm",), {"outliers": ["clipp"]}, "outliers.*'clip'.*got 'clipp'"),
