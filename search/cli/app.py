@@ -19,7 +19,7 @@ import typer
 from search.cli.demo import demo
 from search.cli.doctor import doctor
 from search.cli.options import Config, Json, Set
-from search.cli.runs import export, front, status
+from search.cli.runs import export, front, report, status
 from search.cli.standalone import eval_, judge_agreement, merge
 
 app = typer.Typer(
@@ -197,6 +197,7 @@ def search(
 app.command()(doctor)
 app.command()(status)
 app.command()(front)
+app.command()(report)
 app.command()(merge)
 app.command("eval")(eval_)
 app.command("judge-agreement")(judge_agreement)

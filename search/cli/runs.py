@@ -80,6 +80,25 @@ def front(
             say_statements(heldout)
 
 
+def report(
+    run: RunArg,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File to write; default RUN/report.html.")
+    ] = None,
+) -> None:
+    """Write one HTML file that says what a run found: it can be mailed, and opens anywhere.
+
+    It shows replies to held-out probes; harmful ones are folded.
+    """
+    from safemerge.errors import require
+    from search.results.run import Run
+
+    require("plotly", extra="report")
+    from search.results.report import write_report
+
+    typer.echo(str(write_report(Run.load(run), out or run / "report.html")))
+
+
 def export(
     run: RunArg,
     trial: Annotated[

@@ -6,7 +6,6 @@ scored by likelihood, for the gap between search and held-out. Nothing is chosen
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
@@ -22,6 +21,7 @@ from search.results.answers import (
     respondent,
 )
 from search.results.general_answers import heldout_asker
+from search.results.heldout_answers import FOLDER, baseline_file
 from search.results.heldout_record import HeldOut
 from search.results.pareto import Candidate, thinned
 from search.results.plain_merges import best_single_weight, uniform
@@ -39,7 +39,6 @@ from synth.judges import Verdict
 from synth.judges.agreement import Agreement, compare
 from synth.progress import Report, silent
 
-_FOLDER = "heldout"  # of a run, for the answers
 FRONT_POINTS = 8  # of the front are measured; a longer front is thinned evenly
 
 
@@ -57,7 +56,7 @@ def measure_run(
     other = heldout_judge(run.config)
     judges = [judge.fingerprint() for judge in (other, bench.judge) if judge is not None]
     asked = {"judges": judges, "engine": bench.settings.kind, **bench.grading}
-    forget_others(run.dir, _FOLDER, asked)
+    forget_others(run.dir, FOLDER, asked)
     general = heldout_asker(run.dir, bench, section.max_tokens, other or bench.judge)
     report("held-out: judge and general prompts", 1, 1, "")
     front = run.reported_points()
@@ -84,7 +83,7 @@ def measure_run(
     models = list(_rows(bench, baselines, points, report))
     for done, row in enumerate(models):
         report("held-out", done, len(models), row.name)
-        answers = kept_answers(run.dir, f"{_FOLDER}/{row.file}", partial(ask, row))
+        answers = kept_answers(run.dir, f"{FOLDER}/{row.file}", partial(ask, row))
         every.extend(answers)
         scores = {**answer_scores(answers), **general.scores(row)}
         if row.point is None:
@@ -134,17 +133,17 @@ def _rows(
             bench.make_live(recipe())
 
     def row(name: str, file: str, recipe: Callable[[], Recipe]) -> Respondent:
-        return Respondent(name, f"{file}.jsonl", partial(merge_alone, recipe))
+        return Respondent(name, file, partial(merge_alone, recipe))
 
     yield from base_and_sources(bench)
-    yield row("uniform", "uniform", partial(uniform, bench.space.template))
+    yield row("uniform", "uniform.jsonl", partial(uniform, bench.space.template))
     best = partial(best_single_weight, bench, report)
-    yield row("best_single_weight", "best_single_weight", best)
+    yield row("best_single_weight", "best_single_weight.jsonl", best)
     for name, run in baselines.items():
         pick = run.pick()
-        # By content: a baseline that was deleted and run again may number its trials otherwise.
-        digest = hashlib.sha256(pick.recipe.canonical_json().encode()).hexdigest()[:12]
-        yield row(name, f"{name}-{digest}", partial(run.dir.trial_recipe, pick.number))
+        yield row(
+            name, baseline_file(name, pick.recipe), partial(run.dir.trial_recipe, pick.number)
+        )
     for point in points:
         yield respondent(bench, point)
 
