@@ -148,9 +148,12 @@ class Front:
         if not within:
             reach = {m: max(p.scores[m].value for p in self.points) for m in lower}
             reach.update({m: min(p.scores[m].value for p in self.points) for m in upper})
+            wanted = [f"{m} at least {bound:g}" for m, bound in lower.items()]
+            wanted += [f"{m} at most {bound:g}" for m, bound in upper.items()]
             raise BadInput(
-                f"none of the {len(self.points)} front points is within {lower | upper}; "
-                f"the best each can be alone is { {m: round(v, 3) for m, v in reach.items()} }"
+                f"no point of the front ({len(self.points)} in all) has {', '.join(wanted)}; the "
+                "best that each can be alone is "
+                + ", ".join(f"{m} {value:.3f}" for m, value in reach.items())
             )
         if maximise is None:
             return Front(within, self.directions).minimax_regret()

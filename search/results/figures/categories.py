@@ -48,10 +48,12 @@ def categories(answers: pd.DataFrame, models: Sequence[str], axis: str) -> go.Fi
     )
     figure.update_yaxes(autorange="reversed", automargin=True)
     worst = frame[frame["model"] == columns[-1]].sort_values("rate", kind="stable").iloc[0]
-    said = (
-        f"Held-out {axis} by category, % right. The worst of {len(rate)} for "
-        f"{_model(columns[-1])} is {worst['category']}: {worst['right']} of {worst['n']}."
-    )
+    said = f"Held-out {axis} by category, % right. "
+    if rate[columns[-1]].nunique() > 1:
+        said += f"The worst of {len(rate)} for {_model(columns[-1])} is {worst['category']}: "
+    else:
+        said += f"All {len(rate)} are alike for {_model(columns[-1])}; {worst['category']}: "
+    said += f"{worst['right']} of {worst['n']}."
     return finish(figure, f"{axis} by category", said, height=190 + 30 * len(rate))
 
 

@@ -92,7 +92,7 @@ def answer_frame(run: Run) -> pd.DataFrame:
     if not answers:
         return pd.DataFrame()
     try:
-        probes = {probe.id: probe for probe in load_probes(run.config).split("heldout")}
+        probes = {probe.id: probe for probe in load_probes(run.config)}
     except SafemergeError as error:
         raise BadInput(f"the probes of {run.dir.path} cannot be read: {error}") from error
     return pd.DataFrame(

@@ -87,18 +87,19 @@ def pick_gains(answers: Mapping[str, Sequence[Answer]]) -> Gains:
     }
 
 
-def named(row: str) -> str:
+def named(run: Run, row: str) -> str:
     """A row of the held-out table as a noun."""
-    plain = {"base": "the base", "uniform": "the plain average", "search": "the pick"}
-    known = plain.get(row)
-    return known or ("the " if "_" in row else "") + row.replace("_", " ")
+    if row in [source.name for source in run.config.models.sources]:
+        return f"the source {row}"
+    plain = {"uniform": "the plain average", "search": "the pick"}
+    return plain.get(row, f"the {row.replace('_', ' ')}")
 
 
 def _told(run: Run, gains: Gains, answers: Mapping[str, Sequence[Answer]]) -> list[str]:
     sources = [source.name for source in run.config.models.sources]
     rows = [row for row in ("base", *sources, UNSAFE) if row in gains]
-    sentences = [_cost(gains, ["base", *sources], answers)]
-    sentences += [_against(row, gains[row], row in sources) for row in rows]
+    sentences = [_cost(run, gains, answers)]
+    sentences += [_against(named(run, row), gains[row]) for row in rows]
     if UNSAFE not in gains:
         sentences.append(
             "The same search without safety was not run, so the price of safety is not known: "
@@ -107,7 +108,7 @@ def _told(run: Run, gains: Gains, answers: Mapping[str, Sequence[Answer]]) -> li
     compared = sum(len(axes) for axes in gains.values())
     counts = {axis: len([a for a in answers["search"] if a.axis == axis]) for axis in gains["base"]}
     heldout = run.heldout()
-    judge = "" if heldout is None else f" {shown_judge(heldout.judge)} judged the replies."
+    judge = "" if heldout is None else f" The judge was {shown_judge(heldout.judge)}."
     return [
         *sentences,
         f"All of it is counted on replies to the same held-out probes "
@@ -117,17 +118,15 @@ def _told(run: Run, gains: Gains, answers: Mapping[str, Sequence[Answer]]) -> li
     ]
 
 
-def _cost(gains: Gains, rows: Sequence[str], answers: Mapping[str, Sequence[Answer]]) -> str:
+def _cost(run: Run, gains: Gains, answers: Mapping[str, Sequence[Answer]]) -> str:
     """Where the pick is behind the best of base and sources."""
+    models = ["base", *(source.name for source in run.config.models.sources)]
     behind = []
     for axis in gains["base"]:
-        row = min((r for r in rows if r in gains), key=lambda r: gains[r][axis].value)
+        row = min((model for model in models if model in gains), key=lambda r: gains[r][axis].value)
         found = gains[row][axis]
         if found.apart and found.value < 0:
-            behind.append(
-                f"{-100 * found.value:.1f} points of {axis} behind {named(row)} "
-                f"({-100 * found.high:.1f} to {-100 * found.low:.1f})"
-            )
+            behind.append(f"{_by(axis, found)} behind {named(run, row)}, the best there")
     rates = {
         axis: sum(a.correct for a in given) / len(given)
         for axis in gains["base"]
@@ -135,18 +134,17 @@ def _cost(gains: Gains, rows: Sequence[str], answers: Mapping[str, Sequence[Answ
     }
     told = listed([f"{axis} {100 * rate:.1f} %" for axis, rate in rates.items()])
     cost = (
-        f"Its price: {listed(behind)}, each the best of base and sources there."
+        f"Its price: {listed(behind)}."
         if behind
         else "On no axis is it behind the best of base and sources by more than chance."
     )
     return f"Right on held-out probes: {told}. {cost}"
 
 
-def _against(row: str, axes: Mapping[str, Difference], is_source: bool) -> str:
+def _against(noun: str, axes: Mapping[str, Difference]) -> str:
     gained = {axis: d for axis, d in axes.items() if d.apart and d.value > 0}
     lost = {axis: d for axis, d in axes.items() if d.apart and d.value < 0}
     rest = [axis for axis in axes if axis not in gained and axis not in lost]
-    noun = f"the source {row}" if is_source else named(row)
     told = [
         "gains " + listed([_by(axis, d) for axis, d in gained.items()]) if gained else "",
         "loses " + listed([_by(axis, d) for axis, d in lost.items()]) if lost else "",

@@ -43,7 +43,10 @@
     layout.font = { color: ink, size: narrow ? 11 : 12.5, family: "inherit" };
     layout.autosize = true;
     if (touch) layout.dragmode = false;
-    if (narrow) Object.assign(layout.margin, { l: 44, r: 6 });
+    if (narrow) {
+      Object.assign(layout.margin, { l: 44, r: 6 });
+      for (const trace of data) if (trace.type === "heatmap") trace.showscale = false;
+    }
     return Plotly.newPlot(place, data, layout, { responsive: true, displayModeBar: false });
   };
 
@@ -58,6 +61,7 @@
     const count = input.closest("p").querySelector(".count");
     input.addEventListener("input", () => {
       const wanted = input.value.trim().toLowerCase();
+      if (wanted) for (const pair of document.querySelectorAll(`#${input.dataset.filter} .pair`)) pair.open = true;
       for (const row of rows) row.hidden = !row.textContent.toLowerCase().includes(wanted);
       count.textContent = wanted ? `${rows.filter((row) => !row.hidden).length} of ${rows.length}` : "";
     });

@@ -39,7 +39,7 @@ from search.runs.probe_sets import load_probes
 from synth.probes.probe import AXES, SPLITS
 from synth.progress import printable
 
-_FLIPS = 30  # of two models that are shown, losses first
+_FLIPS = 20  # of two models that are shown, losses first
 _FRONT_ROWS = 100
 _LONGEST = 1200  # characters of a text that are shown
 _WORDS = {
@@ -108,7 +108,7 @@ def page(run: Run) -> str:
             name=run.dir.path.resolve().name,
             run=run,
             decided=decided,
-            gains=_gain_table(decided),
+            gains=_gain_table(run, decided),
             plots=_plots(run),
             categories=_categories(run, frame),
             table=_heldout_table(run),
@@ -164,10 +164,10 @@ def _plot(name: str, figure: go.Figure) -> Plot:
     return Plot(name, title, said, height, text.replace("<", "\\u003c"))
 
 
-def _gain_table(decided: Decision) -> dict[str, dict[str, tuple[str, bool]]]:
+def _gain_table(run: Run, decided: Decision) -> dict[str, dict[str, tuple[str, bool]]]:
     """`{row: {axis: (text, whether it is apart)}}`."""
     return {
-        named(row): {axis: (points(one), one.apart) for axis, one in axes.items()}
+        named(run, row): {axis: (points(one), one.apart) for axis, one in axes.items()}
         for row, axes in decided.gains.items()
     }
 
@@ -185,7 +185,7 @@ def _heldout_table(run: Run) -> tuple[list[str], dict[str, list[str]]]:
         ]
         for row, scores in heldout.rows.items()
     }
-    return [f"{_unit(metric)} (n = {pick[metric].n})" for metric in metrics], rows
+    return [f"{_unit(metric)}\nn = {pick[metric].n}" for metric in metrics], rows
 
 
 def _front_table(run: Run) -> tuple[list[str], list[tuple[str, list[str]]]]:
@@ -194,16 +194,18 @@ def _front_table(run: Run) -> tuple[list[str], list[tuple[str, list[str]]]]:
         return [], []
     heldout, pick = run.heldout(), run.pick().number
     objectives = run.config.objective_names
-    head = ["limits", *(f"{name}, likelihood" for name in objectives)]
+    head = [*(f"{name}\nlikelihood" for name in objectives)]
     if heldout is not None:
-        head += [*(f"{_unit(name)}, held out" for name in objectives), "apart from the pick"]
+        head += [f"{_unit(name)}\nheld out" for name in objectives]
+    head += ["limits", *(["apart from the pick"] if heldout is not None else [])]
     rows = []
     for point in run.reported_points()[:_FRONT_ROWS]:
-        cells = [standing(run, point.number).mark or "within"]
-        cells += [share(point.scores[name]) for name in objectives]
+        cells = [share(point.scores[name]) for name in objectives]
         if heldout is not None:
             scores = heldout.front.get(point.number, {})
             cells += [_cell(name, scores.get(name)) for name in objectives]
+        cells.append(standing(run, point.number).mark or "within")
+        if heldout is not None:
             apart = heldout.against_pick.get(point.number, {})
             told = [f"{axis} {points(one)}" for axis, one in apart.items() if one.apart]
             unknown = "it is the pick" if point.number == pick else "not measured"
@@ -225,17 +227,17 @@ def _flip_pairs(run: Run, answers: pd.DataFrame) -> dict[str, tuple[int, int, li
             frame = figures.flips(answers, "search", other)
             rows = frame.sort_values("gained", kind="stable").head(_FLIPS)
             gained = int(frame["gained"].sum())
-            shown = [_flip(row, other) for row in rows.to_dict("records")]
-            found[named(other)] = (gained, len(frame) - gained, shown)
+            shown = [_flip(row, named(run, other), other) for row in rows.to_dict("records")]
+            found[named(run, other)] = (gained, len(frame) - gained, shown)
     return found
 
 
-def _flip(row: Mapping[str, Any], other: str) -> Flip:
+def _flip(row: Mapping[str, Any], noun: str, other: str) -> Flip:
     texts = {
         "asked": row["prompt"],
         "wanted": row["wanted"],
         "the pick": row["search"],
-        named(other): row[other],
+        noun: row[other],
     }
     return Flip(
         axis=row["axis"],
