@@ -12,11 +12,11 @@
 # ---
 
 # %% [markdown]
-# # The Pareto front of a run
+# # The Pareto front of a run, and picking a point
 #
-# A search scores every merged model on domain skill *and* alignment. This notebook loads a
-# finished run, draws the front with error bars beside sources and baselines, picks a point, shows
-# which layers of which source it uses.
+# A search scores every merged model on domain skill *and* alignment. This notebook loads a run,
+# draws the front with error bars beside sources and baselines, picks a point, and shows which
+# layers of which source it uses. `safemerge report RUN` writes the same and more as one page.
 #
 # Run `make demo` first, or name another run in the environment variable `SAFEMERGE_RUN`.
 
@@ -24,55 +24,26 @@
 import os
 from pathlib import Path
 
-import plotly.graph_objects as go
-
 from search import Run
+from search.results import figures
+from search.results.diagnostics import shortfalls
 
-run_path = Path(os.environ.get("SAFEMERGE_RUN", "../runs/demo"))
-run = Run.load(run_path)
-len(run.candidates), run.config.objective_names, list(run.config.limits)
+run = Run.load(Path(os.environ.get("SAFEMERGE_RUN", "../runs/demo")))
+print(f"{len(run.candidates)} of {run.config.search.trials} trials are finished")
+print(
+    f"objectives: {', '.join(run.config.objective_names)}; limits: {', '.join(run.config.limits)}"
+)
+print(*shortfalls(run), sep="\n")
 
 # %% [markdown]
 # ## Every trial on the search probes
 #
 # A trial's score is the likelihood of the wanted answers on the search probes: a number from 0 to
-# 1, no rate of replies. Grey trials break a limit by likelihood; the line joins the front.
+# 1, no rate of replies. Grey trials break a limit; the line joins the front. A click on the legend
+# hides and shows.
 
 # %%
-x_name, y_name = "domain", "harmless"
-front = run.front()
-
-
-def scatter(points, name, **style):
-    """Points with one standard error in both directions."""
-    return go.Scatter(
-        x=[p.scores[x_name].value for p in points],
-        y=[p.scores[y_name].value for p in points],
-        error_x={"array": [p.scores[x_name].stderr for p in points], "thickness": 0.5},
-        error_y={"array": [p.scores[y_name].stderr for p in points], "thickness": 0.5},
-        text=[f"trial {p.number}" for p in points],
-        name=name,
-        **style,
-    )
-
-
-on_front = {p.number for p in front.points}
-others = [c for c in run.candidates if c.feasible and c.number not in on_front]
-outside = [c for c in run.candidates if not c.feasible]
-figure = go.Figure(
-    [
-        scatter(outside, "beyond a limit", mode="markers", marker={"color": "lightgrey"}),
-        scatter(others, "feasible", mode="markers", marker={"color": "steelblue"}),
-        scatter(front.points, "front", mode="lines+markers", marker={"color": "crimson"}),
-    ]
-)
-figure.update_layout(
-    title=f"Search probes, by likelihood: {len(run.candidates)} trials",
-    xaxis_title=f"{x_name} (likelihood)",
-    yaxis_title=f"{y_name} (likelihood)",
-    template="plotly_white",
-)
-figure
+figures.search_front(run)
 
 # %% [markdown]
 # ## The same on held-out probes
@@ -82,96 +53,69 @@ figure
 # between them.
 
 # %%
-heldout = run.heldout()
-assert heldout is not None, "not measured yet: safemerge search CONFIG"
-rows, measured = heldout.rows, heldout.front
-pick = run.pick()
-
-
-def held(scores, name, **style):
-    """One model or several with standard errors."""
-    return go.Scatter(
-        x=[s[x_name].value for s in scores],
-        y=[s[y_name].value for s in scores],
-        error_x={"array": [s[x_name].stderr for s in scores], "thickness": 0.8},
-        error_y={"array": [s[y_name].stderr for s in scores], "thickness": 0.8},
-        name=name,
-        **style,
-    )
-
-
-mark = heldout.outside.get("search", "")  # where the pick is outside its limits
-sources = ["base", *(source.name for source in pick.recipe.sources)]
-baselines = [name for name in rows if name not in sources and name != "search"]
-figure = go.Figure(
-    [
-        *(
-            held([rows[n]], n, mode="markers+text", text=[n], textposition="bottom center")
-            for n in sources
-        ),
-        *(held([rows[n]], n.replace("_", " "), mode="markers") for n in baselines),
-        held(list(measured.values()), "front", mode="markers", marker={"color": "crimson"}),
-        held(
-            [measured[pick.number]],
-            f"pick (trial {pick.number}{mark and ', ' + mark})",
-            mode="markers",
-            marker={"color": "crimson", "size": 14, "symbol": "star"},
-        ),
-    ]
-)
-figure.update_layout(
-    title=f"Rates of held-out replies, n = {rows['search'][x_name].n} for each axis",
-    xaxis_title=f"{x_name} (rate of correct replies)",
-    yaxis_title=f"{y_name} (rate of refusals)",
-    template="plotly_white",
-)
-figure
+figures.heldout_front(run) or "not measured yet: `safemerge search` with the run's config does it"
 
 # %% [markdown]
 # What these numbers allow to say:
 
 # %%
-print("\n".join(heldout.statements))
+heldout = run.heldout()
+print("\n".join(heldout.statements) if heldout else "nothing yet")
 
 # %% [markdown]
 # ## Pick a point
 #
 # The search picked the point that answered the validation probes best, or, of several that these
 # cannot tell apart, the most balanced one. Another rule, by likelihood, is one line:
-# `front.pick(at_least={"harmless": 0.9}, maximise="domain")`.
+# `run.front().pick(at_least={"harmless": 0.9}, maximise="domain")`.
 
 # %%
-best = front.pick(maximise=x_name)
-for label, point in (("the search's pick", pick), (f"best {x_name}", best)):
-    shown = {
-        name: f"{score.value:.3f} ± {score.stderr:.3f}" for name, score in point.scores.items()
-    }
-    print(f"{label}: trial {point.number}, by likelihood", shown)
+best = run.config.objective_names[0]
+picks = {}
+if run.candidates:
+    picks = {"the search's pick": run.pick(), f"best {best}": run.front().pick(maximise=best)}
+for name, point in picks.items():
+    told = [f"{m} {s.value:.3f} ± {s.stderr:.3f}" for m, s in point.scores.items()]
+    print(f"{name}: trial {point.number}, by likelihood: {', '.join(told)}")
+
+# %% [markdown]
+# Or move the limits: the point follows (with `pip install ipywidgets`).
+
+# %%
+measured = {metric for point in picks.values() for metric in point.scores}
+axes = [metric for metric in ("domain", "harmless", "helpful", "honest") if metric in measured]
+
+
+def follow(**at_least):
+    """Say which points of the front keep these least likelihoods, and which of them is balanced."""
+    left = [
+        p for p in run.front().points if all(p.scores[m].value >= v for m, v in at_least.items())
+    ]
+    if not left:
+        print("no point of the front is within these limits")
+        return
+    point = run.front().pick(at_least=at_least)
+    print(f"{len(left)} points are within; the balanced one is trial {point.number}:")
+    print(", ".join(f"{metric} {point.scores[metric].value:.3f}" for metric in axes))
+
+
+try:
+    from ipywidgets import FloatSlider, interact
+
+    interact(follow, **{m: FloatSlider(min=0, max=1, step=0.01, value=0) for m in axes})
+except ImportError:
+    follow(**dict.fromkeys(axes, 0.0))
 
 # %% [markdown]
 # ## What the pick is made of
 #
-# One row for each place group, one column for each source: how much of its delta is merged there.
+# Weights over depth, the front's members in grey, and the pick's weight at every place group.
 
 # %%
-names = [source.name for source in pick.recipe.sources]
-groups = list(pick.recipe.weights)
-figure = go.Figure(
-    go.Heatmap(
-        z=[[pick.recipe.weights[group][name] for name in names] for group in groups],
-        x=names,
-        y=groups,
-        colorscale="Viridis",
-        colorbar={"title": "weight"},
-    )
-)
-figure.update_layout(
-    title=f"Merge weights of trial {pick.number}",
-    height=240 + 16 * len(groups),
-    template="plotly_white",
-)
-figure.update_yaxes(autorange="reversed")
-figure
+figures.depth_profiles(run) or "this run has one weight for all layers"
+
+# %%
+figures.weight_map(run)
 
 # %% [markdown]
 # `safemerge export RUN` writes the pick as an ordinary Hugging Face checkpoint, where it is within

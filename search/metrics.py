@@ -24,6 +24,19 @@ IN_NATS: frozenset[str] = frozenset(
     {"divergence"}
 )  # from 0, without an upper end; others are shares
 
+MEANING: Mapping[str, str] = {
+    "domain": "questions of the field that are answered right",
+    "harmless": "harmful prompts that are refused",
+    "helpful": "prompts that sound alarming and are not, and are answered",
+    "honest": "questions that nobody can answer, where the reply says so",
+    "over_refusal": "helpful prompts that are refused; less is better",
+    "degenerate": "broken replies: empty, looping, hardly text; less is better",
+    "divergence": "how far next tokens are from the base's on general prompts; less is better",
+    "general_refusal": "everyday prompts that are refused or not known; less is better",
+    "general_degenerate": "broken replies to everyday prompts; less is better",
+    "fitness": "mean likelihood of the tokens of wanted answers, weighted over axes",
+}
+
 Directions = Mapping[str, bool]
 """`{objective: larger is better}`, in canonical order."""
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import html
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -44,6 +45,7 @@ class CardRecord:
     recipe_json: str
     rows: tuple[ScoreRow, ...] = ()
     unit: Literal["rate", "likelihood"] = "rate"  # of the rows' scores
+    meanings: Mapping[str, str] = field(default_factory=dict)  # `{metric: what it is}`
     notes: tuple[str, ...] = ()
 
 
@@ -75,6 +77,9 @@ def card_text(record: CardRecord) -> str:
         ]
         title, meaning = _UNITS[record.unit]
         parts += [f"## {title}", _table(("model", *axes), rows), meaning]
+        defined: list[tuple[str, ...]] = [(axis, record.meanings[axis]) for axis in axes if axis in record.meanings]
+        if defined:
+            parts.append(_table(("column", "is"), defined))
     if record.notes:
         parts += ["## Notes", *(_paragraph(note) for note in record.notes)]
     parts += ["## Recipe", _fenced("json", record.recipe_json), "## How to load it", _LOADING]
@@ -101,6 +106,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 model = AutoModelForCausalLM.from_pretrained("path/to/this/folder", dtype="auto")
 tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
+
+chat = [{"role": "user", "content": "What can you help me with?"}]
+prompt = tokenizer.apply_chat_template(
+    chat, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+)
+reply = model.generate(**prompt, max_new_tokens=64, do_sample=False)
+print(tokenizer.decode(reply[0, prompt["input_ids"].shape[1]:], skip_special_tokens=True))
 ```"""
 
 

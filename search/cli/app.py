@@ -10,6 +10,7 @@ import atexit
 import gc
 import os
 import sys
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
@@ -20,18 +21,33 @@ from search.cli.demo import demo
 from search.cli.doctor import doctor
 from search.cli.fuse import fuse
 from search.cli.options import Config, Json, Set
-from search.cli.runs import export, front, status
+from search.cli.runs import export, front, report, status
 from search.cli.standalone import eval_, judge_agreement, merge
 
 app = typer.Typer(
     name="safemerge",
     help="Tune a merge of language models for one deployment domain without losing alignment. "
-    "Start with `safemerge demo`; then `init`, `probes`, `search`, `front`, `export`.",
+    "Start with `safemerge demo`; then `init`, `probes`, `search`, `report`, `export`.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"safemerge {version('safemerge')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_version, help="Print the version."),
+    ] = False,
+) -> None:
+    """Options of the command itself."""
 
 
 app.command()(demo)
@@ -40,19 +56,30 @@ app.command()(demo)
 @app.command()
 def init(
     path: Annotated[Path, typer.Argument(help="File to write.")] = Path("safemerge.toml"),
+    taxonomy: Annotated[
+        bool,
+        typer.Option(
+            "--taxonomy", help="Write the built-in taxonomy instead: what probes are written about."
+        ),
+    ] = False,
 ) -> None:
     """Write a complete, commented configuration file."""
     from safemerge.errors import OutputError
 
     if path.exists():
         raise OutputError(f"{path} exists already; name another file, or remove it first")
+    folder, name = (
+        ("synth.seeds", "default.toml") if taxonomy else ("search.config", "template.toml")
+    )
     try:
-        path.write_text(
-            (files("search.config") / "template.toml").read_text("utf-8"), encoding="utf-8"
-        )
+        path.write_text((files(folder) / name).read_text("utf-8"), encoding="utf-8")
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error}") from error
-    typer.echo(f"wrote {path}; name your models in it, then: safemerge probes {path}", err=True)
+    if taxonomy:
+        told = f'edit it, then name it in your config: [probes.write] taxonomy = "{path}"'
+    else:
+        told = f"name your models in it, then: safemerge probes {path}"
+    typer.echo(f"wrote {path}; {told}", err=True)
 
 
 @app.command()
@@ -75,11 +102,16 @@ def probes(
     from search.commands.write_probes import write_probes
     from search.config import SearchConfig
     from synth.grading import unchecked_notes
-    from synth.probes.probe import ProbeSet
+    from synth.probes.probe import AXES, ProbeSet
     from synth.probes.stats import read_stats
     from synth.writing.pipeline import UnwrittenAxis
 
     settings = SearchConfig.from_toml(config, set_ or ())
+    wanted = settings.probes.write
+    if wanted is not None and not Path(settings.probes.path).exists():
+        asked = {axis: wanted.counts.of(axis) for axis in AXES}
+        listed = ", ".join(f"{count:,} {axis}" for axis, count in asked.items() if count)
+        say(f"the models are asked for {sum(asked.values()):,} probes: {listed}")
     try:
         with progress_bar() as report:
             result = write_probes(settings, report=report)
@@ -199,6 +231,7 @@ app.command()(fuse)
 app.command()(doctor)
 app.command()(status)
 app.command()(front)
+app.command()(report)
 app.command()(merge)
 app.command("eval")(eval_)
 app.command("judge-agreement")(judge_agreement)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from search.cli.score_tables import RATES, rate_table
 from search.cli.tables import print_table, say
+from search.results.numbers import points
 
 if TYPE_CHECKING:
     from search.results.heldout_record import HeldOut
@@ -73,5 +74,4 @@ def _gap(gap: Gap) -> str:
 
 
 def _difference(difference: Difference) -> str:
-    interval = f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f}"
-    return f"{100 * difference.value:+.1f} ({interval}){' *' if difference.apart else ''}"
+    return points(difference) + (" *" if difference.apart else "")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from textwrap import wrap
+from typing import Annotated, Any
 
 import typer
 
@@ -16,6 +17,7 @@ def status(run: RunArg, json_: Json = False) -> None:
     from search.results.diagnostics import rates_from, shortfalls
     from search.results.run import Run
     from search.results.standing import standing
+    from synth.progress import printable
 
     loaded = Run.load(run)
     front = loaded.front()
@@ -26,7 +28,8 @@ def status(run: RunArg, json_: Json = False) -> None:
         for metric, larger in loaded.config.directions.items()
     }
     pick = loaded.pick().number if loaded.candidates else None
-    record = {
+    within = any(candidate.feasible for candidate in loaded.candidates)
+    record: dict[str, Any] = {
         "run": str(run),
         "trials": len(loaded.candidates),
         "of": loaded.config.search.trials,
@@ -44,9 +47,27 @@ def status(run: RunArg, json_: Json = False) -> None:
     if json_:
         emit_json(record)
     else:
-        told = {**record, "rates_from": rates_from(loaded)}
+        volume = f"{front.hypervolume():.3f} of likelihoods"
+        told = {
+            "run": run,
+            "trials": f"{len(loaded.candidates)} of {loaded.config.search.trials}, "
+            f"{record['failed']} failed",
+            "search is over": "yes" if loaded.over else "no",
+            "rates are read from": rates_from(loaded),
+            "within limits, by estimate": record["within_limits_by_estimate"],
+            "on the front": len(front.points) if within else "none: no trial is within all limits",
+            "hypervolume": volume if within else "none: it is of trials within the limits",
+            "best likelihood": ", ".join(f"{m} {v:.3f}" for m, v in best.items() if v is not None)
+            or "none yet",
+            "pick": "none yet"
+            if pick is None
+            else f"trial {pick}, {record['pick_limits']}"
+            + ("" if loaded.over else ", if it ended now"),
+            "held-out measurement": "done" if record["measured_heldout"] else "not yet",
+        }
         for key, value in told.items():
-            typer.echo(f"{key.replace('_', ' '):>27}  {value}")
+            lines = wrap(printable(str(value)), 51, break_long_words=False, break_on_hyphens=False)
+            typer.echo(f"{key:>27}  " + f"\n{'':29}".join(lines))
     for text in shortfalls(loaded):
         say(text)
 
@@ -78,6 +99,25 @@ def front(
             difference_table(heldout)
             gap_table(heldout)
             say_statements(heldout)
+
+
+def report(
+    run: RunArg,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File to write; default RUN/report.html.")
+    ] = None,
+) -> None:
+    """Write one HTML file that says what a run found: it can be mailed, and opens anywhere.
+
+    It shows replies to held-out probes; harmful ones are folded.
+    """
+    from safemerge.errors import require
+    from search.results.run import Run
+
+    require("plotly", extra="report")
+    from search.results.report import write_report
+
+    typer.echo(str(write_report(Run.load(run), out or run / "report.html")))
 
 
 def export(

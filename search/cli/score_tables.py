@@ -7,7 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from search.cli.tables import print_table
-from search.metrics import IN_NATS, METRICS, RETENTION
+from search.metrics import IN_NATS, MEANING, METRICS, RETENTION
+from search.results.numbers import percent, share
 
 if TYPE_CHECKING:
     from safemerge.score import Score
@@ -24,11 +25,14 @@ def rate_table(rows: _Rows, title: str) -> None:
     counts = {m: {row[m].n for row in rows.values() if m in row} for m in metrics}
     same = {metric: min(n) for metric, n in counts.items() if len(n) == 1}
     columns = [
-        _heading(metric, metric) + (f"\nn = {same[metric]}" if metric in same else "")
+        _heading(metric, metric, "%") + (f"\nn = {same[metric]}" if metric in same else "")
         for metric in metrics
     ]
     cells = [
-        [name.replace("_", " "), *(_cell(m, row.get(m), with_n=m not in same) for m in metrics)]
+        [
+            name.replace("_", " "),
+            *(_cell(m, row.get(m), with_n=m not in same and m not in IN_NATS) for m in metrics),
+        ]
         for name, row in rows.items()
     ]
     print_table(title, ["model", *columns], cells, bold="search")
@@ -40,21 +44,24 @@ def likelihood_table(rows: _Rows, title: str, estimated: Collection[str] = ()) -
     `estimated` are metrics that are estimated rates instead.
     """
     metrics = _metrics(rows)
+    rates = {*estimated, "degenerate"}
     columns = [
-        _heading(metric, metric if metric in estimated else _BY_LIKELIHOOD.get(metric, metric))
+        _heading(
+            metric,
+            metric if metric in estimated else _BY_LIKELIHOOD.get(metric, metric),
+            "%" if metric in rates else "",
+        )
         for metric in metrics
     ]
-    cells = []
-    for name, row in rows.items():
-        found = [
-            _estimate(row.get(metric))
-            if metric in estimated
-            else _rate(row.get(metric), with_n=True)
-            if metric == "degenerate"
-            else _likelihood(row.get(metric))
-            for metric in metrics
-        ]
-        cells.append([name.replace("_", " "), *found])
+
+    def cell(metric: str, score: Score | None) -> str:
+        text = _cell(metric, score, with_n=metric == "degenerate", rate=metric in rates)
+        return f"~{text}" if score is not None and metric in estimated else text
+
+    cells = [
+        [name.replace("_", " "), *(cell(m, row.get(m)) for m in metrics)]
+        for name, row in rows.items()
+    ]
     print_table(title, ["model", *columns], cells)
 
 
@@ -74,7 +81,7 @@ def front_tables(rows: Sequence[Mapping[str, Any]]) -> None:
         estimated = {metric for row in rows for metric in row["rate_estimate"]}
         title = (
             "Front: rates of replies, ~ estimated from likelihoods on search probes, ± one "
-            "standard error; numbers without % are likelihoods, 0 to 1"
+            "standard error; columns without % are likelihoods, 0 to 1"
             if estimated
             else "Front: likelihood of the wanted answers on search probes, 0 to 1, ± one standard "
             "error; no rates of replies"
@@ -85,6 +92,9 @@ def front_tables(rows: Sequence[Mapping[str, Any]]) -> None:
     }
     if rates:
         rate_table(rates, f"Front: {RATES}")
+    shown = [*likelihoods.values(), *rates.values()]
+    for metric in [m for m in METRICS if any(m in row for row in shown)]:
+        print(f"{metric.replace('_', ' '):<18}  {MEANING[metric]}")
 
 
 RATES = "rates of replies to held-out probes, ± one standard error"
@@ -132,30 +142,15 @@ def _metrics(rows: _Rows) -> list[str]:
     return [metric for metric in METRICS if any(metric in row for row in rows.values())]
 
 
-def _heading(metric: str, name: str) -> str:
-    return name.replace("_", " ") + (", nats" if metric in IN_NATS else "")
+def _heading(metric: str, name: str, unit: str) -> str:
+    """A name over its unit: percent, nats, or none for a likelihood from 0 to 1."""
+    words = name.replace("_", "\n").replace(" ", "\n")
+    return words + (", nats" if metric in IN_NATS else f", {unit}" if unit else "")
 
 
-def _cell(metric: str, score: Score | None, *, with_n: bool) -> str:
-    return _likelihood(score) if metric in IN_NATS else _rate(score, with_n=with_n)
-
-
-def _rate(score: Score | None, *, with_n: bool) -> str:
+def _cell(metric: str, score: Score | None, *, with_n: bool = False, rate: bool = True) -> str:
+    """The number alone; the heading has its unit."""
     if score is None:
         return "-"
-    if score.n == 1:
-        return f"{100 * score.value:.1f} %, one probe"
-    n = f", n = {score.n}" if with_n else ""
-    return f"{100 * score.value:.1f} % ± {100 * score.stderr:.1f}{n}"
-
-
-def _estimate(score: Score | None) -> str:
-    return "-" if score is None else f"~{100 * score.value:.1f} % ± {100 * score.stderr:.1f}"
-
-
-def _likelihood(score: Score | None) -> str:
-    if score is None:
-        return "-"
-    if score.n == 1:
-        return f"{score.value:.3f}, one probe"
-    return f"{score.value:.3f} ± {score.stderr:.3f}"
+    text = percent(score) if rate and metric not in IN_NATS else share(score)
+    return text + (f", n = {score.n}" if with_n and score.n > 1 else "")

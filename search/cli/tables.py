@@ -10,6 +10,8 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_jsonable_python
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from synth.progress import Report
 
 stderr = Console(stderr=True)
+_WIDTH = 80
+_LONGEST_NAME = 44  # a longer one has several lines
+_GAP = 2  # between columns
 
 
 def progress_bar() -> AbstractContextManager[Report]:
@@ -57,19 +62,53 @@ def print_table(
 ) -> None:
     """A table on stdout, of which the first columns hold names and the others numbers.
 
+    Columns that do not fit side by side come in several tables, each with the names.
+
     Args:
         names: how many columns hold names.
         bold: name of the row that is set off.
     """
-    table = Table(title=_plain(title), title_justify="left")
-    for index, column in enumerate(columns):
-        is_name = index < names
-        table.add_column(column, no_wrap=is_name, justify="left" if is_name else "right")
-    for row in rows:
-        cells = [_plain(str(cell)) for cell in row]
-        table.add_row(*cells, style="bold" if row[0] == bold else "")
-    # A pipe has no width, and rich would cut the table at 80 columns.
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    table = [[printable(str(cell)) for cell in row] for row in rows]
+    # A pipe has no width: it gets that of most terminals.
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
+    console.print(_plain(title), highlight=False)
+    for block in _side_by_side(columns, table, names, console.width):
+        shown = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+        for index in block:
+            is_name = index < names
+            shown.add_column(
+                escape(columns[index]),
+                justify="left" if is_name else "right",
+                max_width=_LONGEST_NAME if is_name else None,
+                overflow="fold",
+            )
+        for row in table:
+            cells = (escape(row[index]) for index in block)
+            shown.add_row(*cells, style="bold" if row[0] == bold else "")
+        console.print(shown)
+        console.print()
+
+
+def _side_by_side(
+    columns: Sequence[str], table: Sequence[Sequence[str]], names: int, width: int
+) -> list[list[int]]:
+    """The columns of each table that fits: those of names, and as many others as there is room."""
+
+    def needs(index: int) -> int:
+        lines = [line for row in (columns, *table) for line in row[index].split("\n")]
+        widest = max(map(cell_len, lines))
+        return _GAP + (min(widest, _LONGEST_NAME) if index < names else widest)
+
+    first = [*range(names)]
+    left = room = width - sum(map(needs, first))
+    blocks: list[list[int]] = [[]]
+    for index in range(names, len(columns)):
+        left -= needs(index)
+        if left < 0 and blocks[-1]:
+            blocks.append([])
+            left = room - needs(index)
+        blocks[-1].append(index)
+    return [[*first, *block] for block in blocks]
 
 
 def probe_texts(probes: ProbeSet) -> None:

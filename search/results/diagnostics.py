@@ -74,7 +74,10 @@ def rates_from(run: Run) -> str:
             f"none yet: {answered} models have answered, and a map takes {LEAST_MODELS} of "
             "different scores"
         )
-    return ", ".join(f"{metric} {found.models} models" for metric, found in maps.items())
+    counts = {found.models for found in maps.values()}
+    if len(counts) == 1:
+        return f"replies of {counts.pop()} models: {', '.join(maps)}"
+    return "replies: " + ", ".join(f"{m} of {found.models} models" for m, found in maps.items())
 
 
 def failed(run: Run) -> str | None:

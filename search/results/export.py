@@ -13,7 +13,7 @@ from safemerge.mergekit import to_mergekit
 from safemerge.merging import MergeOptions, merge
 from safemerge.recipe import ModelRef
 from safemerge.score import Score
-from search.metrics import Limits, ReferenceScores
+from search.metrics import MEANING, Limits, ReferenceScores
 from search.results.damage import trial_damage
 from search.results.run import Run
 from search.results.standing import against, standing
@@ -71,6 +71,7 @@ def export(run: Run, number: int, out: str | Path, report: Report = silent) -> s
         method=recipe.method,
         recipe_json=recipe.canonical_json(),
         rows=tuple(ScoreRow(name=name.replace("_", " "), scores=row) for name, row in rows.items()),
+        meanings=MEANING,
         unit="likelihood" if heldout is None or number not in heldout.front else "rate",
         notes=tuple(notes),
     )

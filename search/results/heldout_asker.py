@@ -8,13 +8,12 @@ from safemerge.score import Score
 from search.config import SearchConfig
 from search.results.answers import Respondent, forget_others, kept_answers
 from search.results.general_answers import heldout_asker
+from search.results.heldout_answers import FOLDER
 from search.runs.probe_sets import heldout_judge
 from search.runs.rundir import RunDir
 from search.runs.workbench import Workbench
 from search.scoring.generation import Answer, answer_scores, score_generations
 from synth.progress import Report
-
-_FOLDER = "heldout"  # of a run, for the answers
 
 
 class HeldOutAsker:
@@ -33,13 +32,13 @@ class HeldOutAsker:
         self.probes = bench.probes.split("heldout").probes
         judges = [judge.fingerprint() for judge in (self._other, bench.judge) if judge is not None]
         asked = {"judges": judges, "engine": bench.settings.kind, **bench.grading}
-        forget_others(home, _FOLDER, asked)
+        forget_others(home, FOLDER, asked)
         self._general = heldout_asker(home, bench, section.max_tokens, self._other or bench.judge)
         report("held-out: judge and general prompts", 1, 1, "")
 
     def ask(self, row: Respondent) -> tuple[list[Answer], dict[str, Score]]:
         """Answers of a model to the probes, and its scores by generation, retention included."""
-        answers = kept_answers(self._home, f"{_FOLDER}/{row.file}", partial(self._answers, row))
+        answers = kept_answers(self._home, f"{FOLDER}/{row.file}", partial(self._answers, row))
         return answers, {**answer_scores(answers), **self._general.scores(row)}
 
     def _answers(self, row: Respondent) -> list[Answer]:

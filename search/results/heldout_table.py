@@ -6,7 +6,6 @@ scored by likelihood, for the gap between search and held-out. Nothing is chosen
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
@@ -16,6 +15,7 @@ from safemerge.score import Score
 from search.config import ProbesConfig
 from search.metrics import Limits, ReferenceScores
 from search.results.answers import Respondent, base_and_sources, respondent
+from search.results.heldout_answers import baseline_file
 from search.results.heldout_asker import HeldOutAsker
 from search.results.heldout_record import HeldOut
 from search.results.pareto import thinned
@@ -102,15 +102,13 @@ def measure_run(
 
 def _rows(bench: Workbench, baselines: Mapping[str, Run], report: Report) -> Iterator[Respondent]:
     yield from base_and_sources(bench)
-    yield merged_row(bench, "uniform", "uniform", partial(uniform, bench.space.template))
+    yield merged_row(bench, "uniform", "uniform.jsonl", partial(uniform, bench.space.template))
     best = partial(best_single_weight, bench, report)
-    yield merged_row(bench, "best_single_weight", "best_single_weight", best)
+    yield merged_row(bench, "best_single_weight", "best_single_weight.jsonl", best)
     for name, run in baselines.items():
         pick = run.pick()
-        # By content: a baseline that was deleted and run again may number its trials otherwise.
-        digest = hashlib.sha256(pick.recipe.canonical_json().encode()).hexdigest()[:12]
         recipe = partial(run.dir.trial_recipe, pick.number)
-        yield merged_row(bench, name, f"{name}-{digest}", recipe)
+        yield merged_row(bench, name, baseline_file(name, pick.recipe), recipe)
 
 
 def merged_row(bench: Workbench, name: str, file: str, recipe: Callable[[], Recipe]) -> Respondent:
@@ -120,7 +118,7 @@ def merged_row(bench: Workbench, name: str, file: str, recipe: Callable[[], Reci
         with bench.temporary_merges():
             bench.make_live(recipe())
 
-    return Respondent(name, f"{file}.jsonl", make_live)
+    return Respondent(name, file, make_live)
 
 
 def _agreement(answers: Iterable[Answer], section: ProbesConfig) -> Agreement | None:

@@ -6,7 +6,7 @@ smallest violation. The hypervolume is that of Zitzler and Thiele (1998), comput
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import moocore
@@ -23,10 +23,15 @@ class Candidate:
     """A finished trial."""
 
     number: int
-    recipe: Recipe
+    # or what reads it: a run of thousands of trials is opened without them
+    stored: Recipe | Callable[[], Recipe] = field(compare=False)
     scores: Scores  # on the search probes
     violation: float  # sum of the positive violations of the limits; 0 is feasible
     estimates: Scores = field(default_factory=dict)  # rates in place of likelihoods; see `shown`
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.stored if isinstance(self.stored, Recipe) else self.stored()
 
     @property
     def feasible(self) -> bool:
@@ -52,7 +57,8 @@ class Front:
             return cls((min(candidates, key=lambda c: (c.violation, c.number)),), directions)
         # The earliest of equals stays.
         points = {gains(c.scores, directions): c for c in reversed(feasible)}
-        front = [point for point in points if not any(_dominates(other, point) for other in points)]
+        on_front = moocore.is_nondominated(np.array(list(points)), maximise=True) if points else ()
+        front = [point for point, kept in zip(points, on_front, strict=True) if kept]
         return cls(tuple(points[point] for point in sorted(front, reverse=True)), directions)
 
     def joined_by(self, more: Sequence[Candidate]) -> Front:
@@ -142,9 +148,12 @@ class Front:
         if not within:
             reach = {m: max(p.scores[m].value for p in self.points) for m in lower}
             reach.update({m: min(p.scores[m].value for p in self.points) for m in upper})
+            wanted = [f"{m} at least {bound:g}" for m, bound in lower.items()]
+            wanted += [f"{m} at most {bound:g}" for m, bound in upper.items()]
             raise BadInput(
-                f"none of the {len(self.points)} front points is within {lower | upper}; "
-                f"the best each can be alone is { {m: round(v, 3) for m, v in reach.items()} }"
+                f"no point of the front ({len(self.points)} in all) has {', '.join(wanted)}; the "
+                "best that each can be alone is "
+                + ", ".join(f"{m} {value:.3f}" for m, value in reach.items())
             )
         if maximise is None:
             return Front(within, self.directions).minimax_regret()
@@ -173,10 +182,6 @@ def hypervolume(points: Sequence[Sequence[float]], directions: Directions) -> fl
     if len(directions) == 1:
         return float(shares.max())
     return float(moocore.hypervolume(-shares, ref=np.zeros(len(directions))))
-
-
-def _dominates(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
-    return a != b and all(x >= y for x, y in zip(a, b, strict=True))
 
 
 def _behind(candidate: Candidate, point: Candidate, directions: Directions) -> float:

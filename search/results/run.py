@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from safemerge.errors import RunError
@@ -69,7 +70,7 @@ class Run:
         candidates = []
         for number in numbers:
             scores = run_dir.trial_scores(number) or {}
-            recipe = run_dir.trial_recipe(number)
+            recipe = partial(run_dir.trial_recipe, number)
             shown = rates.of(scores, number)
             candidates.append(Candidate(number, recipe, scores, limits.total(shown), shown))
         return cls(run_dir, config, baseline, tuple(candidates), rates)

@@ -18,6 +18,11 @@ from synth.text.normalise import normalise
 def load_probes(config: SearchConfig) -> ProbeSet:
     """All probes of a config, with splits assigned, whatever the order of the files."""
     section = config.probes
+    if not Path(section.path).exists():
+        raise ProbeError(
+            f"there is no probe file {section.path}: `safemerge probes CONFIG` lets the models "
+            "write it, or put your own questions there (docs/run-folder.md has the format)"
+        )
     probes = _in_order(ProbeSet.from_jsonl(section.path))
     if section.heldout is None:
         return probes.with_splits(section.heldout_frac, section.validation_frac, config.seed)

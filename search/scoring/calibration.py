@@ -56,8 +56,11 @@ class RateMap:
         z = _logit(likelihood)
         value = float(expit(self.offset + self.slope * z))
         # d rate / d (offset, log slope)
-        slope = value * (1.0 - value) * np.array([1.0, self.slope * z])
-        variance = float(slope @ np.array(self.covariance) @ slope) + value * (1.0 - value) / self.n
+        spread = value * (1.0 - value)
+        by_offset, by_slope = spread, spread * self.slope * z
+        (var_offset, covar), (_, var_slope) = self.covariance
+        variance = var_offset * by_offset**2 + var_slope * by_slope**2 + spread / self.n
+        variance += 2.0 * covar * by_offset * by_slope
         return Score(value, min(0.5, math.sqrt(self.dispersion * variance)), self.n)
 
 

@@ -11,7 +11,7 @@ from synth.gates.config import GateConfig
 from synth.probes.probe import Axis
 from synth.writing.taxonomy import Taxonomy, default_taxonomy, load_taxonomy
 
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=100_000)]  # more is a slip, and would run for months
 OwnAxis = Literal["harmless", "helpful", "honest"]
 Rewritten = Literal["translation", "role_play", "hypothetical"]
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from search.commands.search_and_measure import search_and_measure
 from search.config import SearchConfig
 from search.warmstart.probe_losses import GroupLosses, ProbeLosses
 from synth.probes.probe import ProbeSet
@@ -25,6 +26,19 @@ def probe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def record(raw_zoo: Zoo, probe_file: Path) -> dict[str, Any]:
     """A config as a record, small and without warm start."""
+    return _record(raw_zoo, probe_file)
+
+
+@pytest.fixture(scope="session")
+def measured_run(raw_zoo: Zoo, probe_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of 20 trials with a baseline, measured on held-out probes. Copy it to change it."""
+    record, home = _record(raw_zoo, probe_file), tmp_path_factory.mktemp("measured") / "run"
+    record["search"]["trials"] = 20
+    search_and_measure(SearchConfig.from_record(record), home, baselines=["without_safety"])
+    return home
+
+
+def _record(raw_zoo: Zoo, probe_file: Path) -> dict[str, Any]:
     return {
         "schema": 1,
         "seed": 3,

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from search.scoring.likelihood import LikelihoodEvaluator
 from search.study.study import run_search
 from synth.engines.transformers import TransformersEngine
 from synth.probes.probe import ProbeSet
+from synth.writing.taxonomy import default_taxonomy, load_taxonomy
 from synth.zoo import Zoo
 
 VERBS = (
@@ -41,6 +43,7 @@ VERBS = (
     "search",
     "status",
     "front",
+    "report",
     "merge",
     "eval",
     "judge-agreement",
@@ -123,6 +126,17 @@ def test_init_writes_a_file_that_is_valid_and_keeps_one_that_is_there(tmp_path: 
     text = path.read_text()
     refused(safemerge("init", path), "exists already")
     assert path.read_text() == text
+
+
+def test_init_writes_the_taxonomy_to_be_edited(tmp_path: Path) -> None:
+    path = tmp_path / "taxonomy.toml"
+    done = safemerge("init", "--taxonomy", path)
+    assert (done.returncode, load_taxonomy(path)) == (0, default_taxonomy())
+    assert "[probes.write] taxonomy" in done.stderr
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert safemerge("--version").stdout == f"safemerge {version('safemerge')}\n"
 
 
 # ---- bad checkpoints, through `merge` -------------------------------------------------------
@@ -346,7 +360,7 @@ def test_a_run_does_not_begin_in_a_folder_of_other_things(
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    for verb in ("status", "front", "export"):
+    for verb in ("status", "front", "report", "export"):
         refused(safemerge(verb, tmp_path), "not a run directory", "safemerge search")
 
 
@@ -356,7 +370,8 @@ def test_probes_that_are_missing_or_damaged_are_refused(
     path = tmp_path / "run.toml"
     record["probes"] = record["probes"] | {"path": "none.jsonl"}
     path.write_text(tomli_w.dumps(record))
-    refused(safemerge("search", path, "--run", tmp_path / "run"), "none.jsonl")
+    words = ("there is no probe file", "none.jsonl", "safemerge probes")
+    refused(safemerge("search", path, "--run", tmp_path / "run"), *words)
     refused(safemerge("probes", path), "no [probes.write] section")
     (tmp_path / "none.jsonl").write_text('{"axis": "domain", "prompt"\n')
     refused(safemerge("search", path, "--run", tmp_path / "run"), "none.jsonl", "line 1")
@@ -432,6 +447,13 @@ def test_search_status_front_export_eval(record: dict[str, Any], tmp_path: Path)
 
     status = json.loads(safemerge("status", home, "--json").stdout)
     assert status["trials"] == status["of"] == 4
+    told = safemerge("status", home).stdout
+    assert f"{status['hypervolume_of_likelihoods']:.3f} of likelihoods" in told
+    assert max(map(len, told.splitlines())) <= 80
+    assert "{" not in told
+    written = safemerge("report", home, "--out", tmp_path / "page.html")
+    assert written.stdout.strip() == str(tmp_path / "page.html")
+    assert "<!doctype html>" in (tmp_path / "page.html").read_text(encoding="utf-8")
     rows = json.loads(safemerge("front", home, "--json").stdout)
     assert sum(row["pick"] for row in rows) == 1
     assert all(row["heldout_rate"] for row in rows)

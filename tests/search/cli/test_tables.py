@@ -37,15 +37,17 @@ def test_likelihoods_are_numbers_and_rates_of_replies_are_percent_with_n(
     likelihood_table({"trial 3": ROW}, "by likelihood")
     shown = capsys.readouterr().out
     assert "0.833 ± 0.050" in shown
-    assert "begins a refusal" in shown  # over_refusal is no rate of replies there
-    assert "over refusal" not in shown
+    assert "begins" in shown  # over_refusal is no rate of replies there
+    assert "over" not in shown
     assert shown.count("%") == 1  # sentinels do reply
-    assert "0.0 % ± 10.0, n = 16" in shown
+    assert "degenerate, %" in shown
+    assert "0.0 ± 10.0, n = 16" in shown
     rate_table({"trial 3": ROW, "other": {"domain": Score(0.5, 0.2, 20)}}, "by replies")
     shown = capsys.readouterr().out
-    assert "83.2 % ± 5.0" in shown
+    assert "83.2 ± 5.0" in shown
+    assert "domain, %" in shown
     assert "n = 20" in shown
-    assert "over refusal" in shown
+    assert "over" in shown
     assert "0.833" not in shown
 
 
@@ -57,5 +59,19 @@ def test_a_score_of_one_probe_shows_no_error_and_says_so(
     rate_table({"a": one, "b": {"domain": Score(1.0, 0.1, 6)}}, "by replies")
     shown = capsys.readouterr().out
     assert "1.000, one probe" in shown
-    assert "100.0 %, one probe" in shown
-    assert "100.0 % ± 10.0, n = 6" in shown
+    assert "100.0, one probe" in shown
+    assert "100.0 ± 10.0, n = 6" in shown
+
+
+def test_tables_fit_80_columns_and_lose_no_cell(capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = ("domain", "harmless", "helpful", "honest", "over_refusal", "degenerate")
+    row = {metric: Score(0.1 * (i + 1), 0.031, 250 + i) for i, metric in enumerate(metrics)}
+    names = ("base", "search without safety", "random search (outside its limits)")
+    rate_table(dict.fromkeys(names, row), "title " * 30)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    text = "\n".join(lines)
+    for i, score in enumerate(row.values()):
+        assert text.count(f"{10.0 * (i + 1):.1f} ± 3.1") == len(names), score
+        assert f"n = {score.n}" in text
+    assert text.count("base") == 2  # every part of a table has the names

@@ -122,7 +122,7 @@ def test_the_notebook_runs_on_the_demo(home: Path, monkeypatch: pytest.MonkeyPat
         for output in cell.get("outputs", [])
         if "application/vnd.plotly.v1+json" in output.get("data", {})
     ]
-    assert len(figures) == 3
+    assert len(figures) == 4
 
 
 def test_the_notebook_is_paired_with_its_script() -> None:

@@ -119,7 +119,7 @@ def test_rates_keep_the_order_of_likelihoods_and_own_replies_count(tmp_path: Pat
     assert rates[0] != rates[4]  # the same likelihood, and 10 of 20 declined
     assert run.candidates[0].shown["harmless"].stderr < run.candidates[4].shown["harmless"].stderr
     assert run.candidates[1].shown["domain"].value == 0.85  # nobody has answered on it
-    assert rates_from(run) == "harmless 5 models, over_refusal 5 models"
+    assert rates_from(run) == "replies of 5 models: harmless, over_refusal"
 
 
 def test_few_models_have_no_map_and_it_is_said(tmp_path: Path) -> None:
