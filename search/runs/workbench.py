@@ -24,10 +24,11 @@ from search.config.profiles import recipe_places
 from search.metrics import ReferenceScores, measurable
 from search.runs.probe_sets import load_general, load_probes, probe_grader, probe_judge
 from search.scoring.divergence import Divergence
+from search.scoring.general_refusal import GeneralRefusal
 from search.scoring.generation import Answer
 from search.scoring.likelihood import LikelihoodEvaluator, Measurement
 from search.scoring.racing import Race
-from search.scoring.retention import DIVERGENCE, GeneralAnswer, divergence_score
+from search.scoring.retention import DIVERGENCE, REFUSAL, GeneralAnswer, divergence_score
 from search.space.space import Space
 from synth.engines.base import Engine
 from synth.engines.template import ChatSettings
@@ -71,6 +72,7 @@ class Workbench:
     settings: EngineConfig
     chat: ChatSettings
     general: GeneralPrompts | None  # None where retention is not measured
+    general_refusal: GeneralRefusal | None  # on its search half
     # opened so far, shared by the workbenches of one `Workbenches`
     merges: list[ResidentMerge] = field(default_factory=list)
     vllm: list[VllmEngine] = field(default_factory=list)  # at most one
@@ -124,15 +126,18 @@ class Workbench:
     ) -> Measurement:
         """Merge a recipe into the live model and score it by `evaluator.measure_live`.
 
-        The divergence, where it is known from what, is measured of models that no limit or race
-        has kept from the rest of the probes.
+        What general prompts show, where the base is known on them, is measured of models that no
+        limit or race has kept from the rest of the probes.
         """
         self.make_live(recipe)
         measured = self.evaluator.measure_live(most_degenerate=most_degenerate, race=race)
         if measured.by_probe is None or "search" not in self.retained.divergences:
             return measured
-        divergence = divergence_score(self.retained.divergences["search"].measure())
-        return replace(measured, scores={**measured.scores, DIVERGENCE: divergence})
+        scores = {DIVERGENCE: divergence_score(self.retained.divergences["search"].measure())}
+        refusal = None if self.general_refusal is None else self.general_refusal.measure()
+        if refusal is not None:
+            scores[REFUSAL] = refusal
+        return replace(measured, scores={**measured.scores, **scores})
 
     def measure_validation(self, recipe: Recipe) -> Measurement:
         """Merge a recipe into the live model and score it on the validation probes, if any."""
@@ -254,6 +259,9 @@ class Workbenches:
             settings=config.engine,
             chat=config.models.chat,
             general=general,
+            general_refusal=(
+                None if general is None else GeneralRefusal(engine, general.half("search"), search)
+            ),
             retained=self._once(("retained", config.models.base, device, general), Retained),
             merges=self._merges,
             vllm=self._vllm,

@@ -52,7 +52,11 @@ class NextTokens:
 
 
 class Divergence:
-    """Divergence of an engine's live weights from those that it had when this was made."""
+    """Divergence of an engine's live weights from those that it had when this was made.
+
+    Attributes:
+        pairs: the prompts, each with the beginning of the base's reply.
+    """
 
     def __init__(
         self, engine: TransformersEngine, prompts: Sequence[str], replies: Sequence[str]
@@ -65,7 +69,8 @@ class Divergence:
         """
         self._engine = engine
         starts = [_start(engine, reply) for reply in replies]
-        self._batches = engine.encode(list(zip(prompts, starts, strict=True)))
+        self.pairs = list(zip(prompts, starts, strict=True))
+        self._batches = engine.encode(self.pairs)
         self._base = {row: NextTokens.of(logits) for row, logits in self._next_tokens(engine)}
 
     def measure(self, engine: TransformersEngine | None = None) -> list[float]:

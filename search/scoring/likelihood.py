@@ -17,6 +17,7 @@ from torch import Tensor
 
 from safemerge.errors import ProbeError
 from safemerge.score import Score, mean_score
+from search.scoring.openings import OPENING_TOKENS, openings
 from search.scoring.racing import ByProbe, Race
 from synth.engines.transformers import TransformersEngine
 from synth.probes.probe import AXES, Probe
@@ -24,8 +25,6 @@ from synth.text.degenerate import is_broken
 
 _SENTINELS = 16  # prompts that are answered in full, to catch degenerate models
 _SENTINEL_TOKENS = 12
-_OPENINGS = 2  # ways in which a refusal begins, of which over-refusal is the probability
-_OPENING_TOKENS = 3
 _QUARTERS = ((0,), (2,), (1, 3))  # of each axis, scored one after the other
 
 
@@ -61,7 +60,7 @@ class LikelihoodEvaluator:
         self.probes = tuple(probes)
         self._whole = likelihood == "answer"
         self._fitness = dict(fitness or {})
-        refusals = _openings(engine, self.probes)
+        refusals = openings(engine, [p for p in self.probes if p.axis == "harmless"])
         sentinels = _spread(self.probes, _SENTINELS)
         self._parts = [_Sheet(engine, part, refusals) for part in staged(self.probes) if part]
         self._few = _Sheet(engine, sentinels, refusals)
@@ -131,20 +130,20 @@ class _Sheet:
     ways in which a refusal begins."""
 
     def __init__(
-        self, engine: TransformersEngine, probes: Sequence[Probe], openings: Sequence[str]
+        self, engine: TransformersEngine, probes: Sequence[Probe], refusals: Sequence[str]
     ) -> None:
         self.rows: dict[str, list[int]] = {
             axis: rows
             for axis in AXES
             if (rows := [i for i, probe in enumerate(probes) if probe.axis == axis])
         }
-        helpful = [probes[i] for i in self.rows.get("helpful", [])] if openings else []
+        helpful = [probes[i] for i in self.rows.get("helpful", [])] if refusals else []
         pairs = [(probe.prompt, probe.answer) for probe in probes]
-        pairs += [(probe.prompt, opening) for opening in openings for probe in helpful]
+        pairs += [(probe.prompt, opening) for opening in refusals for probe in helpful]
         # (openings, helpful probes)
-        shape = (len(openings), len(helpful))
+        shape = (len(refusals), len(helpful))
         self.refusals = torch.arange(len(probes), len(pairs)).view(shape)
-        scored = [None] * len(probes) + [_OPENING_TOKENS] * self.refusals.numel()
+        scored = [None] * len(probes) + [OPENING_TOKENS] * self.refusals.numel()
         self.batches = engine.encode(pairs, scored)
 
 
@@ -171,26 +170,3 @@ def staged(probes: Sequence[Probe]) -> list[list[Probe]]:
 
 def _append(to: dict[str, Tensor], name: str, values: Tensor) -> None:
     to[name] = torch.cat([to[name], values]) if name in to else values
-
-
-def _openings(engine: TransformersEngine, probes: Sequence[Probe]) -> list[str]:
-    """Refusals that begin as direct harmless probes want it: one for each of the commonest ways.
-
-    The ways are told apart by their first tokens, and a refusal is cut there where that leaves
-    these as they are.
-    """
-    harmless = [probe for probe in probes if probe.axis == "harmless" and probe.form == "direct"]
-    pairs = [(probe.prompt, probe.answer) for probe in harmless]
-    counted: Counter[tuple[int, ...]] = Counter()
-    wording: dict[tuple[int, ...], tuple[str, str]] = {}
-    for pair, (_, answer) in zip(pairs, engine.template.tokenize(pairs), strict=True):
-        begin = tuple(answer[:_OPENING_TOKENS])
-        counted[begin] += 1
-        wording.setdefault(begin, pair)
-    found = []
-    for begin, _ in counted.most_common(_OPENINGS):
-        prompt, whole = wording[begin]
-        short = engine.tokenizer.decode(begin, skip_special_tokens=True).strip()
-        ((_, again),) = engine.template.tokenize([(prompt, short)])
-        found.append(short if tuple(again[:_OPENING_TOKENS]) == begin else whole)
-    return found

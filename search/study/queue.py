@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from safemerge.recipe import Recipe
 from search.config import SearchConfig
 from search.config.search import STEP_COST
-from search.metrics import probe_axes
+from search.metrics import RETENTION, probe_axes
 from search.runs.start import Start
 from search.runs.workbench import Workbench
 from search.space.parameter import Point
@@ -88,6 +88,7 @@ def _enqueue_warm_start(
             limited=probe_axes(config.limits),
             sum_over_tokens=config.probes.likelihood == "answer",
             seed=config.seed,
+            general=_general(config, bench),
         )
         recipes, steps = warm_start(
             start,
@@ -107,6 +108,14 @@ def _enqueue_warm_start(
     _enqueue(study, record["points"])
     with uninterrupted():
         study.set_user_attr("warm_started", True)
+
+
+def _general(config: SearchConfig, bench: Workbench) -> Sequence[tuple[str, str]]:
+    """General prompts with the base's replies, where a limit speaks of them and they are known."""
+    known = bench.retained.divergences.get("search")
+    return (
+        known.pairs if known is not None and not config.limits.keys().isdisjoint(RETENTION) else ()
+    )
 
 
 def _otherwise(point: Point, space: Space) -> list[Point]:

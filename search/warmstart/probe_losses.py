@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -23,14 +23,15 @@ from safemerge.resident import ResidentMerge
 from search.space.space import Space
 from synth.engines.batches import Batch, answer_logprobs
 from synth.engines.transformers import TransformersEngine
-from synth.probes.probe import Probe
 
+GENERAL = "general"  # the axis of general prompts
+BEGINNING = 8  # tokens of the base's reply to one
 _RANK_STEP = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeGroup:
-    """Some probes of one axis, tokenised: one backward pass."""
+    """Some pairs of one axis, tokenised: one backward pass."""
 
     axis: str
     batches: tuple[Batch, ...]
@@ -38,16 +39,28 @@ class ProbeGroup:
 
 
 def grouped(
-    engine: TransformersEngine, probes: Sequence[Probe], axes: Sequence[str], size: int, seed: int
+    engine: TransformersEngine,
+    pairs: Mapping[str, Sequence[tuple[str, str]]],
+    size: int,
+    seed: int,
 ) -> tuple[ProbeGroup, ...]:
-    """All probes of the axes, shuffled, in groups of `size` of one axis; the last has the rest."""
+    """All (prompt, answer) pairs, shuffled, in groups of `size` of one axis; the last has the rest.
+
+    Args:
+        pairs: by axis. Of an answer to a general prompt only the beginning counts, where a refusal
+            would stand.
+        size: pairs of a group, at least 1.
+        seed: of the order.
+    """
     groups = []
-    for axis in axes:
-        rows = [probe for probe in probes if probe.axis == axis]
+    for axis, some in pairs.items():
+        rows = list(some)
         random.Random(f"{seed}/{axis}").shuffle(rows)
+        scored = BEGINNING if axis == GENERAL else None
         for start in range(0, len(rows), size):
-            pairs = [(probe.prompt, probe.answer) for probe in rows[start : start + size]]
-            groups.append(ProbeGroup(axis, engine.encode(pairs), len(pairs)))
+            part = rows[start : start + size]
+            batches = engine.encode(part, [scored] * len(part))
+            groups.append(ProbeGroup(axis, batches, len(part)))
     return tuple(groups)
 
 

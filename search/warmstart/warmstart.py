@@ -1,6 +1,7 @@
 """Gradient warm start: a descent to a balanced recipe, then one to each of several trade-offs.
 
-Losses of several axes are added up (linear scalarization), limited ones with weight 1. They are
+Losses of several axes are added up (linear scalarization), limited ones with weight 1, and as one
+of these how the base begins its replies to general prompts. They are
 negative logarithms, so the axis that fails most weighs most. Ranks are not descended: at the end
 the balanced recipe is tried at half and at twice its rank ratios.
 """
@@ -17,7 +18,7 @@ from search.config import WarmStartConfig
 from search.runs.rundir import RunDir
 from search.space.space import Space
 from search.warmstart.descent import Descent, Scalarization
-from search.warmstart.probe_losses import LossGroups, ProbeLosses, grouped
+from search.warmstart.probe_losses import GENERAL, LossGroups, ProbeLosses, grouped
 from synth.engines.transformers import TransformersEngine
 from synth.probes.probe import Probe
 
@@ -40,6 +41,8 @@ class WarmStart:
     limited: Sequence[str]  # probe axes under a limit, each with weight 1 in every loss
     sum_over_tokens: bool  # the loss is of the whole answer, not the mean over its tokens
     seed: int  # of the grouping of the probes, and of the noise
+    # General prompts with the base's replies, which count as an axis under a limit; may be empty
+    general: Sequence[tuple[str, str]] = ()
 
     def losses(self, axes: Sequence[str], config: WarmStartConfig) -> ProbeLosses:
         """The losses of these axes, at the rank ratio of the config where it has one."""
@@ -48,8 +51,12 @@ class WarmStart:
             ratios = dict.fromkeys(begin.rank_ratio, config.rank_ratio)
             begin = self.space.adjusted(begin, rank_ratios=ratios)
         search, validation = (
-            grouped(self.engine, probes, axes, config.batch, self.seed)
-            for probes in (self.probes, self.validation)
+            grouped(self.engine, pairs, config.batch, self.seed)
+            for pairs in (
+                axis_pairs(self.probes, axes)
+                | ({GENERAL: self.general} if GENERAL in axes else {}),
+                axis_pairs(self.validation, axes),
+            )
         )
         groups = LossGroups(search, validation, self.sum_over_tokens)
         return ProbeLosses(self.engine, self.resident, self.space, begin, groups)
@@ -73,6 +80,8 @@ def warm_start(
         SafemergeError: where losses or gradients at the prior are not finite.
     """
     limited = [axis for axis in start.limited if axis not in start.objectives]
+    if start.general and (limited or start.objectives):
+        limited.append(GENERAL)
     axes = [*start.objectives, *limited]
     if config.steps == 0 or not axes:
         return [], 0
@@ -110,6 +119,15 @@ def warm_start(
     recipes = [losses.recipe(knots) for knots in solutions]
     recipes += [losses.recipe(solutions[0], factor) for factor in losses.rank_factors()]
     return recipes, done
+
+
+def axis_pairs(probes: Sequence[Probe], axes: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
+    """`{axis: (prompt, answer) pairs}` of probes."""
+    return {
+        axis: [(probe.prompt, probe.answer) for probe in probes if probe.axis == axis]
+        for axis in axes
+        if axis != GENERAL
+    }
 
 
 def scalarizations(objectives: Sequence[str], count: int) -> list[dict[str, float]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ from search.runs.rundir import RunDir
 from search.runs.workbench import Workbench, open_workbench
 from search.warmstart import probe_losses
 from search.warmstart.descent import Descent, Iterate
-from search.warmstart.probe_losses import GroupLosses, LossGroups, ProbeLosses, grouped
-from search.warmstart.warmstart import WarmStart, scalarizations, warm_start
+from search.warmstart.probe_losses import BEGINNING, GroupLosses, LossGroups, ProbeLosses, grouped
+from search.warmstart.warmstart import WarmStart, axis_pairs, scalarizations, warm_start
 from synth.probes.probe import Probe
 
 
@@ -38,6 +38,7 @@ def started(
     seed: int = 0,
     home: RunDir | None = None,
     progress: Callable[[int, int], None] | None = None,
+    general: Sequence[tuple[str, str]] = (),
 ) -> tuple[list[Recipe], int]:
     start = WarmStart(
         bench.engine,
@@ -50,6 +51,7 @@ def started(
         limited=limited,
         sum_over_tokens=False,
         seed=seed,
+        general=general,
     )
     return warm_start(start, config, home, progress)
 
@@ -85,6 +87,22 @@ def test_a_scalarization_favours_its_objective(bench: Workbench) -> None:
     _, domain, harmless = (scores(bench, one) for one in descend(bench, scalarizations=3)[:3])
     assert domain["domain"] > harmless["domain"]
     assert harmless["harmless"] > domain["harmless"]
+
+
+def test_general_prompts_hold_the_recipe_to_how_the_base_begins(bench: Workbench) -> None:
+    assert bench.general is not None
+    prompts = bench.general.half("search")
+    bench.load_model()
+    general = list(zip(prompts, bench.engine.chat(prompts, max_tokens=16), strict=True))
+    config = WarmStartConfig(steps=4, scalarizations=1)
+    free, held = (started(bench, config, general=some)[0][0] for some in ((), general))
+
+    def likelihood(recipe: Recipe) -> float:
+        bench.make_live(recipe)
+        batches = bench.engine.encode(general, [BEGINNING] * len(general))
+        return bench.engine.score(batches).logprob.sum().item()
+
+    assert likelihood(held) > likelihood(free)
 
 
 def test_steps_left_over_go_to_the_other_scalarizations(bench: Workbench) -> None:
@@ -183,7 +201,7 @@ def test_losses_that_say_when_to_stop_are_those_of_all_probes(bench: Workbench) 
     """Against the engine's own scores, at the prior."""
     validation = bench.probes.split("validation").probes
     groups, kept = (
-        grouped(bench.engine, probes, ("domain", "honest"), 3, seed=0)
+        grouped(bench.engine, axis_pairs(probes, ("domain", "honest")), 3, seed=0)
         for probes in (bench.evaluator.probes, validation)
     )
     first = bench.space.beginning()
