@@ -1,10 +1,11 @@
-"""A mixture of the small world's sources beside these and the best merges of the same probes.
+"""A mixture of the sources of finished demos beside these and the best merges of the same probes.
 
-    python benchmarks/fusion.py --seeds 30 31 32 33 34
+    python benchmarks/demo_seeds.py --seeds 30 31 32 33 34
+    python benchmarks/fusion.py runs/seeds/3?
 
-A seed decides the world, its models, the probes and all training. Rows, all measured on the
-held-out probes by replies: base, sources, the plain average, the search's pick with `--trials`
-above 0, the mixture, and it again with one thing changed:
+Base, sources, merges, and the search's pick stand in the table as the demo measured them. Beside
+them, trained on the same search probes and measured on the same held-out ones by replies, are the
+mixture, and it again with one thing changed:
 
     no gating loss, no regulariser    weight 0
     frozen router                     random as it was drawn
@@ -12,8 +13,8 @@ above 0, the mixture, and it again with one thing changed:
     top 1, top 3                      experts of a token
     anchor uniform, anchor search     attention, norms and embeddings of a merge
 
-Worlds and probes are kept in RUNS, finished rows in RUNS/SEED/fusion, so that a stopped benchmark
-goes on. Peak memory is that of a process of its own that tunes the first seed's mixture.
+Finished rows are kept in WORK, so that a stopped benchmark goes on. Peak memory is that of a
+process of its own that tunes the first run's mixture.
 """
 
 from __future__ import annotations
@@ -31,9 +32,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import torch
 from measure import machine, write_json
-from small_worlds import small_world
 
 from safemerge import ModelRef, Recipe, merge
 from safemerge.fusion.mixture import MixturePlan, build_mixture
@@ -46,10 +45,10 @@ from search.doctor.fusion_memory import fusion_memory
 from search.doctor.machine import used_by_process
 from search.fusion.examples import probe_examples
 from search.results.plain_merges import single_weight, uniform
+from search.results.run import Run
 from search.runs.probe_sets import load_probes, probe_judge
 from search.runs.workbench import recipe_template
 from search.scoring.generation import score_generations
-from search.study.study import run_search
 from synth.engines.loading import load_tokenizer, quiet
 from synth.engines.template import open_template
 from synth.engines.transformers import TransformersEngine
@@ -58,39 +57,33 @@ from synth.probes.probe import AXES
 SOURCES = ("domain", "safe", "honest")
 EXPERTS = {"domain": 0, "harmless": 1, "honest": 2}
 SECTION = FusionConfig(experts={"domain": "domain", "harmless": "safe", "honest": "honest"})
-LOSS = FusionLoss(SECTION.gating, (1e-3,) * 3)
+LOSS = FusionLoss(SECTION.gating, SECTION.gammas(SOURCES))
+SHOWN = (*AXES, "over_refusal")
 
 
 class World:
-    """One seed's models, probes and judge."""
+    """One finished run: its models, probes, judge and pick."""
 
-    def __init__(self, args: argparse.Namespace, seed: int, trials: int) -> None:
-        runs = args.runs.absolute()
-        self.config = small_world(runs, seed, args.per_axis)
-        self.home = runs / str(seed) / "fusion"
+    def __init__(self, run: Path, work: Path) -> None:
+        self.run = Run.load(run)
+        self.config = self.run.config
+        self.home = work.absolute() / run.name
         self.home.mkdir(parents=True, exist_ok=True)
-        self.seed = seed
         self.template = recipe_template(self.config)
         self.tokenizer = load_tokenizer(self.config.models.base)
         probes = load_probes(self.config)
-        every = probes.split("heldout")
-        self.heldout = [p for axis in AXES for p in every.axis(axis).probes[: args.heldout]]
+        self.heldout = probes.split("heldout").probes
         self.judge = probe_judge(self.config)
         chat = open_template(self.tokenizer, self.config.models.chat)
         limit = open_inputs(self.template).base.config["max_position_embeddings"]
         self.learned = probe_examples(chat, probes.split("search").probes, EXPERTS, limit)
         self.asked = probe_examples(chat, self.heldout, EXPERTS)
-        self.pick = None
-        if trials:
-            study = self.config.search.model_copy(update={"trials": trials})
-            config = self.config.model_copy(update={"search": study})
-            self.pick = run_search(config, runs / str(seed) / "search").pick().recipe
 
     def rates(self, model: Any) -> dict[str, float]:
         engine = TransformersEngine(model, tokenizer=self.tokenizer)
-        scores, _ = score_generations(engine, self.heldout, self.judge, max_tokens=24)
-        row = {axis: scores[axis].value for axis in AXES}
-        return {**row, "mean": mean(row.values()), "over_refusal": scores["over_refusal"].value}
+        length = self.config.probes.max_tokens
+        scores, _ = score_generations(engine, self.heldout, self.judge, max_tokens=length)
+        return with_mean({metric: scores[metric].value for metric in SHOWN})
 
     def merged(self, recipe: Recipe) -> Path:
         """A merge as a checkpoint in the benchmark's own folder."""
@@ -105,32 +98,36 @@ class World:
         sources = tuple(ModelRef(name=name, path=folder) for name in SOURCES)
         return self.template.model_copy(update={"sources": sources})
 
-    def mixture(
+    def tuned(
         self,
-        *,
         recipe: Recipe | None = None,
-        plan: MixturePlan | None = None,
+        plan: MixturePlan = MixturePlan(),  # noqa: B008  # frozen
         loss: FusionLoss = LOSS,
         frozen_router: bool = False,
-    ) -> dict[str, float]:
-        begin = time.monotonic()
-        plan = replace(plan or MixturePlan(), seed=self.seed)
+    ) -> tuple[Any, float]:
+        """A mixture of the sources, or of a recipe's, and its last answer loss."""
+        seed = self.config.seed
+        schedule = Schedule(SECTION.steps, SECTION.batch, SECTION.lr, seed, save_steps=10**6)
         with quiet(), tempfile.TemporaryDirectory() as folder:
-            model = build_mixture(open_inputs(recipe or self.template), plan)
-            schedule = Schedule(
-                SECTION.steps, SECTION.batch, SECTION.lr, self.seed, save_steps=SECTION.steps
-            )
+            model = build_mixture(open_inputs(recipe or self.template), replace(plan, seed=seed))
             history = tune_mixture(
                 *(model, self.learned, loss, schedule, Path(folder)), frozen_router=frozen_router
             )
-        seconds = time.monotonic() - begin
+        return model, history[-1]["lm"]
+
+    def mixture(self, **changes: Any) -> dict[str, float]:
+        """Rates of a mixture with what `tuned` may change."""
+        begin = time.monotonic()
+        model, loss = self.tuned(**changes)
+        seconds = round(time.monotonic() - begin, 1)
         accuracy = gating_accuracy(routes(model, self.asked), self.asked)
         assert accuracy is not None  # three axes have an expert
-        told = {"gating_accuracy": accuracy, "seconds": round(seconds, 1), "lm": history[-1]["lm"]}
+        told = {"gating_accuracy": accuracy, "seconds": seconds, "lm": loss}
         return {**self.rates(model), **told}
 
-    def checkpoint(self, folder: str | Path) -> dict[str, float]:
-        return self.rates(TransformersEngine(folder, dtype=torch.float32).model)
+
+def with_mean(row: dict[str, float]) -> dict[str, float]:
+    return {**row, "mean": mean(row[axis] for axis in AXES)}
 
 
 def hash_of(recipe: Recipe) -> str:
@@ -140,12 +137,9 @@ def hash_of(recipe: Recipe) -> str:
 
 
 def rows_of(world: World) -> dict[str, Callable[[], dict[str, float]]]:
-    models = world.config.models
-    average = uniform(world.template)
-    rows: dict[str, Callable[[], dict[str, float]]] = {
-        "base": lambda: world.checkpoint(models.base),
-        **{s.name: (lambda path=s.path: world.checkpoint(path)) for s in models.sources},
-        "uniform": lambda: world.checkpoint(world.merged(average)),
+    """The mixture, and it with one thing changed."""
+    average, pick = uniform(world.template), world.run.pick().recipe
+    return {
         "mixture": world.mixture,
         "no gating loss": lambda: world.mixture(loss=replace(LOSS, gating=0.0)),
         "no regulariser": lambda: world.mixture(loss=replace(LOSS, gammas=())),
@@ -154,17 +148,20 @@ def rows_of(world: World) -> dict[str, Callable[[], dict[str, float]]]:
         "top 1": lambda: world.mixture(plan=MixturePlan(top_k=1)),
         "top 3": lambda: world.mixture(plan=MixturePlan(top_k=3)),
         "anchor uniform": lambda: world.mixture(plan=MixturePlan(anchor=average)),
+        "anchor search": lambda: world.mixture(plan=MixturePlan(anchor=pick)),
     }
-    pick = world.pick
-    if pick is not None:
-        rows["search"] = lambda: world.checkpoint(world.merged(pick))
-        rows["anchor search"] = lambda: world.mixture(plan=MixturePlan(anchor=pick))
-    return rows
 
 
-def measure_seed(args: argparse.Namespace, seed: int) -> dict[str, dict[str, float]]:
-    world = World(args, seed, args.trials)
-    found: dict[str, dict[str, float]] = {}
+def measure_run(args: argparse.Namespace, run: Path) -> dict[str, dict[str, float]]:
+    """All rows of one run."""
+    world = World(run, args.work)
+    heldout = world.run.heldout()
+    if heldout is None:
+        sys.exit(f"{run} has no held-out table; finish the demo first")
+    found = {
+        name: with_mean({metric: score.value for metric, score in row.items() if metric in SHOWN})
+        for name, row in heldout.rows.items()
+    }
     for name, make in rows_of(world).items():
         if args.rows and name not in args.rows:
             continue
@@ -172,48 +169,41 @@ def measure_seed(args: argparse.Namespace, seed: int) -> dict[str, dict[str, flo
         if not kept.exists():
             kept.write_text(json.dumps(make()))
         found[name] = json.loads(kept.read_text())
-        print(f"seed {seed}, {name}: {json.dumps(found[name])}", flush=True)
+        print(f"{run}, {name}: {json.dumps(found[name])}", flush=True)
     return found
 
 
-def tune_alone(args: argparse.Namespace, seed: int) -> None:
+def tune_alone(run: Path, work: Path) -> None:
     """Print the memory that is stated for a mixture, and that which this process took."""
-    world = World(args, seed, trials=0)
-    inputs = open_inputs(world.template)
-    stated = fusion_memory(inputs, world.learned, SECTION, used_by_process())
-    world.mixture()
+    world = World(run, work)
+    stated = fusion_memory(open_inputs(world.template), world.learned, SECTION, used_by_process())
+    world.tuned()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps({"stated": stated.total, "peak": peak}))
 
 
 def main() -> None:
-    """Measure the seeds and write the table."""
+    """Measure the runs and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[30, 31, 32, 33, 34])
-    parser.add_argument("--runs", type=Path, default=Path("runs/fusion"))
-    parser.add_argument("--per-axis", type=int, default=128)
-    parser.add_argument("--heldout", type=int, default=256, help="held-out probes an axis")
-    parser.add_argument("--trials", type=int, default=60, help="of the search; 0: none")
+    parser.add_argument("runs", type=Path, nargs="+", help="finished demos")
+    parser.add_argument("--work", type=Path, default=Path("runs/fusion"))
     parser.add_argument("--rows", nargs="*", help="measure these alone")
     parser.add_argument("--memory", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/fusion.json"))
     args = parser.parse_args()
     if args.memory:
-        tune_alone(args, args.seeds[0])
+        tune_alone(args.runs[0], args.work)
         return
     before = machine()
-    seeds = {str(seed): measure_seed(args, seed) for seed in args.seeds}
-    alone = [sys.executable, __file__, "--memory", "--runs", str(args.runs)]
-    alone += ["--per-axis", str(args.per_axis), "--seeds", str(args.seeds[0])]
+    runs = {run.name: measure_run(args, run) for run in args.runs}
+    alone = [sys.executable, __file__, str(args.runs[0]), "--memory", "--work", str(args.work)]
     told = subprocess.run(alone, check=True, capture_output=True, text=True).stdout
-    names = next(iter(seeds.values()))
     means = {
-        name: {key: mean(rows[name][key] for rows in seeds.values()) for key in names[name]}
-        for name in names
+        name: {key: mean(rows[name][key] for rows in runs.values()) for key in row}
+        for name, row in next(iter(runs.values())).items()
     }
     memory = json.loads(told.splitlines()[-1])
-    record = {"machine": before, "heldout": args.heldout, "trials": args.trials, "memory": memory}
-    write_json(args.out, {**record, "means": means, "seeds": seeds})
+    write_json(args.out, {"machine": before, "memory": memory, "means": means, "runs": runs})
 
 
 if __name__ == "__main__":

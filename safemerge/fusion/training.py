@@ -7,6 +7,7 @@ done here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -87,7 +88,7 @@ def train(
     class Watch(TrainerCallback):  # type: ignore[misc]  # transformers has no types
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             value = sum(terms.values())
-            sound = value == value and abs(value) != float("inf")
+            sound = math.isfinite(value)
             if sound and control.should_save:
                 sound = all(bool(parameter.isfinite().all()) for parameter in learned)
             if not sound:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-import search.results.heldout_table
+import search.results.heldout_asker
 from search.commands.search_and_measure import search_and_measure
 from search.config import SearchConfig
 from search.results.answers import kept_answers
@@ -100,7 +100,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
                 raise KeyboardInterrupt
             return score_generations(*args, **kwargs)
 
-        monkeypatch.setattr(search.results.heldout_table, "score_generations", counted)
+        monkeypatch.setattr(search.results.heldout_asker, "score_generations", counted)
         return calls
 
     return count
