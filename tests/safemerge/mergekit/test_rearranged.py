@@ -207,7 +207,7 @@ def test_layers_are_stacked_as_the_slices_say(tmp_path: Path) -> None:
     assert all(torch.equal(tensors[name], expected[name]) for name in expected)
     config = json.loads((out / "config.json").read_text())
     assert config["num_hidden_layers"] == 4
-    assert config["layer_types"] == ["kind 1", "kind 1", "kind 1", "kind 0"]
+    assert config["layer_types"] == ["kind 1", "kind 1", "kind 2", "kind 0"]
     assert "Stacked: this model has 4 layers" in (out / "README.md").read_text()
     merge(out / "recipe.json", tmp_path / "again")
     again = (tmp_path / "again" / "model.safetensors").read_bytes()
