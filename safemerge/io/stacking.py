@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -39,10 +38,9 @@ def stacked(models: Sequence[Checkpoint], slices: Slices) -> list[Checkpoint]:
                     f"slices[{number}] takes layers up to {end} of {models[index].folder}, which "
                     f"has {depths[index]}; end it there"
                 )
-    views = [_view(models, index, slices) for index in range(len(models))]
-    for model, view in zip(models[1:], views[1:], strict=True):
-        _check_shapes(views[0], view, model)
-    return views
+    for model in models[1:]:
+        _check_shapes(models[0], model)
+    return [_view(models, index, slices) for index in range(len(models))]
 
 
 def _depth(model: Checkpoint) -> int:
@@ -78,33 +76,45 @@ def _view(models: Sequence[Checkpoint], index: int, slices: Slices) -> Checkpoin
                 if (before and number == 0) or (not before and number == len(slices) - 1):
                     take(model, name, name)
         depth += end - first
-    return models[index].view(infos, made, **_deeper(models[0], slices, depth))
+    return models[index].view(infos, made, **_deeper(models, slices, depth))
 
 
-def _deeper(model: Checkpoint, slices: Slices, depth: int) -> dict[str, Any]:
+def _deeper(models: Sequence[Checkpoint], slices: Slices, depth: int) -> dict[str, Any]:
     """Keys of config.json that say how many layers there are, and of what kind each is."""
-    inner = model.config.get("text_config")
-    nested = isinstance(inner, dict) and any(key in inner for key in _DEPTH)
-    section: Mapping[str, Any] = inner if nested and isinstance(inner, dict) else model.config
-    key = next((key for key in _DEPTH if key in section), None)
+    sections = [_section(model) for model in models]
+    key = next((key for key in _DEPTH if key in sections[0]), None)
     if key is None:
         raise CheckpointError(
-            f"config.json of {model.folder} does not say how many layers there are "
+            f"config.json of {models[0].folder} does not say how many layers there are "
             f"({', '.join(_DEPTH)}); models of this kind cannot be stacked"
         )
-    order = [
-        layer for part in slices for layer in range(*part[next(i for i in (0, *part) if i in part)])
-    ]
     changed: dict[str, Any] = {key: depth}
-    for name, value in section.items():
-        if isinstance(value, list) and len(value) == section[key] and re.search("layer", name):
-            changed[name] = [value[layer] for layer in order if layer < len(value)]
-    return {"text_config": {**section, **changed}} if nested else changed
+    for name, value in sections[0].items():  # such as layer_types
+        if isinstance(value, list) and len(value) == sections[0][key] and "layer" in name:
+            changed[name] = [
+                sections[owner].get(name, value)[layer]
+                for part in slices
+                for owner in [next(i for i in (0, *part) if i in part)]
+                for layer in range(*part[owner])
+            ]
+    if sections[0] is models[0].config:
+        return changed
+    return {"text_config": {**sections[0], **changed}}
 
 
-def _check_shapes(base: Checkpoint, other: Checkpoint, model: Checkpoint) -> None:
+def _section(model: Checkpoint) -> Mapping[str, Any]:
+    """The part of a config that describes the layers."""
+    inner = model.config.get("text_config")
+    nested = isinstance(inner, dict) and any(key in inner for key in _DEPTH)
+    return inner if nested and isinstance(inner, dict) else model.config
+
+
+def _check_shapes(base: Checkpoint, model: Checkpoint) -> None:
+    """Refuse a model whose tensors have other shapes, in the layers that both have."""
     for name, info in base.tensors.items():
-        theirs = other.tensors.get(name)
+        theirs = model.tensors.get(name)
+        if theirs is None and depth_of(name) is not None:
+            continue
         if theirs is None or theirs.shape != info.shape:
             got = "missing" if theirs is None else list(theirs.shape)
             raise CheckpointError(

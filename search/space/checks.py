@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from safemerge.errors import ConfigError, RecipeError, near_names
 from safemerge.methods import Method, Span
-from safemerge.recipe import ParamValue, Recipe
+from safemerge.recipe import ParamValue, Recipe, Vocabulary
 from search.config import SpaceConfig
 
 Methods = Mapping[str, Method]
@@ -38,7 +38,12 @@ def span(number: str, ranges: SpaceConfig, methods: Methods) -> Span:
 
 
 def check_choices(ranges: SpaceConfig, methods: Methods, params: FixedParams) -> None:
-    """Refuse `off` and `outliers` where no method can have them."""
+    """Refuse `off` and `outliers` where no method can have them, and passthrough."""
+    if "passthrough" in methods:
+        raise ConfigError(
+            "merge.method is passthrough, which copies layers of one model: there are no weights "
+            "to search; merge with `safemerge merge`, and search with the result as a source"
+        )
     for name, method in methods.items():
         if ranges.zero_prob and not method.zero_is_base:
             raise ConfigError(
@@ -64,6 +69,12 @@ def check_recipe(
         raise RecipeError(
             f"the recipe's method is {recipe.method!r}, and this search is over "
             f"{', '.join(methods)}; add it to merge.method"
+        )
+    if recipe.stack or isinstance(recipe.tokenizer, Vocabulary):
+        what = "stacks layers" if recipe.stack else "has a vocabulary of its own"
+        raise RecipeError(
+            f"the recipe {what}, and a search rewrites a live model of the base's shapes; merge it "
+            "first (`safemerge merge`), and search with the result as a source"
         )
     method = methods[recipe.method]
     searched = {"scale", "outliers"} if ranges.outliers else {"scale"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ from safemerge.mergekit.text import parse_yaml
 from safemerge.mergekit.writing import to_yaml
 from safemerge.methods import METHODS
 from safemerge.names import groups
+from safemerge.recipe import TokenRow, Vocabulary
 from search.cli.standalone import merge
 
 GOLDENS = Path(__file__).parents[2] / "data" / "goldens"
@@ -321,6 +323,18 @@ EXPRESSIBLE = sorted(
     for name, facts in MERGEKIT_METHODS.items()
     if not METHODS[name].seeded and facts.merges != "two"
 )
+ROWS = {
+    "<a>": TokenRow(model="x", force=True),
+    "<b>": TokenRow(zero=True),
+    "<c>": TokenRow(model="base", token_id=3),
+    "<d>": TokenRow(model="x", token="c"),
+    "<e>": TokenRow(),
+}
+VOCABULARIES = [
+    None,
+    Vocabulary(source="base"),
+    Vocabulary(source="model", model="x", tokens=ROWS, pad_to_multiple_of=8),
+]
 paths = st.lists(
     st.text(min_size=1, max_size=9).filter(lambda path: "+" not in path),
     min_size=4,
@@ -366,9 +380,20 @@ def recipes(draw: st.DrawFn) -> Recipe:
         per_source={number: numbers(span.low, span.high) for number, span in spans}
         or {number: {"default": dict.fromkeys(names, 0.25)} for number in method.per_source},
         dtype=draw(st.sampled_from([None, "bfloat16", "float32"])),
-        tokenizer=draw(st.sampled_from([None, "base"])) if method.zero_is_base else None,
+        tokenizer=draw(st.sampled_from(VOCABULARIES)) if method.zero_is_base else None,
         chat_template=draw(st.sampled_from([None, "auto", "chatml"])),
     )
+
+
+def with_paths(recipe: Recipe) -> object:
+    """The vocabulary, with paths in place of names."""
+    if not isinstance(recipe.tokenizer, Vocabulary):
+        return recipe.tokenizer
+    paths = {ref.name: ref.path for ref in (recipe.base, *recipe.sources)}
+    record = recipe.tokenizer.model_dump()
+    for part in (record, *record["tokens"].values()):
+        part["model"] = paths.get(part["model"])
+    return record
 
 
 def from_base(recipe: Recipe) -> bool:
@@ -386,7 +411,7 @@ def effect(recipe: Recipe) -> dict[str, object]:
         "sources": [source.path for source in recipe.sources],
         "dtype": recipe.dtype or "float32",
         "chat_template": recipe.chat_template,
-        "tokenizer": recipe.tokenizer,
+        "tokenizer": with_paths(recipe),
         "numbers": {
             name: (recipe.weights_at(group), method.selection(recipe, group).per_source)
             for name, group in groups(NAMES, recipe.places).items()
@@ -411,7 +436,9 @@ def test_the_tokenizer_of_a_base_that_takes_no_part_is_not_expressed(method: str
         tokenizer="base",
     )
     text = to_yaml(recipe, {"w": torch.float32})
-    assert to_recipe(parse_config(text.encode(), "round trip"), ["w"]).tokenizer == "base"
+    assert to_recipe(parse_config(text.encode(), "round trip"), ["w"]).tokenizer == Vocabulary(
+        source="base"
+    )
     other = recipe.model_copy(update={"base": ModelRef(name="base", path="2")})
     with pytest.raises(RecipeError, match="has the tokenizer of 2, which mergekit's"):
         to_yaml(other, {"w": torch.float32})
@@ -481,7 +508,7 @@ def test_what_mergekit_cannot_express_is_said(method: str, models: str, message:
     [
         ("merge_method", "merge_metod", "unknown key 'merge_metod'; did you mean merge_method"),
         ("task_arithmetic", "task_aritmetic", "did you mean task_arithmetic"),
-        ("task_arithmetic", "passthrough", "'passthrough' of mergekit is not built; known: "),
+        ("task_arithmetic", "passthrough", "models lists a, b, and passthrough takes one"),
         ("task_arithmetic", "resm", "mergekit has no merge method 'resm'; write a recipe"),
         ("task_arithmetic", "[x]", r"merge_method is \['x'\]"),
         ("base_model: base", "", "starts from a base; name it as base_model"),
@@ -499,7 +526,15 @@ def test_what_mergekit_cannot_express_is_said(method: str, models: str, message:
         ("models:", "chat_template: [x]\nmodels:", "chat_template is .*; give a text"),
         ("models:", "modules: {vision: {}}\nmodels:", "give either models or slices"),
         ("models:", "parameters: {lamda: 2}\nmodels:", "parameter 'lamda'; did you mean lambda"),
-        ("models:", "tokenizer_source: b\nmodels:", "tokenizer_source is 'b'; the output has the"),
+        ("models:", "tokenizer_source: c\nmodels:", "tokenizer names 'c', which is no model of"),
+        ("models:", "tokenizer: {source: c}\nmodels:", "tokenizer names 'c', which is no model of"),
+        ("models:", "tokenizer: {tokens: {x: {force: true}}}\nmodels:", "has force and no source"),
+        ("models:", "tokenizer: {pad_to_multiple_of: 0}\nmodels:", "is 0; give a number from 1 on"),
+        (
+            "models:",
+            "tokenizer: {tokens: {x: {source: {kind: model_token, model: a}}}}\nmodels:",
+            "has to have either token or token_id",
+        ),
         ("models:", "dtype: float8\nmodels:", "dtype is 'float8'; known: float32, bfloat16"),
         ("models:", "slices: []\nmodels:", "either models or slices"),
         ("models:", "parameters: {normalize: 3}\nmodels:", "normalize is 3, not true or false"),
@@ -572,19 +607,60 @@ def sliced(*slices: dict[str, tuple[int, int]]) -> MergekitConfig:
 @pytest.mark.parametrize(
     ("slices", "message"),
     [
-        ([{"a": (0, 6)}, {"a": (6, 11)}], "the slices end at layer 11, and the base has 12"),
-        ([{"a": (0, 6)}, {"a": (7, 12)}], r"slices\[1\] begins at layer 7, expected 6"),
-        ([{"a": (6, 12)}, {"a": (0, 6)}], r"slices\[0\] begins at layer 6, expected 0"),
         ([{"a": (0, 0)}], r"layer_range is \[0, 0\]; give"),
-        ([{"a": (0, 12), "b": (0, 11)}], "only the same layers can be merged"),
-        ([{"a": (0, 6)}, {"b": (6, 12)}], r"slices\[1\] does not have the models of slices\[0\]"),
+        ([{"a": (0, 12), "b": (0, 11)}], r"slices\[0\] takes 11 and 12 layers of its models"),
     ],
 )
-def test_layers_that_are_left_out_or_moved_are_refused(
+def test_slices_that_mean_nothing_are_refused(
     slices: list[dict[str, tuple[int, int]]], message: str
 ) -> None:
     with pytest.raises(RecipeError, match=message):
         to_recipe(sliced(*slices), NAMES)
+
+
+@pytest.mark.parametrize(
+    "slices",
+    [
+        [{"a": (0, 6)}, {"a": (6, 11)}],  # fewer layers
+        [{"a": (0, 6)}, {"a": (7, 12)}],
+        [{"a": (6, 12)}, {"a": (0, 6)}],  # in another order
+        [{"a": (0, 9)}, {"a": (3, 12)}],  # some twice
+        [{"a": (0, 6), "b": (6, 12)}, {"a": (6, 12), "b": (0, 6)}],
+        [{"a": (0, 6)}, {"b": (6, 12)}],
+    ],
+)
+def test_slices_of_other_layers_are_a_stack(slices: list[dict[str, tuple[int, int]]]) -> None:
+    recipe = to_recipe(sliced(*slices), NAMES)
+    names = {ref.path: ref.name for ref in recipe.sources}
+    assert [
+        {path: part[names[path]] for path in names if names[path] in part} for part in recipe.stack
+    ] == slices
+    depth = 0
+    for part in slices:
+        first, end = next(iter(part.values()))
+        weights = recipe.weights_at(group_of_layer(recipe, depth))
+        assert weights == [float(ref.path in part) for ref in recipe.sources]
+        depth += end - first
+    assert to_recipe(sliced({"a": (0, 6)}, {"a": (6, 12)}), NAMES).stack == ()
+
+
+def group_of_layer(recipe: Recipe, layer: int) -> str:
+    name = f"model.layers.{layer}.mlp.up_proj.weight"
+    return groups([*NAMES, name], recipe.places)[name]
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("karcher", r"slices\[0\] does not have 'b'; karcher needs every model in every slice"),
+        ("task_arithmetic", r"slices\[1\] does not say which layers of the base_model 'a'"),
+    ],
+)
+def test_a_stack_without_what_its_method_needs_is_refused(method: str, message: str) -> None:
+    config = sliced({"a": (0, 6)}, {"b": (6, 12)})
+    base = None if method == "karcher" else config.models[0]
+    with pytest.raises(RecipeError, match=message):
+        to_recipe(replace(config, method=method, base=base), NAMES)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])

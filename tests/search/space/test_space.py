@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from safemerge.errors import BadInput, RecipeError
 from safemerge.names import Role
-from safemerge.recipe import ModelRef, Recipe
+from safemerge.recipe import ModelRef, Recipe, Vocabulary
 from search.config import SpaceConfig
 from search.config.profiles import recipe_places
 from search.space.parameter import Parameter
@@ -303,6 +303,7 @@ def test_the_search_begins_where_nothing_is_dropped(
         (("linear",), {"zero_prob": 0.1}, "'linear' cannot merge where all weights are 0"),
         (("resm",), {"places": "layers", "rank_places": "modules"}, "finer than space.places"),
         (("slerp",), {"weight": [0.5, 0.5]}, "nothing to search"),
+        (("passthrough",), {}, "passthrough, which copies layers of one model: there are no weig"),
     ],
 )
 def test_what_no_method_can_do_is_refused(
@@ -319,6 +320,8 @@ def test_what_no_method_can_do_is_refused(
         ({"params": {"kappa": 2.0}}, "kappa = 2.0, and in this search it is 3.0"),
         ({"params": {"outliers": "favour"}}, "'favour', and space.outliers allows none, clip"),
         ({"sources": (ModelRef(name="c", path="c"),), "weights": {"default": {}}}, "merges c, and"),
+        ({"stack": ({"a": (0, 2)},)}, "stacks layers, and a search rewrites a live model of the"),
+        ({"tokenizer": Vocabulary()}, "has a vocabulary of its own, and a search rewrites a live"),
     ],
 )
 def test_a_recipe_that_has_no_place_in_the_space_is_refused(
