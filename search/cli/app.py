@@ -20,7 +20,7 @@ from search.cli.demo import demo
 from search.cli.doctor import doctor
 from search.cli.options import Config, Json, Set
 from search.cli.runs import export, front, status
-from search.cli.standalone import eval_, judge_agreement, merge, probes_from
+from search.cli.standalone import eval_, judge_agreement, merge, probes_from, tasks
 
 app = typer.Typer(
     name="safemerge",
@@ -199,6 +199,7 @@ app.command()(status)
 app.command()(front)
 app.command()(merge)
 app.command("eval")(eval_)
+app.command()(tasks)
 app.command("probes-from")(probes_from)
 app.command("judge-agreement")(judge_agreement)
 app.command()(export)

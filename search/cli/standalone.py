@@ -1,4 +1,6 @@
-"""The verbs that need neither a config nor a run: merge, eval, probes-from and judge-agreement."""
+"""The verbs that need neither a config nor a run: merge, eval, tasks, probes-from and
+judge-agreement.
+"""
 
 from __future__ import annotations
 
@@ -137,6 +139,43 @@ def eval_(
         rate_table(
             {model: scores}, f"Rates of replies to {len(prompts)} probes, ± one standard error"
         )
+
+
+def tasks(
+    model: Annotated[
+        str, typer.Argument(help="Checkpoint folder, hub id, or a recipe.json, merged in memory.")
+    ],
+    group: Annotated[
+        list[str],
+        typer.Option(
+            help="knowledge, honesty or instructions, with tasks of their own, or GROUP=TASK,TASK, "
+            "as in domain=medmcqa. Repeatable."
+        ),
+    ],
+    include: Annotated[
+        Path | None, typer.Option(help="Folder of task files (YAML) beside lm-eval's own.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Most items of a task.")] = None,
+    device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
+    json_: Json = False,
+) -> None:
+    """Measure a checkpoint or a recipe on tasks of lm-eval, with the chat template.
+
+    Needs lm-eval: pip install "safemerge[lm-eval]". It fetches the data of its tasks itself.
+    """
+    from search.cli.tables import emit_json, print_table
+    from search.commands.measure_tasks import measure_tasks
+
+    scores = measure_tasks(model, group, include=include, limit=limit, device=device)
+    if json_:
+        emit_json(scores)
+        return
+    rows = [[s.group, s.task, s.metric, _with_error(s.value, s.stderr), str(s.n)] for s in scores]
+    print_table(f"lm-eval on {model}", ["group", "task", "metric", "value", "n"], rows, names=3)
+
+
+def _with_error(value: float, stderr: float | None) -> str:
+    return f"{value:.4f}" if stderr is None else f"{value:.4f} ± {stderr:.4f}"
 
 
 def probes_from(

@@ -43,6 +43,7 @@ VERBS = (
     "front",
     "merge",
     "eval",
+    "tasks",
     "probes-from",
     "judge-agreement",
     "export",
