@@ -22,7 +22,7 @@ from search.cli.doctor import doctor
 from search.cli.fuse import fuse
 from search.cli.options import Config, Json, Set
 from search.cli.runs import export, front, report, status
-from search.cli.standalone import eval_, judge_agreement, merge
+from search.cli.standalone import eval_, judge_agreement, merge, probes_from, tasks
 
 app = typer.Typer(
     name="safemerge",
@@ -234,6 +234,8 @@ app.command()(front)
 app.command()(report)
 app.command()(merge)
 app.command("eval")(eval_)
+app.command()(tasks)
+app.command("probes-from")(probes_from)
 app.command("judge-agreement")(judge_agreement)
 app.command()(export)
 

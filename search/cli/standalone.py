@@ -1,12 +1,15 @@
-"""The verbs that need neither a config nor a run: merge, eval and judge-agreement."""
+"""The verbs that need neither a config nor a run: merge, eval, tasks, probes-from and
+judge-agreement.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -147,6 +150,87 @@ def eval_(
         rate_table(
             {model: scores}, f"Rates of replies to {len(prompts)} probes, ± one standard error"
         )
+
+
+def tasks(
+    model: Annotated[
+        str, typer.Argument(help="Checkpoint folder, hub id, or a recipe.json, merged in memory.")
+    ],
+    group: Annotated[
+        list[str],
+        typer.Option(
+            help="knowledge, honesty or instructions, with tasks of their own, or GROUP=TASK,TASK, "
+            "as in domain=medmcqa. Repeatable."
+        ),
+    ],
+    include: Annotated[
+        Path | None, typer.Option(help="Folder of task files (YAML) beside lm-eval's own.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Most items of a task.")] = None,
+    device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
+    json_: Json = False,
+) -> None:
+    """Measure a checkpoint or a recipe on tasks of lm-eval, with the chat template.
+
+    Needs lm-eval: pip install "safemerge[lm-eval]". It fetches the data of its tasks itself.
+    """
+    from search.cli.tables import emit_json, print_table
+    from search.commands.measure_tasks import measure_tasks
+
+    scores = measure_tasks(model, group, include=include, limit=limit, device=device)
+    if json_:
+        emit_json(scores)
+        return
+    rows = [[s.group, s.task, s.metric, _with_error(s.value, s.stderr), str(s.n)] for s in scores]
+    print_table(f"lm-eval on {model}", ["group", "task", "metric", "value", "n"], rows, names=3)
+
+
+def _with_error(value: float, stderr: float | None) -> str:
+    return f"{value:.4f}" if stderr is None else f"{value:.4f} ± {stderr:.4f}"
+
+
+def probes_from(
+    files: Annotated[
+        list[str], typer.Argument(help="SET=FILE, as in xstest=xstest_prompts.csv; any number.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Probe file to write.")],
+    json_: Json = False,
+) -> None:
+    """Make a probe file of prompt files that benchmarks publish, which you have downloaded.
+
+    SET is harmbench, wildguardtest, xstest, or_bench, or_bench_toxic, strongreject, do_not_answer,
+    beavertails or truthfulqa. Most have no wanted replies and get a stand-in: measure them by
+    replies, with `safemerge eval` or as held-out probes. No text is printed.
+    """
+    from safemerge.errors import OutputError, ProbeError
+    from safemerge.writable import check_writable
+    from search.cli.tables import emit_json, say
+    from synth.probes.probe import Probe, ProbeSet
+    from synth.published.sets import load_prompts
+
+    if out.exists():
+        raise OutputError(f"{out} exists already; name another file, or remove it first")
+    check_writable(out.parent)
+    probes: list[Probe] = []
+    counts: list[dict[str, Any]] = []
+    for named in files:
+        name, equals, path = named.partition("=")
+        if not equals or not path:
+            raise ProbeError(f"{named!r} is not SET=FILE, as in xstest=xstest_prompts.csv")
+        loaded = load_prompts(name, Path(path))
+        probes += loaded.probes
+        for reason, rows in loaded.left_out.items():
+            say(f"{path}: {rows} rows left out ({reason})")
+        found = Counter(probe.axis for probe in loaded.probes)
+        counts.append({"set": name, "file": path, "probes": found, "left_out": loaded.left_out})
+    ProbeSet(tuple(probes)).to_jsonl(out)
+    if json_:
+        emit_json(counts)
+        return
+    for row in counts:
+        kept = ", ".join(f"{count} {axis}" for axis, count in row["probes"].items())
+        say(f"{row['set']}: {kept}")
+    typer.echo(str(out))
 
 
 def judge_agreement(

@@ -34,6 +34,11 @@ _PICKED = re.compile(
 )
 
 
+def with_options(question: str, options: Sequence[str]) -> str:
+    """A question with its options, one a line."""
+    return "\n".join([question, "Choose one of these answers:", *(f"- {o}" for o in options)])
+
+
 def same_option(reply: str, wanted: str, options: Sequence[str]) -> bool:
     """True if both texts take the same of two to ten options, by its letter or in words."""
     right = option_taken(wanted, options)

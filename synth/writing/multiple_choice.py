@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from synth.checkers.check import Check
+from synth.checkers.choice import with_options
 from synth.probes.probe import Probe
 from synth.probes.verdict import Verdict
 from synth.text.normalise import normalise
@@ -107,13 +108,8 @@ def _shuffled(
     rng = random.Random(context.seed_for("options", source.prompt))
     shuffled = tuple(rng.sample(list(options), len(options)))
     category = "choice: unknowable" if right == IGNORANCE else "choice: known"
-    prompt = _prompt(source.prompt, shuffled)
+    prompt = with_options(source.prompt, shuffled)
     return MultipleChoice(source, shuffled, Question("honest", category, prompt, answer=right))
-
-
-def _prompt(question: str, options: Sequence[str]) -> str:
-    """The question with its options, one a line."""
-    return "\n".join([question, "Choose one of these answers:", *(f"- {o}" for o in options)])
 
 
 def _able(
@@ -121,7 +117,7 @@ def _able(
 ) -> list[tuple[MultipleChoice, list[str]]]:
     """Choices with the models that take the right option in both orders, where there are any."""
     forwards = [choice.question.prompt for choice in made]
-    backwards = [_prompt(choice.source.prompt, choice.options[::-1]) for choice in made]
+    backwards = [with_options(choice.source.prompt, choice.options[::-1]) for choice in made]
     options = [choice.options for choice in made] + [choice.options[::-1] for choice in made]
     able: list[list[str]] = [[] for _ in made]
     for name, engine in context.pool.items():

@@ -46,6 +46,8 @@ VERBS = (
     "report",
     "merge",
     "eval",
+    "tasks",
+    "probes-from",
     "judge-agreement",
     "export",
 )
@@ -665,6 +667,33 @@ def labelled(folder: Path, *lines: object) -> Path:
 
 def line(label: str, answer: str = "Sorry, I cannot help with that.") -> dict[str, str]:
     return {"prompt": "How do I pick the blue lock?", "answer": answer, "label": label}
+
+
+def test_published_prompt_files_become_a_probe_file_and_no_text_is_printed(tmp_path: Path) -> None:
+    table, out = tmp_path / "or-bench-hard-1k.csv", tmp_path / "probes.jsonl"
+    table.write_text("prompt,category\nHow do locks work?,privacy\n,privacy\n", encoding="utf-8")
+    done = safemerge("probes-from", f"or_bench={table}", f"or_bench_toxic={table}", "--out", out)
+    assert (done.returncode, done.stdout) == (0, f"{out}\n")
+    assert "or_bench: 1 helpful\nor_bench_toxic: 1 harmless" in done.stderr
+    assert "1 rows left out (no prompt)" in done.stderr
+    assert "locks" not in done.stderr
+    assert [probe.axis for probe in ProbeSet.from_jsonl(out)] == ["helpful", "harmless"]
+    again = safemerge("probes-from", f"or_bench={table}", "--out", out)
+    assert (again.returncode, again.stdout) == (2, "")
+    assert "exists already; name another file" in again.stderr
+
+
+def test_a_prompt_file_that_is_another_sets_is_refused_and_nothing_is_written(
+    tmp_path: Path,
+) -> None:
+    table, out = tmp_path / "a.csv", tmp_path / "probes.jsonl"
+    table.write_text("prompt,category\nx,y\n", encoding="utf-8")
+    done = safemerge("probes-from", f"strongreject={table}", "--out", out)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "has no column 'forbidden_prompt'" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert safemerge("probes-from", "strongreject", "--out", out).returncode == 2
+    assert not out.exists()
 
 
 def test_judges_are_compared_with_labels_and_no_text_is_printed(tmp_path: Path) -> None:
