@@ -6,7 +6,7 @@ tells apart at 5 % over all comparisons together (Holm); intervals are each of i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from search.results.damage import trial_damage
@@ -36,9 +36,8 @@ class Decision:
 def decision(run: Run, answers: Mapping[str, Sequence[Answer]]) -> Decision:
     """Of a run in any state; `answers` are those of `heldout_answers`."""
     if not run.candidates:
-        text = failed(run)
         headline = f"No trial of {run.config.search.trials} has finished yet: nothing to decide."
-        return Decision(headline, (), () if text is None else (text,), {})
+        return Decision(headline, (), _mailable(run, [failed(run)]), {})
     pick = run.pick().number
     found = standing(run, pick)
     limits = "keeps all limits" if not found.outside else f"is {found.mark}"
@@ -64,7 +63,7 @@ def decision(run: Run, answers: Mapping[str, Sequence[Answer]]) -> Decision:
     else:
         sentences += _told(run, gains, answers)
     texts = (failed(run), nothing_within(run), trial_damage(run, pick))
-    return Decision(headline, tuple(sentences), tuple(t for t in texts if t), gains)
+    return Decision(headline, tuple(sentences), _mailable(run, texts), gains)
 
 
 def pick_gains(answers: Mapping[str, Sequence[Answer]]) -> Gains:
@@ -93,6 +92,11 @@ def named(run: Run, row: str) -> str:
         return f"the source {row}"
     plain = {"uniform": "the plain average", "search": "the pick"}
     return plain.get(row, f"the {row.replace('_', ' ')}")
+
+
+def _mailable(run: Run, texts: Iterable[str | None]) -> tuple[str, ...]:
+    """Sentences without the folder that the run lies in."""
+    return tuple(text.replace(str(run.dir.path), "RUN") for text in texts if text)
 
 
 def _told(run: Run, gains: Gains, answers: Mapping[str, Sequence[Answer]]) -> list[str]:

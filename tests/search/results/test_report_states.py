@@ -60,6 +60,7 @@ def test_a_run_without_a_finished_trial_has_nothing_to_decide(home: Path) -> Non
     (home / "trials/00000/error.txt").write_text("EngineError: it <b>went</b> down\n")
     text = read(home)
     assert "1 of 1 trials failed: 1 with EngineError: it &lt;b&gt;went&lt;/b&gt; down" in text
+    assert str(home) not in text
 
 
 def test_without_its_probes_a_report_leaves_categories_and_answers_out(home: Path) -> None:
