@@ -110,7 +110,8 @@ def _told(run: Run, gains: Gains, answers: Mapping[str, Sequence[Answer]]) -> li
             "`safemerge search CONFIG --baseline without_safety` measures it."
         )
     compared = sum(len(axes) for axes in gains.values())
-    counts = {axis: len([a for a in answers["search"] if a.axis == axis]) for axis in gains["base"]}
+    axes = next(iter(gains.values()))
+    counts = {axis: len([a for a in answers["search"] if a.axis == axis]) for axis in axes}
     heldout = run.heldout()
     judge = "" if heldout is None else f" The judge was {shown_judge(heldout.judge)}."
     return [
@@ -125,15 +126,18 @@ def _told(run: Run, gains: Gains, answers: Mapping[str, Sequence[Answer]]) -> li
 def _cost(run: Run, gains: Gains, answers: Mapping[str, Sequence[Answer]]) -> str:
     """Where the pick is behind the best of base and sources."""
     models = ["base", *(source.name for source in run.config.models.sources)]
-    behind = []
-    for axis in gains["base"]:
-        row = min((model for model in models if model in gains), key=lambda r: gains[r][axis].value)
-        found = gains[row][axis]
-        if found.apart and found.value < 0:
+    behind, axes = [], list(next(iter(gains.values())))
+    for axis in axes:
+        found, row = min(
+            ((gains[model][axis], model) for model in models if model in gains),
+            key=lambda pair: pair[0].value,
+            default=(None, ""),
+        )
+        if found is not None and found.apart and found.value < 0:
             behind.append(f"{_by(axis, found)} behind {named(run, row)}, the best there")
     rates = {
         axis: sum(a.correct for a in given) / len(given)
-        for axis in gains["base"]
+        for axis in axes
         if (given := [a for a in answers["search"] if a.axis == axis])
     }
     told = listed([f"{axis} {100 * rate:.1f} %" for axis, rate in rates.items()])

@@ -80,3 +80,10 @@ def test_a_folder_that_is_no_run_is_refused_and_nothing_is_written(tmp_path: Pat
 
 def test_the_same_run_gives_the_same_page(home: Path) -> None:
     assert page(Run.load(home)) == page(Run.load(home))
+
+
+def test_a_model_whose_answers_are_gone_is_left_out(home: Path) -> None:
+    (home / "heldout/base.jsonl").unlink()
+    text = read(home)
+    assert "Against the source safe" in text
+    assert "Against the base" not in text
