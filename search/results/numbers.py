@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from safemerge.score import Score
-from search.scoring.paired_differences import Difference
+
+if TYPE_CHECKING:
+    from search.scoring.paired_differences import Difference
 
 
 def percent(score: Score) -> str:

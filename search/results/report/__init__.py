@@ -1,5 +1,5 @@
-"""One HTML page that says what a run found: `write_report`."""
+"""One HTML page that says what a run found."""
 
-from search.results.report.page import write_report
+from search.results.report.page import page, write_report
 
-__all__ = ["write_report"]
+__all__ = ["page", "write_report"]

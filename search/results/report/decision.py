@@ -6,7 +6,7 @@ tells apart at 5 % over all comparisons together (Holm); intervals are each of i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from search.results.damage import trial_damage
@@ -36,9 +36,8 @@ class Decision:
 def decision(run: Run, answers: Mapping[str, Sequence[Answer]]) -> Decision:
     """Of a run in any state; `answers` are those of `heldout_answers`."""
     if not run.candidates:
-        text = failed(run)
         headline = f"No trial of {run.config.search.trials} has finished yet: nothing to decide."
-        return Decision(headline, (), () if text is None else (text,), {})
+        return Decision(headline, (), _mailable(run, [failed(run)]), {})
     pick = run.pick().number
     found = standing(run, pick)
     limits = "keeps all limits" if not found.outside else f"is {found.mark}"
@@ -64,7 +63,7 @@ def decision(run: Run, answers: Mapping[str, Sequence[Answer]]) -> Decision:
     else:
         sentences += _told(run, gains, answers)
     texts = (failed(run), nothing_within(run), trial_damage(run, pick))
-    return Decision(headline, tuple(sentences), tuple(t for t in texts if t), gains)
+    return Decision(headline, tuple(sentences), _mailable(run, texts), gains)
 
 
 def pick_gains(answers: Mapping[str, Sequence[Answer]]) -> Gains:
@@ -95,6 +94,11 @@ def named(run: Run, row: str) -> str:
     return plain.get(row, f"the {row.replace('_', ' ')}")
 
 
+def _mailable(run: Run, texts: Iterable[str | None]) -> tuple[str, ...]:
+    """Sentences without the folder that the run lies in."""
+    return tuple(text.replace(str(run.dir.path), "RUN") for text in texts if text)
+
+
 def _told(run: Run, gains: Gains, answers: Mapping[str, Sequence[Answer]]) -> list[str]:
     sources = [source.name for source in run.config.models.sources]
     rows = [row for row in ("base", *sources, UNSAFE) if row in gains]
@@ -106,7 +110,8 @@ def _told(run: Run, gains: Gains, answers: Mapping[str, Sequence[Answer]]) -> li
             "`safemerge search CONFIG --baseline without_safety` measures it."
         )
     compared = sum(len(axes) for axes in gains.values())
-    counts = {axis: len([a for a in answers["search"] if a.axis == axis]) for axis in gains["base"]}
+    axes = next(iter(gains.values()))
+    counts = {axis: len([a for a in answers["search"] if a.axis == axis]) for axis in axes}
     heldout = run.heldout()
     judge = "" if heldout is None else f" The judge was {shown_judge(heldout.judge)}."
     return [
@@ -121,15 +126,18 @@ def _told(run: Run, gains: Gains, answers: Mapping[str, Sequence[Answer]]) -> li
 def _cost(run: Run, gains: Gains, answers: Mapping[str, Sequence[Answer]]) -> str:
     """Where the pick is behind the best of base and sources."""
     models = ["base", *(source.name for source in run.config.models.sources)]
-    behind = []
-    for axis in gains["base"]:
-        row = min((model for model in models if model in gains), key=lambda r: gains[r][axis].value)
-        found = gains[row][axis]
-        if found.apart and found.value < 0:
+    behind, axes = [], list(next(iter(gains.values())))
+    for axis in axes:
+        found, row = min(
+            ((gains[model][axis], model) for model in models if model in gains),
+            key=lambda pair: pair[0].value,
+            default=(None, ""),
+        )
+        if found is not None and found.apart and found.value < 0:
             behind.append(f"{_by(axis, found)} behind {named(run, row)}, the best there")
     rates = {
         axis: sum(a.correct for a in given) / len(given)
-        for axis in gains["base"]
+        for axis in axes
         if (given := [a for a in answers["search"] if a.axis == axis])
     }
     told = listed([f"{axis} {100 * rate:.1f} %" for axis, rate in rates.items()])

@@ -92,9 +92,9 @@ def page(run: Run) -> str:
     answers = heldout_answers(run)
     decided = decision(run, answers)
     try:
-        frame, missing = figures.answer_frame(run) if answers else pd.DataFrame(), ""
-    except BadInput as error:
-        frame, missing = pd.DataFrame(), str(error)
+        frame, missing = figures.answer_frame(run) if answers else pd.DataFrame(), False
+    except BadInput:
+        frame, missing = pd.DataFrame(), True
     plotly, script = get_plotlyjs(), _file("page.js")
     heldout = run.heldout()
     return (

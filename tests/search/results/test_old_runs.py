@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from safemerge.inputs import open_inputs
 from safemerge.recipe import Recipe
 from search.results.export import export
+from search.results.report import page
 from search.results.run import Run
 from synth.zoo import Zoo
 
@@ -51,6 +52,11 @@ def test_its_heldout_record_is_read(old: Path) -> None:
     record = json.loads((OLD / "front" / "heldout.json").read_text())
     assert list(heldout.rows) == list(record["rows"])
     assert heldout.rows["base"]["domain"].value == record["rows"]["base"]["domain"]["value"]
+
+
+def test_its_report_names_its_pick(old: Path) -> None:
+    run = Run.load(old)
+    assert f"The pick is trial {run.pick().number}" in page(run)
 
 
 def test_its_pick_is_exported(old: Path, tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ def test_a_run_without_a_finished_trial_has_nothing_to_decide(home: Path) -> Non
     (home / "trials/00000/error.txt").write_text("EngineError: it <b>went</b> down\n")
     text = read(home)
     assert "1 of 1 trials failed: 1 with EngineError: it &lt;b&gt;went&lt;/b&gt; down" in text
+    assert str(home) not in text
 
 
 def test_without_its_probes_a_report_leaves_categories_and_answers_out(home: Path) -> None:
@@ -79,3 +80,10 @@ def test_a_folder_that_is_no_run_is_refused_and_nothing_is_written(tmp_path: Pat
 
 def test_the_same_run_gives_the_same_page(home: Path) -> None:
     assert page(Run.load(home)) == page(Run.load(home))
+
+
+def test_a_model_whose_answers_are_gone_is_left_out(home: Path) -> None:
+    (home / "heldout/base.jsonl").unlink()
+    text = read(home)
+    assert "Against the source safe" in text
+    assert "Against the base" not in text
