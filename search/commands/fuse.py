@@ -71,7 +71,9 @@ def fuse(
         bench = benches.open(config, prepare=False)
         asker = HeldOutAsker(run, bench, config, report)
         mixture = mixture_row(config, tuned)
-        plain = merged_row(bench, "uniform", "uniform.jsonl", partial(uniform, bench.space.template))
+        plain = merged_row(
+            bench, "uniform", "uniform.jsonl", partial(uniform, bench.space.template)
+        )
         models, rows = [*base_and_sources(bench), plain, mixture], {}
         for done, row in enumerate(models):
             report("held-out", done, len(models), row.name)

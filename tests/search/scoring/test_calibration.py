@@ -35,7 +35,8 @@ def truth(offset: float, slope: float, score: float) -> float:
     return 1.0 / (1.0 + np.exp(-offset) * ((1.0 - score) / score) ** slope)
 
 
-models = st.builds(answered, st.floats(0.0, 1.0), st.integers(0, N))
+shares = st.integers(0, 10**6).map(lambda count: count / 10**6)
+models = st.builds(answered, shares, st.integers(0, N))
 
 
 @given(st.lists(models, min_size=LEAST_MODELS, max_size=12))
