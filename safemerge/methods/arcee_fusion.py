@@ -67,7 +67,9 @@ def _threshold(scores: Tensor) -> float:
 
 
 def combine(base: Tensor, state: State, weights: Tensor, params: Scaled) -> Tensor:
-    merged: Tensor = base.float() + torch.tensordot(params.scale * weights, state["kept"], dims=1)
+    # Of many a tensor nothing is taken, where a slope of 0 would say nothing to a warm start.
+    own = params.scale * weights.detach()
+    merged: Tensor = base.float() + torch.tensordot(own, state["kept"], dims=1)
     return merged
 
 
@@ -80,4 +82,5 @@ METHOD = Method(
     entries=entries,
     footprint=lambda shape, n_sources: bytes_of_deltas(shape, 3 * n_sources + 5),
     one_source_is_itself=False,
+    differentiable=False,
 )

@@ -113,12 +113,10 @@ def test_tensors_merged_in_threads_have_the_same_bytes(
 def test_a_gradient_reaches_every_weight(method: str, goldens: Path) -> None:
     one = recipe(goldens, method)
     resident = ResidentMerge(one)
-    reached = torch.zeros(len(resident.groups), len(one.sources), dtype=torch.bool)
     for name, tensor in resident.merged(one):
         row, found = resident.weight_gradient(name, one, tensor)
-        assert bool(found.isfinite().all()), name
-        reached[row] |= found != 0  # a method may take nothing of one tensor
-    assert reached.all()
+        assert row in range(len(resident.groups))
+        assert bool((found != 0).all() and found.isfinite().all()), name
 
 
 @pytest.mark.parametrize("method", ["task_arithmetic", "resm", "breadcrumbs", "iso_c"])
