@@ -108,9 +108,9 @@ def probes(
     settings = SearchConfig.from_toml(config, set_ or ())
     wanted = settings.probes.write
     if wanted is not None and not Path(settings.probes.path).exists():
-        counts = {axis: wanted.counts.of(axis) for axis in AXES}
-        listed = ", ".join(f"{count:,} {axis}" for axis, count in counts.items() if count)
-        say(f"the models are asked for {sum(counts.values()):,} probes: {listed}")
+        asked = {axis: wanted.counts.of(axis) for axis in AXES}
+        listed = ", ".join(f"{count:,} {axis}" for axis, count in asked.items() if count)
+        say(f"the models are asked for {sum(asked.values()):,} probes: {listed}")
     try:
         with progress_bar() as report:
             result = write_probes(settings, report=report)
