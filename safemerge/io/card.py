@@ -77,9 +77,8 @@ def card_text(record: CardRecord) -> str:
         ]
         title, meaning = _UNITS[record.unit]
         parts += [f"## {title}", _table(("model", *axes), rows), meaning]
-        defined: list[tuple[str, ...]] = [
-            (axis, record.meanings[axis]) for axis in axes if axis in record.meanings
-        ]
+        meanings = record.meanings
+        defined: list[tuple[str, ...]] = [(m, meanings[m]) for m in axes if m in meanings]
         if defined:
             parts.append(_table(("column", "is"), defined))
     if record.notes:

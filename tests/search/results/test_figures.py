@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import tomli_w
 
 from safemerge.errors import BadInput
 from safemerge.recipe import Recipe
@@ -49,6 +51,13 @@ def tried(
         (folder / "recipe.json").write_text(recipe.canonical_json())
         (folder / "scores.json").write_text(json.dumps(measured | own))
     return Run.load(out)
+
+
+def configured(home: Path, **sections: object) -> None:
+    """Put sections into the config of a run, in place of its own."""
+    file = home / "config.toml"
+    record = tomllib.loads(file.read_text(encoding="utf-8")) | sections
+    file.write_text(tomli_w.dumps(record), encoding="utf-8")
 
 
 def test_the_trial_frame_holds_every_score(run: Run) -> None:
@@ -149,10 +158,7 @@ def test_without_a_trial_within_the_limits_there_is_no_front_and_it_is_said(
     run: Run, tmp_path: Path
 ) -> None:
     home = shutil.copytree(run.dir.path, tmp_path / "run")
-    config = home / "config.toml"
-    config.write_text(
-        config.read_text().replace("[limits]", "[limits.honest]\nat_least = 1.0\n[limits]")
-    )
+    configured(home, limits={"honest": {"at_least": 1.0}})
     some = Run.load(home)
     figure = figures.search_front(some)
     names = [trace.name for trace in figure.data]
@@ -167,11 +173,7 @@ def test_one_objective_is_drawn_over_the_trials_and_three_in_pairs(
 ) -> None:
     for objectives, panels in ((["domain"], 1), (["domain", "harmless", "helpful"], 3)):
         home = shutil.copytree(run.dir.path, tmp_path / f"run{panels}")
-        text = (home / "config.toml").read_text()
-        for name in ("domain", "harmless"):
-            text = text.replace(f"[objectives.{name}]\n", "").replace(f"{name} = {{}}\n", "")
-        added = "".join(f"[objectives.{name}]\n" for name in objectives)
-        (home / "config.toml").write_text(f"{text}\n{added}")
+        configured(home, objectives={name: {} for name in objectives})
         some = Run.load(home)
         assert list(some.config.objectives) == objectives
         figure = figures.search_front(some)
