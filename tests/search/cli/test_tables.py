@@ -20,7 +20,7 @@ def test_markup_and_control_characters_are_shown_as_they_are(
     agreement_tables([compare([Verdict.REFUSE], [Verdict.REFUSE], judge=HOSTILE)], [])
     out, err = capsys.readouterr()
     assert "".join(err.split()).count(SHOWN) == 1
-    assert "".join(out.split()).count(SHOWN) == 4  # one table has two parts
+    assert "".join(out.split()).count(SHOWN) == 5  # wide tables have two parts
     assert not {"\x1b", "\x07"} & set(out + err)
 
 
