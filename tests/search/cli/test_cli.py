@@ -498,7 +498,8 @@ def test_search_status_front_export_eval(record: dict[str, Any], tmp_path: Path)
     probes = load_probes(run.config).split("search").probes
     again = LikelihoodEvaluator(engine, probes).score_live()
     assert again == {metric: pick.scores[metric] for metric in again}
-    assert pick.scores.keys() - again.keys() == {"divergence"}  # which takes the base's replies
+    # These take general prompts and the base's replies to them.
+    assert pick.scores.keys() - again.keys() == {"divergence", "general_refusal"}
 
     probe_file = record["probes"]["path"]
     asked = ("--probes", probe_file, "--judge", "phrases")
@@ -577,8 +578,10 @@ def test_a_mergekit_file_that_cannot_be_expressed_is_refused(tmp_path: Path) -> 
     path, out = tmp_path / "merge.yml", tmp_path / "out"
     path.write_text("merge_method: passthrough\nslices: [{sources: [{model: a}]}]\n")
     refused(safemerge("merge", path, "--out", out), "merge.yml", "slices[0]", "layer_range")
-    path.write_text("merge_method: passthrough\nmodels: [{model: a}]\n")
-    refused(safemerge("merge", path, "--out", out), "'passthrough'", "not built", "known: ")
+    path.write_text("merge_method: frankenmerge\nmodels: [{model: a}]\n")
+    refused(
+        safemerge("merge", path, "--out", out), "unknown merge_method 'frankenmerge'", "known: "
+    )
     assert not out.exists()
 
 
