@@ -12,8 +12,12 @@ from synth.real.prompt import Prompt, Split, shuffled
 from synth.real.stems import drug_class
 
 QUESTION = "What class of drug is {name}?"
-# In turn through the names of a class, so that each split knows nearly every class.
-_TURNS: tuple[Split, ...] = ("train", "heldout", "train", "search")
+# In turn through the names of a class, so that each split knows nearly every class. Small classes
+# do not reach the last turn, so it goes to either split in every other class.
+_TURNS: tuple[tuple[Split, ...], ...] = (
+    ("train", "heldout", "train", "search"),
+    ("train", "search", "train", "heldout"),
+)
 
 
 def domain_prompts(files: Mapping[str, Path], seed: int) -> list[Prompt]:
@@ -34,8 +38,8 @@ def domain_prompts(files: Mapping[str, Path], seed: int) -> list[Prompt]:
         if (kind := drug_class(name)) is not None:
             classes[kind].append(name)
     return [
-        Prompt("domain", _TURNS[turn % 4], kind, QUESTION.format(name=name), kind)
-        for kind, names in sorted(classes.items())
+        Prompt("domain", _TURNS[number % 2][turn % 4], kind, QUESTION.format(name=name), kind)
+        for number, (kind, names) in enumerate(sorted(classes.items()))
         if len(names) > 1
         for turn, name in enumerate(names)
     ]
