@@ -38,11 +38,12 @@ from search.metrics import RETENTION
 from search.runs.provenance import measure_baseline, record_start
 from search.runs.rundir import RunDir
 from search.runs.workbench import Workbench, open_workbench
+from search.samplers.quiet_optuna import quiet_optuna
 from search.scoring.likelihood import Measurement
 from search.scoring.racing import Race
 from search.study.context import StudyContext
 from search.study.queue import enqueue_first
-from search.study.storage import open_study, quiet_optuna
+from search.study.storage import open_study
 from search.study.trials import run_trials
 from search.warmstart.probe_losses import GroupLosses, ProbeLosses
 from synth.probes.probe import ProbeSet

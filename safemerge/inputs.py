@@ -17,8 +17,8 @@ from safemerge.io import (
     Checkpoint,
     MergedTokenizer,
     Parts,
-    Plan,
     TokenChoice,
+    VocabularyPlan,
     check_compatible,
     check_tokenizers,
     finite_pieces,
@@ -363,13 +363,13 @@ def _rearranged(
     return models[0], sources, tokenizer
 
 
-def _vocabulary(wanted: Vocabulary, index: Mapping[str, int]) -> Plan:
+def _vocabulary(wanted: Vocabulary, index: Mapping[str, int]) -> VocabularyPlan:
     def choice(row: TokenRow) -> TokenChoice:
         model = None if row.model is None else index[row.model]
         return TokenChoice(model, row.token, row.token_id, row.zero, row.force)
 
     source = {"union": None, "base": 0}.get(wanted.source)
-    return Plan(
+    return VocabularyPlan(
         source=index[wanted.model] if wanted.model is not None else source,
         choices={token: choice(row) for token, row in wanted.tokens.items()},
         pad_to_multiple_of=wanted.pad_to_multiple_of,

@@ -134,7 +134,7 @@ def merge(
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class MergePlan:
     """What a merge would do.
 
     Args:
@@ -154,7 +154,7 @@ class Plan:
     peak_bytes: int
 
 
-def plan(recipe: Recipe, out: str | Path, options: MergeOptions = MergeOptions()) -> Plan:
+def plan(recipe: Recipe, out: str | Path, options: MergeOptions = MergeOptions()) -> MergePlan:
     """What `merge` would do, after all its checks, the disk included; nothing is written."""
     check_output(Path(out))
     merging = _StreamedMerge.open(recipe, options)
@@ -164,7 +164,7 @@ def plan(recipe: Recipe, out: str | Path, options: MergeOptions = MergeOptions()
     costs = {spec.name: merging.cost(spec.name) for spec in layout}
     read = sum(map(inputs.stored_bytes, [*groups, *merging.measured()]))
     copied = sum(inputs.base.tensors[name].nbytes for name in costs.keys() - groups.keys())
-    return Plan(
+    return MergePlan(
         tensors=len(layout),
         largest=max(costs, key=costs.__getitem__),
         read_bytes=read + copied,

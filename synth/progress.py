@@ -67,7 +67,7 @@ def printable(text: str) -> str:
 
 
 @dataclass(slots=True)
-class Stage:
+class ProgressStage:
     """One stage: where it began, and where it is."""
 
     name: str
@@ -108,21 +108,21 @@ class Stages:
     """All stages of a command, by name, in the order of their last reports."""
 
     clock: Callable[[], float] = time.monotonic
-    stages: dict[str, Stage] = field(default_factory=dict)
+    stages: dict[str, ProgressStage] = field(default_factory=dict)
 
-    def report(self, name: str, done: int, total: int, note: str) -> tuple[Stage, bool]:
+    def report(self, name: str, done: int, total: int, note: str) -> tuple[ProgressStage, bool]:
         """Take a report in: the stage, and whether it begins, for the first time or again."""
         now, stage = self.clock(), self.stages.pop(name, None)
         begins = stage is None or done < stage.done
         if stage is None or begins:
-            stage = Stage(name, now, done, done, total, now, note)
+            stage = ProgressStage(name, now, done, done, total, now, note)
         elif done > stage.done:
             stage.done, stage.last_s = done, now
         stage.total, stage.note = total, note
         self.stages[name] = stage
         return stage, begins
 
-    def current(self) -> Stage | None:
+    def current(self) -> ProgressStage | None:
         """The unfinished stage that was reported last: a stage within another comes first."""
         return next((stage for stage in reversed(self.stages.values()) if not stage.finished), None)
 
@@ -163,7 +163,7 @@ class Lines:
             elif self._clock() - self._said_s >= self._every_s:
                 self._line(self._text(stage))
 
-    def _text(self, stage: Stage) -> str:
+    def _text(self, stage: ProgressStage) -> str:
         count = f"{stage.done} of {stage.total}, " if stage.total > 1 else ""
         note = f"; {stage.note}" if stage.note else ""
         return f"{stage.name}: {count}{stage.pace(self._clock())}{note}"
@@ -175,7 +175,7 @@ class Lines:
 
 class _Pace(ProgressColumn):
     def render(self, task: Task) -> Text:
-        stage: Stage = task.fields["stage"]
+        stage: ProgressStage = task.fields["stage"]
         return Text(stage.pace(time.monotonic()))
 
 

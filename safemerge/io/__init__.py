@@ -23,8 +23,8 @@ from safemerge.io.hub import local_folder as local_folder
 from safemerge.io.importance_file import open_importance as open_importance
 from safemerge.io.importance_file import save_importance as save_importance
 from safemerge.io.merged_vocabulary import MergedTokenizer as MergedTokenizer
-from safemerge.io.merged_vocabulary import Plan as Plan
 from safemerge.io.merged_vocabulary import TokenChoice as TokenChoice
+from safemerge.io.merged_vocabulary import VocabularyPlan as VocabularyPlan
 from safemerge.io.merged_vocabulary import merge_vocabularies as merge_vocabularies
 from safemerge.io.partial import check_output as check_output
 from safemerge.io.partial import free_bytes as free_bytes

@@ -40,7 +40,7 @@ _FACTOR = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class FactorPair:
     """Low-rank factors of one delta."""
 
     a: str  # stored name of A, (r, in)
@@ -54,7 +54,7 @@ class Adapter:
     """An open LoRA adapter, fitted to its base. Holds no weights."""
 
     stored: Checkpoint  # its files; the config is the part that decides the deltas
-    pairs: Mapping[str, Pair]  # low-rank deltas, by the base's tensor
+    pairs: Mapping[str, FactorPair]  # low-rank deltas, by the base's tensor
     whole: Mapping[str, str]  # stored names of tensors that replace the base's, likewise
 
     @property
@@ -219,7 +219,7 @@ class _Fit:
             raise self._misfit(f"{target} is {[*shapes[0]]} there, {[*shapes[1]]} here")
         return target, name
 
-    def _pair(self, module: str, names: Mapping[str, str]) -> tuple[str, Pair]:
+    def _pair(self, module: str, names: Mapping[str, str]) -> tuple[str, FactorPair]:
         """The factors of one delta, checked against the base's shape and the config's rank."""
         folder, plain = self.stored.folder, module
         if len(names) < 2:
@@ -240,7 +240,9 @@ class _Fit:
         product = (a[1], b[0]) if transposed else (b[0], a[1])
         if not same_shape(target, shape, product, any_vocabulary=self.any_vocabulary):
             raise self._misfit(f"{target} is {[*shape]} there, its delta {[*product]} here")
-        return target, Pair(names["A"], names["B"], self.config.scaling(plain, a[0]), transposed)
+        return target, FactorPair(
+            names["A"], names["B"], self.config.scaling(plain, a[0]), transposed
+        )
 
     def _target(self, plain: str) -> str:
         """The base's tensor of a name in the model that was trained."""

@@ -41,7 +41,7 @@ class TokenChoice:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class VocabularyPlan:
     """What the merged vocabulary is made of."""
 
     source: int | None  # the model whose tokenizer it is; None is the union
@@ -76,7 +76,7 @@ class _Fill:
 
 
 def merge_vocabularies(
-    models: Sequence[Checkpoint], plan: Plan
+    models: Sequence[Checkpoint], plan: VocabularyPlan
 ) -> tuple[list[Checkpoint], MergedTokenizer]:
     """Views of the models, base first, in the merged vocabulary, and the tokenizer of it.
 
@@ -213,7 +213,7 @@ def _fill(
     models: Sequence[Checkpoint],
     tokens: Sequence[Mapping[str, int]],
     vocabulary: Mapping[str, int],
-    plan: Plan,
+    plan: VocabularyPlan,
     size: int,
 ) -> _Fill:
     """Where the rows come from that models lack."""
@@ -313,7 +313,7 @@ def _table(
     return table
 
 
-def _files(folder: Path, merged: Tokenizer, before: str, plan: Plan) -> MergedTokenizer:
+def _files(folder: Path, merged: Tokenizer, before: str, plan: VocabularyPlan) -> MergedTokenizer:
     """The merged tokenizer as files beside those of `folder`."""
     text = merged.to_str(pretty=True)
     added = {str(entry["id"]): entry for entry in json.loads(text)["added_tokens"]}

@@ -5,7 +5,7 @@ The facts about mergekit were found by running and reading version 0.1.5; no cod
 
 from __future__ import annotations
 
-from safemerge.mergekit.reading import Stage, from_mergekit, stages, title_of
+from safemerge.mergekit.reading import Document, documents, from_mergekit, title_of
 from safemerge.mergekit.writing import to_mergekit
 
-__all__ = ["Stage", "from_mergekit", "stages", "title_of", "to_mergekit"]
+__all__ = ["Document", "documents", "from_mergekit", "title_of", "to_mergekit"]

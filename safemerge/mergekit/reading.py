@@ -56,7 +56,7 @@ def from_mergekit(path: str | Path, *, allow_pickle: bool = False) -> Recipe:
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class Document:
     """One merge of a file with several documents."""
 
     recipe: Recipe
@@ -64,7 +64,7 @@ class Stage:
     out: Path  # where it belongs
 
 
-def stages(path: str | Path, out: Path, *, allow_pickle: bool = False) -> Iterator[Stage]:
+def documents(path: str | Path, out: Path, *, allow_pickle: bool = False) -> Iterator[Document]:
     """The merges of a mergekit YAML file, in order; one is written before the next is asked for.
 
     A document that has a `name` and is not the last one goes to `OUT.parts/NAME`; other documents
@@ -83,7 +83,7 @@ def stages(path: str | Path, out: Path, *, allow_pickle: bool = False) -> Iterat
     for config in configs:
         moved = config.with_paths(places)
         place = out if config is configs[-1] else Path(places[str(config.name)])
-        yield Stage(_recipe(moved, Path(path), allow_pickle), config.name, place)
+        yield Document(_recipe(moved, Path(path), allow_pickle), config.name, place)
 
 
 def _in_order(configs: list[MergekitConfig], path: Path) -> list[MergekitConfig]:

@@ -13,7 +13,7 @@ from search.cli.options import Json
 _SMALL_ONLY, _REAL_ONLY = ("world", "width", "effort"), ("tuning",)
 
 
-class Tuned(StrEnum):
+class TunedAs(StrEnum):
     """How the experts of the real ground are trained."""
 
     LORA = "lora"
@@ -41,8 +41,8 @@ def demo(
         float, typer.Option(min=0.01, max=10, help="Factor on training steps of the world.")
     ] = 1.0,
     tuning: Annotated[
-        Tuned, typer.Option(help="With --real, what the experts are: adapters or checkpoints.")
-    ] = Tuned.LORA,
+        TunedAs, typer.Option(help="With --real, what the experts are: adapters or checkpoints.")
+    ] = TunedAs.LORA,
     json_: Json = False,
 ) -> None:
     """See the whole path: models, probes, search, front, merged checkpoint.

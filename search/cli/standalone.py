@@ -47,7 +47,7 @@ def merge(
     from safemerge.cache import tensor_store
     from safemerge.devices import check_device
     from safemerge.io import check_output
-    from safemerge.mergekit import Stage, from_mergekit, stages
+    from safemerge.mergekit import Document, documents, from_mergekit
     from safemerge.merging import MergeOptions, plan
     from safemerge.merging import merge as write_merge
     from safemerge.recipe import Recipe
@@ -66,9 +66,9 @@ def merge(
         return
     if is_mergekit:
         check_output(out)  # before the first of several merges
-        merges = stages(recipe, out, allow_pickle=allow_pickle)
+        merges = documents(recipe, out, allow_pickle=allow_pickle)
     else:
-        merges = iter([Stage(Recipe.load(recipe), None, out)])
+        merges = iter([Document(Recipe.load(recipe), None, out)])
     for stage in merges:
         with progress_bar() as report:
             digest = write_merge(

@@ -19,7 +19,7 @@ from rich.table import Table
 from synth.progress import printable, shown_progress
 
 if TYPE_CHECKING:
-    from safemerge.merging import Plan
+    from safemerge.merging import MergePlan
     from synth.judges.agreement import Agreement
     from synth.probes.probe import ProbeSet
     from synth.probes.stats import AxisStats
@@ -158,7 +158,7 @@ def agreement_tables(with_people: Sequence[Agreement], between: Sequence[Agreeme
         print_table(title, ["label", *pair.confusion], rows)
 
 
-def merge_plan(planned: Plan) -> None:
+def merge_plan(planned: MergePlan) -> None:
     """What a merge would read, write and hold, on stdout."""
     mib = 2**20
     print(f"writes  {planned.tensors} tensors, {planned.written_bytes / mib:,.0f} MiB")

@@ -22,7 +22,8 @@ from search.doctor.estimate import gigabytes
 from search.runs.probe_sets import load_general, load_probes
 from search.runs.workbench import recipe_template
 from search.samplers.choose import check_sampler
-from search.study.storage import check_storage, quiet_optuna
+from search.samplers.quiet_optuna import quiet_optuna
+from search.study.storage import check_storage
 from synth.engines.loading import load_tokenizer
 from synth.engines.template import open_template
 from synth.judges import fetch_judges, parse_judge
@@ -129,13 +130,13 @@ def check_packages(config: SearchConfig) -> list[Finding]:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class AxisCounts:
     """`{axis: {split: probes}}`."""
 
     by_axis: dict[str, dict[str, int]]
 
 
-def check_probes(config: SearchConfig) -> tuple[list[Finding], Counts]:
+def check_probes(config: SearchConfig) -> tuple[list[Finding], AxisCounts]:
     """Probe files and general prompts, and how many probes there are of each axis and split."""
     loaded: list[ProbeSet] = []
 
@@ -160,7 +161,7 @@ def check_probes(config: SearchConfig) -> tuple[list[Finding], Counts]:
             for axis in AXES
             if any(a == axis for a, _ in tally)
         }
-    return found, Counts(counts)
+    return found, AxisCounts(counts)
 
 
 def _checkpoint(stored: Checkpoint) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from safemerge.errors import SafemergeError
 from search.config import SearchConfig
 from search.doctor.checks import (
-    Counts,
+    AxisCounts,
     Finding,
     check_judges,
     check_models,
@@ -27,7 +27,7 @@ class Diagnosis:
     """What was found, and what the search would take where all that it needs is there."""
 
     findings: tuple[Finding, ...]
-    counts: Counts
+    counts: AxisCounts
     estimate: Estimate | None
     short: tuple[str, ...]  # what does not fit, a sentence each
     remarks: tuple[str, ...]

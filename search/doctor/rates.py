@@ -43,7 +43,7 @@ _CUBIC = 1.5  # a factorisation goes by the side's cube, the entries' power of t
 
 
 @dataclass(frozen=True, slots=True)
-class Rates:
+class Timings:
     """Seconds of each; of all tensors where the merge is meant."""
 
     load_s: float  # to open models, judge and probes
@@ -69,7 +69,7 @@ def measure_rates(
     probes: Sequence[Probe],
     general: GeneralPrompts | None,
     judge: Judge,
-) -> Rates:
+) -> Timings:
     """Time the base on search probes, with its weights live; they are live at the end too.
 
     Args:
@@ -92,7 +92,7 @@ def measure_rates(
     plain = _merge_rates(engine, inputs, uniform(recipe))
     size = sum(parameter.numel() for parameter in engine.model.parameters())
     stored = sum(inputs.stored_bytes(name) for name in inputs.merged_names)
-    return Rates(
+    return Timings(
         load_s=stored / _READ_BYTES_S,
         prepare_s=merge.prepare_s,
         prepare_plain_s=plain.prepare_s,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from search.doctor.rates import Rates
+from search.doctor.rates import Timings
 from search.doctor.work import SENTINEL_TOKENS, Asked, Work
 
 
@@ -25,7 +25,7 @@ class Times:
         return self.prepare + self.warm_start + self.trials + self.answers + self.heldout
 
 
-def search_times(work: Work, rates: Rates, workers: int = 1) -> Times:
+def search_times(work: Work, rates: Timings, workers: int = 1) -> Times:
     """The stages of a search, trials shared by workers with a device each.
 
         evaluate(S) = token * tokens(S) + replies(sentinels)

@@ -17,11 +17,11 @@ from search.config.search import STEP_COST
 from search.metrics import RETENTION, probe_axes
 from search.runs.start import Start
 from search.runs.workbench import Workbench
+from search.samplers.quiet_optuna import quiet_optuna
 from search.space.parameter import Point
 from search.space.space import Space
 from search.study.context import StudyContext
 from search.study.interrupts import uninterrupted
-from search.study.storage import quiet_optuna
 from search.warmstart.descent import LINEARISATIONS
 from search.warmstart.warmstart import WarmStart, warm_start
 from synth.progress import Report

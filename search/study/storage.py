@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import optuna
@@ -13,23 +10,11 @@ from safemerge.errors import ConfigError, RunError, require
 from search.config import SearchConfig
 from search.runs.rundir import RunDir
 from search.samplers.choose import make_sampler, optuna_directions
+from search.samplers.quiet_optuna import quiet_optuna
 from search.study.journal import Journal
 
 _SQLITE_WAIT_S = 60.0  # for somebody else who looks at the database; workers take turns
 _OWNER = "run"  # attribute of a study in a database: the folder of its run
-
-
-@contextmanager
-def quiet_optuna() -> Iterator[None]:
-    """Without Optuna's logs of every trial and its warnings of experimental parts."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            yield
-    finally:
-        optuna.logging.set_verbosity(before)
 
 
 def check_storage(storage: str) -> None:

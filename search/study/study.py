@@ -30,6 +30,7 @@ from search.runs.rundir import BASELINE, RunDir
 from search.runs.start import START, Start
 from search.runs.workbench import Workbench, Workbenches
 from search.samplers.choose import check_sampler
+from search.samplers.quiet_optuna import quiet_optuna
 from search.scoring.generation import answer_scores
 from search.study.context import StudyContext
 from search.study.interrupts import uninterrupted
@@ -37,7 +38,7 @@ from search.study.journal import mend_journal
 from search.study.queue import enqueue_first
 from search.study.recovery import recover
 from search.study.stopping import reason_to_stop
-from search.study.storage import check_no_copy, check_storage, open_study, quiet_optuna
+from search.study.storage import check_no_copy, check_storage, open_study
 from search.study.transfer import run_to_start_from, start_of
 from search.study.trials import run_trials
 from search.study.workers import run_workers

@@ -19,8 +19,9 @@ from search.results.run import read_config
 from search.runs.retention import BASE, know_base, read_answers
 from search.runs.rundir import BASELINE, RunDir
 from search.runs.workbench import open_workbench
+from search.samplers.quiet_optuna import quiet_optuna
 from search.study.context import StudyContext
-from search.study.storage import open_study, quiet_optuna
+from search.study.storage import open_study
 from search.study.trials import run_trials
 from synth.progress import silent
 

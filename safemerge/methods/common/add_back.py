@@ -57,14 +57,14 @@ class PairParams(Params):
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class AlignmentPair:
     """Where a pair lies among the sources; None is the base."""
 
     aligned: int | None
     unaligned: int | None
 
     @classmethod
-    def of(cls, params: PairParams, sources: Sequence[str]) -> Pair:
+    def of(cls, params: PairParams, sources: Sequence[str]) -> AlignmentPair:
         places = {name: i for i, name in enumerate(sources)}
         return cls(places.get(params.aligned), places.get(params.unaligned or ""))
 
@@ -140,8 +140,10 @@ def _with_part(
 ) -> Method:
     """The method for one role, with a part of the pair's delta added."""
 
-    def without_pair(deltas: Deltas, params: PairParams, site: Site) -> tuple[Deltas, Site, Pair]:
-        pair = Pair.of(params, site.sources)
+    def without_pair(
+        deltas: Deltas, params: PairParams, site: Site
+    ) -> tuple[Deltas, Site, AlignmentPair]:
+        pair = AlignmentPair.of(params, site.sources)
         others = pair.others(len(site.sources))
         rest = deltas[others] if isinstance(deltas, Tensor) else [deltas[i] for i in others]
         names = tuple(site.sources[i] for i in others)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import optuna
 import pandas as pd
@@ -17,6 +13,7 @@ from search.metrics import signs
 from search.results.figures.frames import number_frame
 from search.results.figures.style import COLOURS, SOURCES, finish, label, spread
 from search.results.run import Run
+from search.samplers.quiet_optuna import quiet_optuna
 
 LEAST_TRIALS = 20  # fewer say nothing
 _TRIALS = 1000  # most that are looked at, evenly many
@@ -39,7 +36,7 @@ def importances(run: Run) -> pd.DataFrame:
         for name, column in numbers.items()
     }
     rows = numbers.to_dict("records")
-    with _quiet_optuna():
+    with quiet_optuna():
         evaluator = PedAnovaImportanceEvaluator()
         for objective, sign in signs(run.config.directions).items():
             study = optuna.create_study(direction="maximize")
@@ -130,16 +127,3 @@ def _tried(run: Run) -> tuple[pd.DataFrame, dict[str, list[float]]]:
     numbers = numbers.dropna(axis=1)
     objectives = run.config.objective_names
     return numbers, {name: [c.scores[name].value for c in kept] for name in objectives}
-
-
-@contextmanager
-def _quiet_optuna() -> Iterator[None]:
-    """It tells of every study that is made, and that the evaluator may change."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            yield
-    finally:
-        optuna.logging.set_verbosity(before)

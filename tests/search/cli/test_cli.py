@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from safemerge import ModelRef, Recipe
-from safemerge.merging import Plan
+from safemerge.merging import MergePlan
 from search.cli import app as cli
 from search.config import SearchConfig
 from search.results.run import Run
@@ -290,7 +290,7 @@ def test_a_dry_run_says_what_it_would_take_and_writes_nothing(models: Path, tmp_
         *("writes", "reads", "memory", "disk")
     ]
     done = safemerge("merge", recipe, "--out", tmp_path / "out", "--dry-run", "--json")
-    assert json.loads(done.stdout).keys() == {field.name for field in fields(Plan)}
+    assert json.loads(done.stdout).keys() == {field.name for field in fields(MergePlan)}
     assert sorted(tmp_path.iterdir()) == before
 
 

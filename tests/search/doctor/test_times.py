@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 
 from search.config import SearchConfig
-from search.doctor.rates import Rates
+from search.doctor.rates import Timings
 from search.doctor.times import search_times
 from search.doctor.work import SENTINEL_TOKENS, Asked, Work, count_work
 from search.runs.workbench import open_workbench
 
-RATES = Rates(
+RATES = Timings(
     load_s=3.0,
     prepare_s=5.0,
     prepare_plain_s=1.0,
