@@ -262,6 +262,13 @@ def test_swapped_weights_answer_as_a_fresh_engine_does(
     assert swapped.fingerprint() == fresh.fingerprint()
 
 
+@pytest.fixture(autouse=True)
+def gone_before_the_next() -> Iterator[None]:
+    """A vLLM engine that goes takes with it what the engines of a process share: go now."""
+    yield
+    gc.collect()
+
+
 @pytest.mark.parametrize("kind", ["transformers", pytest.param("vllm", marks=pytest.mark.vllm)])
 def test_models_that_share_an_engine_answer_as_each_alone(
     save: Callable[..., Path], kind: str
@@ -281,8 +288,6 @@ def test_models_that_share_an_engine_answer_as_each_alone(
             assert one.chat(PROMPTS, max_tokens=8) == single.chat(PROMPTS, max_tokens=8)
             assert close(one, single, PAIRS)
     assert len({one.fingerprint() for one in pool}) == 2
-    del shared, pool
-    gc.collect()  # an engine that goes takes with it what the engines of a process share
 
 
 @pytest.mark.vllm
@@ -292,8 +297,6 @@ def test_samples_hold_where_prompts_fill_more_than_a_step(save: Callable[..., Pa
     prompts = [f"{LONG} {text}" for text in SHORT[:48]]  # 7,700 tokens; a step takes 4,096
     first = engine.chat(prompts, max_tokens=2, temperature=0.8, seed=1)
     assert first == engine.chat(prompts, max_tokens=2, temperature=0.8, seed=1)
-    del engine
-    gc.collect()
 
 
 @pytest.mark.vllm
@@ -305,8 +308,6 @@ def test_thinking_is_that_of_the_reference(save: Callable[..., Path], mode: Thin
     assert engine.chat(PROMPTS, max_tokens=8) == reference.chat(PROMPTS, max_tokens=8)
     assert close(engine, reference, PAIRS)
     assert not close(engine, TransformersEngine(folder), PAIRS)
-    del engine
-    gc.collect()
 
 
 DAMAGES = {
